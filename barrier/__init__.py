@@ -1,0 +1,1 @@
+"""phalanx.barrier: named barriers, and the order that comes from them."""

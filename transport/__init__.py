@@ -1,0 +1,1 @@
+"""phalanx.transport: membership, guaranteed messages and paths over several networks at once."""

@@ -1,0 +1,234 @@
+"""Every setting and every limit of phalanx, named, with its unit.
+
+Plain data: `config_file.py` makes a `ClusterConfig` out of a TOML file and validates it once;
+nothing here reads files, clocks or the network. Durations end in `_ns`, sizes in `_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MS = 1_000_000
+"""Nanoseconds in a millisecond."""
+S = 1_000_000_000
+"""Nanoseconds in a second."""
+
+NODE_ID_MAX = 2**31 - 1
+NODES_MAX = 64
+RAILS_MAX = 8
+NAME_BYTES_MAX = 64
+"""Longest name of a cluster, node, rail or channel, in bytes of UTF-8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SctpTuning:
+    """What is set on each SCTP association (RFC 9260, RFC 7829), in milliseconds and counts."""
+
+    rto_initial_ms: int
+    rto_min_ms: int
+    rto_max_ms: int
+    sack_delay_ms: int
+    """Must stay below the peer's rto_min_ms, or every tail packet is a spurious timeout."""
+    heartbeat_ms: int
+    path_max_retrans: int
+    """Timeouts in a row after which a path is inactive."""
+    pf_threshold: int
+    """Timeouts after which a path is potentially failed and data moves away (RFC 7829)."""
+    association_max_retrans: int
+    init_attempts: int
+    init_timeout_ms: int
+    sack_freq: int = 2
+    send_buffer_bytes: int = 4 << 20
+    receive_buffer_bytes: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """One timing profile: SCTP's own timers and those of the membership."""
+
+    profile: str
+    sctp: SctpTuning
+    heartbeat_ns: int
+    """Each peer is probed on each rail this often."""
+    path_suspect_ns: int
+    """A path without an answer for this long is suspect, and down after twice that."""
+    suspect_ns: int
+    """A peer without an answer on any rail for this long is suspected."""
+    lease_ns: int
+    """How long an answered heartbeat lets its sender act (PROTOCOL 3)."""
+    drift: float = 1.05
+    """Bound on the ratio of two nodes' clock rates; grantors wait lease x drift."""
+    hold_down_ns: int = 100 * MS
+    """A set of reachable nodes must hold this long before a view is built on it."""
+    phase_timeout_ns: int = 200 * MS
+    """A phase of a view change without progress for this long is tried again."""
+    ack_delay_ns: int = 2 * MS
+    """An acknowledgement waits at most this long for more batches."""
+    reconnect_min_ns: int = 100 * MS
+    reconnect_max_ns: int = 2 * S
+    call_timeout_ns: int = 30 * S
+    """The deadline of every await that is given none."""
+    switch_back_probes: int = 5
+    """Clean probes in a row before the first rail is primary again."""
+
+
+PROFILES: Mapping[str, Timing] = {
+    "lan": Timing(
+        profile="lan",
+        sctp=SctpTuning(
+            rto_initial_ms=50,
+            rto_min_ms=20,
+            rto_max_ms=100,
+            sack_delay_ms=10,
+            heartbeat_ms=100,
+            path_max_retrans=4,
+            pf_threshold=0,
+            association_max_retrans=10,
+            init_attempts=4,
+            init_timeout_ms=100,
+        ),
+        heartbeat_ns=50 * MS,
+        path_suspect_ns=125 * MS,
+        suspect_ns=250 * MS,
+        lease_ns=400 * MS,
+    ),
+    "lan-fast": Timing(
+        profile="lan-fast",
+        sctp=SctpTuning(
+            rto_initial_ms=40,
+            rto_min_ms=20,
+            rto_max_ms=40,
+            sack_delay_ms=5,
+            heartbeat_ms=50,
+            path_max_retrans=2,
+            pf_threshold=0,
+            association_max_retrans=8,
+            init_attempts=4,
+            init_timeout_ms=100,
+        ),
+        heartbeat_ns=25 * MS,
+        path_suspect_ns=60 * MS,
+        suspect_ns=125 * MS,
+        lease_ns=200 * MS,
+        hold_down_ns=50 * MS,
+        phase_timeout_ns=100 * MS,
+    ),
+    "wan": Timing(
+        profile="wan",
+        sctp=SctpTuning(
+            rto_initial_ms=1000,
+            rto_min_ms=300,
+            rto_max_ms=5000,
+            sack_delay_ms=100,
+            heartbeat_ms=2000,
+            path_max_retrans=4,
+            pf_threshold=0,
+            association_max_retrans=16,
+            init_attempts=4,
+            init_timeout_ms=3000,
+        ),
+        heartbeat_ns=500 * MS,
+        path_suspect_ns=1250 * MS,
+        suspect_ns=2500 * MS,
+        lease_ns=4 * S,
+        hold_down_ns=1 * S,
+        phase_timeout_ns=2 * S,
+        ack_delay_ns=20 * MS,
+        reconnect_min_ns=1 * S,
+        reconnect_max_ns=10 * S,
+    ),
+}
+"""`lan` is what measured best on two switched rails; `wan` follows RFC 9260 more closely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on memory and sizes; nothing in phalanx grows past one of these."""
+
+    message_bytes_max: int = 16 << 20
+    batch_bytes: int = 60 << 10
+    """A batch is closed at this size; larger messages are cut into pieces of this size."""
+    bulk_batch_bytes: int = 16 << 10
+    """The same on the bulk lane, so that a barrier never waits behind one large chunk."""
+    batch_messages_max: int = 4096
+    window_bytes: int = 1 << 20
+    """Batches of one stream that are numbered and not yet taken by every addressee."""
+    queue_bytes: int = 1 << 20
+    """Messages accepted for one stream and not yet numbered; past it the sender waits."""
+    bulk_in_flight_bytes: int = 256 << 10
+    """Bulk handed to one association and not yet acknowledged."""
+    receive_queue_bytes: int = 8 << 20
+    """An application's unread queue; past it its lane grants no more window."""
+    link_backlog_bytes: int = 8 << 20
+    """Frames that wait for one association; past it the association is reset."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RailConfig:
+    """One of the redundant networks."""
+
+    name: str
+    network: str
+    """CIDR notation, IPv4 or IPv6."""
+    lifeline: bool = True
+    """False where a middlebox terminates TCP, so that an end of file proves nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """One configured node."""
+
+    name: str
+    id: int
+    votes: int = 1
+    addresses: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Rail name to address; the local node may leave one out: it is found on the rail."""
+    port: int = 5405
+    """SCTP port."""
+    udp_port: int = 9899
+    """UDP port of the encapsulation (RFC 6951), and TCP port of the lifelines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumConfig:
+    """Who decides when exactly half of the votes are there."""
+
+    tie_breaker: int = 0
+    """Node id that wins an even split; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """A whole configuration, valid by construction when it comes from `config_file.load`."""
+
+    name: str
+    rails: tuple[RailConfig, ...]
+    nodes: tuple[NodeConfig, ...]
+    """In ascending order of id."""
+    timing: Timing = PROFILES["lan"]
+    limits: Limits = field(default_factory=Limits)
+    quorum: QuorumConfig = field(default_factory=QuorumConfig)
+    state_dir: str = ""
+    """Where durable records live, one folder per node; empty for the XDG default."""
+    allow_public: bool = False
+    """Bind to public addresses although nothing is encrypted yet."""
+    driver: str = "auto"
+    """auto, kernel_sctp or user_sctp."""
+
+    def node(self, key: str | int) -> NodeConfig:
+        """The node of that name or id.
+
+        Raises:
+            KeyError: no such node is configured.
+        """
+        for node in self.nodes:
+            if key in (node.name, node.id):
+                return node
+        known = ", ".join(f"{node.name} ({node.id})" for node in self.nodes)
+        raise KeyError(f"no node {key!r} is configured; known are {known}")
+
+    @property
+    def votes_total(self) -> int:
+        """The votes of all configured nodes."""
+        return sum(node.votes for node in self.nodes)

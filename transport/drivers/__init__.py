@@ -1,0 +1,1 @@
+"""Drivers: I/O only, no protocol decision. The contract is in `base`."""

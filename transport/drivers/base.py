@@ -1,0 +1,234 @@
+"""The contract between the core and whatever carries its frames.
+
+A driver does I/O and decides nothing: it opens associations when told to, carries whole frames,
+and reports what it sees. It owns no asyncio, no thread that calls Python and no timer of the
+protocol. Its pump (`Cluster`, or a test) does three things: watch `fileno()` for readability,
+call `poll()` when it is readable, and call the commands below.
+
+One association (a `Link`) leads to one peer over all rails at once. A link is a positive
+integer that is never used twice by one driver object. Who the peer *is* comes from the frames
+(HELLO), never from an address; for an accepted link the driver does not know it.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeAlias
+
+Link: TypeAlias = int
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Stream(enum.IntEnum):
+    """SCTP streams of an association: one per lane and one for repair.
+
+    Frames of one stream arrive in order; streams do not wait for each other.
+    """
+
+    CONTROL = 0
+    ORDERED = 1
+    FIFO = 2
+    BULK = 3
+    REPAIR = 4
+
+
+STREAMS = len(Stream)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a driver can do."""
+
+    name: str
+    frame_bytes_max: int
+    """Largest frame that `transmit` takes; at least 65,536."""
+    reliable: bool
+    """Frames arrive, in order per stream, while the link lives."""
+    rail_choice: bool
+    """`transmit(..., rail=...)` sends on that rail only."""
+    multicast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalEndpoint:
+    """Where a driver listens."""
+
+    node: int
+    addresses: Mapping[str, str]
+    """Rail name to local address; one address on each rail."""
+    networks: Mapping[str, Network]
+    """Rail name to network, for *all* rails: tells which rail a peer's address is on."""
+    port: int
+    udp_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEndpoint:
+    """Where a peer listens."""
+
+    node: int
+    addresses: Mapping[str, str]
+    port: int
+    udp_port: int
+
+
+# ------------------------------------------------------------------------- what poll() gives
+
+
+class Received(NamedTuple):
+    """One whole frame."""
+
+    link: Link
+    stream: int
+    frame: bytes
+
+
+class LossReason(enum.Enum):
+    """Why a link is gone. All of them are suspicion, none is proof of a death."""
+
+    UNREACHABLE = enum.auto()  # a connect attempt got no answer, or no route
+    REFUSED = enum.auto()  # a connect attempt was aborted by the other side
+    SHUTDOWN = enum.auto()  # the peer closed it in good order
+    ABORTED = enum.auto()  # the peer, or its kernel, aborted it
+    TIMED_OUT = enum.auto()  # too many retransmissions
+    RESTARTED = enum.auto()  # the peer set it up anew under our feet (SCTP_RESTART)
+    LOCAL = enum.auto()  # our own `disconnect`
+
+
+class PathState(enum.Enum):
+    """What the transport protocol itself reports of one path."""
+
+    UP = enum.auto()
+    DOWN = enum.auto()
+    PRIMARY = enum.auto()  # now the primary path (and up)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUp:
+    """An association is established; frames may be transmitted."""
+
+    link: Link
+    accepted: bool
+    """True if the peer connected to us."""
+    rails: tuple[str, ...]
+    """Rails on which the peer gave an address, in the order of preference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLost:
+    """The association is gone and its number is not used again."""
+
+    link: Link
+    reason: LossReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathNotice:
+    """The transport protocol's view of one path has changed."""
+
+    link: Link
+    rail: str
+    state: PathState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writable:
+    """A link that refused a frame takes frames again."""
+
+    link: Link
+
+
+Notice: TypeAlias = LinkUp | LinkLost | PathNotice | Writable
+Input: TypeAlias = Received | Notice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathInfo:
+    """One path of a link, as the transport protocol sees it now."""
+
+    rail: str
+    address: str
+    state: PathState
+    srtt_us: int
+    """Smoothed round trip time in microseconds; 0 while unknown."""
+    cwnd_bytes: int = 0
+    details: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+class Driver(Protocol):
+    """What every driver offers. All calls return at once and come from one thread.
+
+    Raises only `errors.EnvironmentTrouble` and below, and only from `open`; `UsageError` for a
+    call that breaks this contract (a frame of 0 bytes or over `frame_bytes_max`, use after
+    close). Everything that happens to a link is reported by `poll`.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def open(self) -> None:
+        """Bind and listen on the addresses that exist now.
+
+        An address that is missing (a rail absent at start) is left out and named by
+        `missing_rails`; it must not stop the others.
+
+        Raises:
+            PortTaken: another process has the port.
+            AddressMissing: none of the addresses exists here.
+            DriverUnavailable: this machine cannot run the driver.
+        """
+        ...
+
+    @property
+    def missing_rails(self) -> tuple[str, ...]:
+        """Rails whose local address did not exist when the driver was opened."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `poll` has something to give."""
+        ...
+
+    def poll(self) -> list[Input]:
+        """All frames and notices since the last call, in order per link; bounded in number.
+
+        If the bound cuts the list, `fileno()` stays readable.
+        """
+        ...
+
+    def connect(self, peer: PeerEndpoint) -> Link:
+        """Begin an association over all rails; ends in `LinkUp` or `LinkLost`."""
+        ...
+
+    def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Hand over one frame; False if the link has no room (then `Writable` follows).
+
+        With `rail`, the frame goes to the peer's address on that rail only, unordered, and is
+        not retransmitted there or elsewhere (RFC 3758): a probe says something about its own
+        rail or nothing. A probe that finds no room is dropped and True is returned. An unknown
+        or lost link swallows the frame and returns True: its `LinkLost` is on its way.
+        """
+        ...
+
+    def set_primary(self, link: Link, rail: str) -> None:
+        """Make that rail's path the primary one."""
+        ...
+
+    def disconnect(self, link: Link, *, abort: bool) -> None:
+        """End a link: by an ABORT, or in good order after all accepted frames were carried."""
+        ...
+
+    def paths(self, link: Link) -> list[PathInfo]:
+        """The paths of a link now; empty if it is gone."""
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Counters since `open`: frames and bytes each way, drops by reason."""
+        ...
+
+    def close(self) -> None:
+        """Abort every link and free everything; idempotent."""
+        ...

@@ -1,0 +1,151 @@
+"""Every exception that phalanx raises, in three kinds.
+
+* The caller's mistakes (`ConfigError`, `UsageError`) are raised at once and say how to mend them.
+* What the network sends never raises: it is counted (`Cluster.stats()`).
+* Trouble of the environment (`EnvironmentTrouble` and below) is mapped to these types at the
+  edge of each driver, in one place.
+
+What a protocol outcome means to a waiting caller (`NoQuorum`, `Overloaded`, ...) is the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class PhalanxError(Exception):
+    """The base of every exception that phalanx raises."""
+
+
+# ------------------------------------------------------------------ the caller's mistakes
+
+
+class UsageError(PhalanxError):
+    """The API was called in a way that can never work; the message says what to do instead."""
+
+
+class ConfigError(PhalanxError):
+    """A configuration cannot be used.
+
+    `file` and `key` say where, `fix` says what to change.
+    """
+
+    def __init__(self, *, file: str, key: str, problem: str, fix: str) -> None:
+        super().__init__(f"{file}: {key}: {problem}; {fix}")
+        self.file = file
+        self.key = key
+        self.problem = problem
+        self.fix = fix
+
+
+class ConfigMismatch(PhalanxError):
+    """A peer runs with a different configuration; `keys` names the entries that differ."""
+
+    def __init__(self, *, peer: int, keys: tuple[str, ...]) -> None:
+        super().__init__(
+            f"node {peer} runs with another configuration: {', '.join(keys)} differ; "
+            "give both nodes the same cluster file"
+        )
+        self.peer = peer
+        self.keys = keys
+
+
+# --------------------------------------------------------------- trouble of the environment
+
+
+class EnvironmentTrouble(PhalanxError):
+    """The operating system refused something; `__cause__` is its own error."""
+
+
+class DriverUnavailable(EnvironmentTrouble):
+    """A driver cannot work on this machine (no kernel SCTP, extension not built)."""
+
+
+class PortTaken(EnvironmentTrouble):
+    """Another process has the port; the message names the port and the address."""
+
+
+class AddressMissing(EnvironmentTrouble):
+    """None of the node's addresses exists on this machine."""
+
+
+class RecordUnusable(EnvironmentTrouble):
+    """The durable record is torn, rolled back or cannot be written."""
+
+
+class StateDirLocked(EnvironmentTrouble):
+    """Another process of this machine runs as the same node."""
+
+
+# ------------------------------------------------------------------------ protocol outcomes
+
+
+class NoQuorum(PhalanxError):
+    """The node is not in contact with a majority, so it may not act.
+
+    `outcome` is "unknown" for work that may or may not have taken effect, else "none".
+    """
+
+    def __init__(self, message: str, *, outcome: str = "none") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class Overloaded(PhalanxError):
+    """Buffers are full and the caller asked not to wait; nothing was accepted."""
+
+
+class Undelivered(PhalanxError):
+    """Not every addressee holds a message; `missing` says who, and why, by node id."""
+
+    def __init__(self, *, missing: Mapping[int, str]) -> None:
+        names = ", ".join(f"node {node}: {why}" for node, why in sorted(missing.items()))
+        super().__init__(f"not held by every addressee ({names})")
+        self.missing = dict(missing)
+
+
+class EvictedError(PhalanxError):
+    """The cluster went on without this node; join again (or pass `rejoin=True`)."""
+
+
+class ClosedError(PhalanxError):
+    """The cluster object was closed or has left; join again to go on."""
+
+
+class JoinTimeout(PhalanxError, TimeoutError):
+    """No view with this node was formed in time; the message says who was missing."""
+
+
+class BarrierError(PhalanxError):
+    """The base of the outcomes of a barrier that is not released."""
+
+    def __init__(self, message: str, *, name: str, missing: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.name = name
+        self.missing = dict(missing)
+
+
+class BarrierBroken(BarrierError):
+    """A generation of a barrier was broken, with the same reason for every party."""
+
+    def __init__(self, *, name: str, reason: str, missing: Mapping[int, str]) -> None:
+        who = ", ".join(f"node {node} ({why})" for node, why in sorted(missing.items()))
+        super().__init__(
+            f"barrier {name!r} is broken: {reason}" + (f"; missing: {who}" if who else ""),
+            name=name,
+            missing=missing,
+        )
+        self.reason = reason
+
+
+class BarrierTimeout(BarrierError, TimeoutError):
+    """This party's deadline passed first; `missing` names who had not arrived."""
+
+    def __init__(self, *, name: str, timeout_s: float, missing: Mapping[int, str]) -> None:
+        who = ", ".join(f"node {node} ({why})" for node, why in sorted(missing.items()))
+        super().__init__(
+            f"barrier {name!r} was not released within {timeout_s:g} s; missing: {who or 'unknown'}",
+            name=name,
+            missing=missing,
+        )
+        self.timeout_s = timeout_s

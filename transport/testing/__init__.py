@@ -1,0 +1,1 @@
+"""Shipped for users' own tests: hosts and rails as namespaces, and an in-process cluster."""
