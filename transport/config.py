@@ -19,6 +19,25 @@ NODES_MAX = 64
 RAILS_MAX = 8
 NAME_BYTES_MAX = 64
 """Longest name of a cluster, node, rail or channel, in bytes of UTF-8."""
+VOTES_MAX = 1000
+"""Most votes of one node."""
+PORT_MAX = 65_535
+DURATION_NS_MAX = 3600 * S
+"""Longest duration that can be configured."""
+DRIFT_MAX = 2.0
+BUFFER_BYTES_MAX = 1 << 30
+"""Largest value of any setting that bounds memory."""
+BATCH_BYTES_MIN = 1 << 10
+BATCH_BYTES_MAX = 60 << 10
+"""A batch and its headers must fit into the 64 KiB frame that every driver takes."""
+BATCH_MESSAGES_CEILING = 65_535
+SOCKET_BUFFER_BYTES_MIN = 128 << 10
+"""A buffer of an association must hold a whole frame and the one behind it."""
+SACK_DELAY_MS_MAX = 500
+"""RFC 9260 section 6.2: an acknowledgement must not be delayed by more than this."""
+SCTP_COUNT_MAX = 65_535
+"""The socket interface (RFC 6458) carries retransmission counts in 16 bits."""
+INIT_TIMEOUT_MS_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +85,7 @@ class Timing:
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
     reconnect_min_ns: int = 100 * MS
-    reconnect_max_ns: int = 2 * S
+    reconnect_max_ns: int = 500 * MS
     call_timeout_ns: int = 30 * S
     """The deadline of every await that is given none."""
     switch_back_probes: int = 5
@@ -188,6 +207,8 @@ class NodeConfig:
     """SCTP port."""
     udp_port: int = 9899
     """UDP port of the encapsulation (RFC 6951), and TCP port of the lifelines."""
+    uuid: str = ""
+    """The name other systems know this node by; empty for one derived from its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +217,21 @@ class QuorumConfig:
 
     tie_breaker: int = 0
     """Node id that wins an even split; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryConfig:
+    """How nodes find each other beside their configured addresses."""
+
+    multicast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficConfig:
+    """How the rails share the work."""
+
+    rails: str = "passive"
+    """passive: one rail carries the traffic to a peer, the others stand by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,12 +245,16 @@ class ClusterConfig:
     timing: Timing = PROFILES["lan"]
     limits: Limits = field(default_factory=Limits)
     quorum: QuorumConfig = field(default_factory=QuorumConfig)
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    traffic: TrafficConfig = field(default_factory=TrafficConfig)
     state_dir: str = ""
     """Where durable records live, one folder per node; empty for the XDG default."""
     allow_public: bool = False
     """Bind to public addresses although nothing is encrypted yet."""
     driver: str = "auto"
     """auto, kernel_sctp or user_sctp."""
+    file: str = field(default="(no file)", compare=False)
+    """Where it was read from, for messages."""
 
     def node(self, key: str | int) -> NodeConfig:
         """The node of that name or id.

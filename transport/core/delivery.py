@@ -1,0 +1,476 @@
+"""Guaranteed delivery inside one view: numbers, order, acknowledgements, windows.
+
+Per view, sender and lane there is one stream of batches (PROTOCOL 4). A batch goes to each
+addressee over its association; frames are lost only with an association, so there is no
+retransmission timer: when a new association to a member of the same view is there, its first
+acknowledgement says where to go on. The same acknowledgement opens a new view: nothing is sent
+to a member that has not said that it installed it.
+
+What happens between two views (report, fetch, deliver up to the cut) is in `flush.py`.
+"""
+
+from __future__ import annotations
+
+from ..config import Limits, Timing
+from ..drivers.base import Stream
+from ..events import Lane, View
+from ..wire import Ack, AckEntry, Data, End, StreamKey, decode_data
+from .epochs import Ending, Epochs, Slot
+from .framing import Framer
+from .outputs import Delivered, Ordered, Outputs, Room, Settled, Transmit
+from .peers import Peers
+from .streams import Arrived, InStream, OutStream
+from .timers import Timer, TimerTable
+
+STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
+_LANES = {int(lane): lane for lane in STREAM_OF}
+
+
+class Delivery:
+    """All streams of the installed view, sending and receiving."""
+
+    def __init__(
+        self,
+        *,
+        node: int,
+        limits: Limits,
+        timing: Timing,
+        framer: Framer,
+        peers: Peers,
+        timers: TimerTable,
+        outputs: Outputs,
+    ) -> None:
+        self.node = node
+        self.limits = limits
+        self._timing = timing
+        self.framer = framer
+        self.peers = peers
+        self._timers = timers
+        self.outputs = outputs
+        self.view: View | None = None
+        self.closed = True
+        """No new batch, END or acknowledgement, and nothing is delivered."""
+        self.epochs = Epochs(node=node, members=(node,))
+        self.out: dict[tuple[int, Lane], OutStream] = {}
+        self.ins: dict[StreamKey, InStream] = {}
+        self.synced: set[int] = set()
+        """Members that have said on their current association what they hold in this view."""
+        self._early_acks: dict[int, Ack] = {}
+        self._held_by: dict[StreamKey, dict[int, int]] = {}
+        self._dirty: set[StreamKey] = set()
+        self._frozen: set[Lane] = set()
+        self._unacked_bytes = 0
+        self._index = 0
+        for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
+            self.stream_to(0, lane)
+
+    # ------------------------------------------------------------------------------- sending
+
+    def stream_to(self, addressee: int, lane: Lane) -> OutStream:
+        """The sending half to one member, or to all (0)."""
+        stream = self.out.get((addressee, lane))
+        if stream is None:
+            stream = OutStream(
+                origin=self.node, addressee=addressee, lane=lane, limits=self.limits
+            )
+            if self.view is not None:
+                stream.start(self._addressees(addressee))
+            self.out[addressee, lane] = stream
+        return stream
+
+    def _addressees(self, addressee: int) -> list[int]:
+        assert self.view is not None, "streams have addressees only in a view"
+        if addressee:
+            return [addressee]
+        return [member for member in self.view.members if member != self.node]
+
+    def submit(self, addressee: int, lane: Lane, channel: bytes, payload: bytes) -> int:
+        """Queue a message; returns its token, or 0 if there is no room (then `Room` follows)."""
+        stream = self.stream_to(addressee, lane)
+        if not stream.room_for(len(payload)):
+            stream.full = True
+            return 0
+        after = self.out[0, Lane.FIFO].token_accepted if lane is Lane.ORDERED else 0
+        return stream.accept(payload, channel, after)
+
+    def flush(self, *, may_number: bool) -> None:
+        """Number what the windows allow, close the epoch, and hand over what is new."""
+        if self.view is None or self.closed:
+            return
+        if may_number:
+            for (_, lane), stream in self.out.items():
+                if stream.queue and lane is not Lane.ORDERED:
+                    self._number(stream, lane)
+            ordered = self.out[0, Lane.ORDERED]
+            if ordered.queue:
+                self._number(ordered, Lane.ORDERED)
+            endings = self.epochs.close_if_due()
+            self._push_all()
+            if endings:
+                self._say(endings)
+                self._advance()
+        else:
+            self._push_all()
+
+    def _number(self, stream: OutStream, lane: Lane) -> None:
+        assert self.view is not None, "checked by the caller"
+        fifo, bulk = self.out[0, Lane.FIFO], self.out[0, Lane.BULK]
+        # Entries of layers ("!...") release others from waiting: they never wait for a window.
+        while stream.queue and (
+            stream.window_open() or stream.queue[0].channel.startswith(b"!")
+        ):
+            numbered = stream.number(
+                self.framer,
+                view_id=self.view.id,
+                epoch=self.epochs.current if lane is Lane.ORDERED else 0,
+                mark_fifo=fifo.last_whole,
+                mark_bulk=bulk.last_whole,
+                fifo_numbered=fifo.token_numbered,
+            )
+            if numbered is None:
+                break
+            if not stream.key.addressee:
+                self._take_own(stream, *numbered)
+        if stream.full and stream.queue_bytes * 2 <= self.limits.queue_bytes:
+            stream.full = False
+            self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
+        if not stream.progress:
+            self._settle(stream, lane)
+
+    def _take_own(
+        self, stream: OutStream, data: Data, payloads: list[bytes] | bytes, size: int
+    ) -> None:
+        own = self.ins[stream.key]
+        own.held = data.sequence
+        if data.key.lane == Lane.ORDERED:
+            self.epochs.numbered(data.sequence)
+            self.epochs.held(Slot(self.node, data.sequence, data.epoch))
+            frame = stream.sent[data.sequence].frame
+            offset = len(frame) - self._body_size(payloads)
+            own.waiting.append(Arrived(data._replace(offset=offset), frame))
+            return
+        own.delivered = data.sequence
+        if isinstance(payloads, bytes):
+            whole = own.assemble(data, payloads, self.limits.message_bytes_max)
+            payloads = whole or []
+        if payloads:
+            self._deliver(data, payloads)
+
+    @staticmethod
+    def _body_size(payloads: list[bytes] | bytes) -> int:
+        if isinstance(payloads, bytes):
+            return len(payloads)
+        return 4 + 4 * len(payloads) + sum(map(len, payloads))
+
+    def _push_all(self) -> None:
+        for (_, lane), stream in self.out.items():
+            last = stream.last
+            for node, progress in stream.progress.items():
+                if progress.sent < last and node in self.synced:
+                    self._push(stream, lane, node)
+
+    def _push(self, stream: OutStream, lane: Lane, node: int) -> None:
+        peer = self.peers.peers[node]
+        progress = stream.progress[node]
+        last = stream.last
+        if lane is Lane.BULK:
+            # Bulk inside the association would stand before a barrier entry of the same peer.
+            most = self.limits.bulk_in_flight_bytes // self.limits.bulk_batch_bytes
+            last = min(last, progress.held + most)
+        if not peer.link or not peer.writable:
+            return
+        number = STREAM_OF[lane]
+        transmits = self.outputs.transmits
+        for sequence in range(progress.sent + 1, last + 1):
+            transmits.append(Transmit(peer.link, number, stream.sent[sequence].frame))
+        progress.sent = max(progress.sent, last)
+
+    # ----------------------------------------------------------------------------- receiving
+
+    def receive(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+        """A batch, from its sender or from another holder."""
+        data = decode_data(frame, offset)
+        counters = self.outputs.counters
+        if data is None or data.key.lane not in _LANES:
+            counters["malformed_data"] += 1
+            return
+        if self.view is None or data.view_id != self.view.id:
+            counters["data_of_other_view"] += 1
+            return
+        stream = self._stream_from(data.key)
+        if stream is None:
+            counters["data_of_no_member"] += 1
+            return
+        if data.sequence <= stream.held:
+            counters["duplicates"] += 1
+            self._acknowledge(stream, 0, now_ns)
+            return
+        if data.sequence > stream.held + 1:
+            counters["gaps"] += 1
+            self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._timing.ack_delay_ns)
+            return
+        stream.held = data.sequence
+        if not data.key.addressee:
+            stream.kept[data.sequence] = frame
+        if self.closed:
+            stream.waiting.append(Arrived(data, frame))
+            return
+        self._acknowledge(stream, len(frame), now_ns)
+        if data.key.lane == Lane.ORDERED:
+            stream.waiting.append(Arrived(data, frame))
+            slot = Slot(data.key.origin, data.sequence, data.epoch)
+            self._say(self.epochs.held(slot))
+            self._advance()
+        else:
+            self.hand_over(stream, Arrived(data, frame))
+
+    def _stream_from(self, key: StreamKey) -> InStream | None:
+        stream = self.ins.get(key)
+        if stream is not None:
+            return stream if key.origin != self.node else None
+        assert self.view is not None, "checked by the caller"
+        if key.addressee != self.node or key.origin not in self.view.members:
+            return None
+        if key.lane == Lane.ORDERED or key.origin == self.node:
+            return None
+        stream = self.ins[key] = InStream(key)
+        return stream
+
+    def hand_over(self, stream: InStream, arrived: Arrived) -> None:
+        """Deliver a batch of the FIFO or BULK lane, or a directed one."""
+        stream.delivered = arrived.data.sequence
+        payloads = stream.assemble(arrived.data, arrived.frame, self.limits.message_bytes_max)
+        if payloads is None:
+            self.outputs.counters["malformed_batch"] += 1
+        elif payloads:
+            self._deliver(arrived.data, payloads)
+
+    def _deliver(self, data: Data, payloads: list[bytes]) -> None:
+        self.outputs.stream.append(
+            Delivered(
+                data.key.origin,
+                _LANES[data.key.lane],
+                data.channel,
+                bool(data.key.addressee),
+                payloads,
+                data.view_id,
+                data.sequence,
+                sum(map(len, payloads)),
+            )
+        )
+
+    def _advance(self) -> None:
+        for slot in self.epochs.advance(self._ordered_held):
+            self.deliver_ordered(slot)
+
+    def _ordered_held(self, member: int) -> int:
+        return self.ins[StreamKey(member, 0, Lane.ORDERED)].held
+
+    def deliver_ordered(self, slot: Slot) -> None:
+        """Deliver the next batch of the agreed order."""
+        assert self.view is not None, "epochs belong to a view"
+        stream = self.ins[StreamKey(slot.origin, 0, Lane.ORDERED)]
+        data, frame = stream.waiting.popleft()
+        assert data.sequence == slot.sequence, "slots and batches are kept in the same order"
+        stream.delivered = data.sequence
+        payloads = stream.assemble(data, frame, self.limits.message_bytes_max)
+        if not payloads:
+            self.outputs.counters["malformed_batch"] += payloads is None
+            return
+        incarnations = dict(self.view.incarnations)
+        self.outputs.stream.append(
+            Ordered(
+                slot.origin,
+                incarnations[slot.origin],
+                data.channel,
+                payloads,
+                data.view_id,
+                self._index + 1,
+                data.mark_fifo,
+                data.mark_bulk,
+                sum(map(len, payloads)),
+            )
+        )
+        self._index += len(payloads)
+
+    # ------------------------------------------------------------------------------- epochs
+
+    def end(self, node: int, end: End) -> None:
+        """A member has closed an epoch."""
+        if self.view is None or end.view_id != self.view.id or self.closed:
+            self.outputs.counters["end_of_other_view"] += 1
+            return
+        self._say(self.epochs.ended(node, Ending(end.epoch, end.sequence, end.done)))
+        self._advance()
+
+    def _say(self, endings: list[Ending]) -> None:
+        if not endings:
+            return
+        for node in sorted(self.synced):
+            self._say_to(node, endings)
+
+    def _say_to(self, node: int, endings: list[Ending]) -> None:
+        assert self.view is not None, "epochs belong to a view"
+        link = self.peers.peers[node].link
+        for ending in endings:
+            message = End(
+                view_id=self.view.id,
+                epoch=ending.epoch,
+                sequence=ending.sequence,
+                done=ending.done,
+            )
+            frame = self.framer.message(message)
+            self.outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
+
+    # ----------------------------------------------------------------------- acknowledgements
+
+    def _acknowledge(self, stream: InStream, size: int, now_ns: int) -> None:
+        self._dirty.add(stream.key)
+        self._unacked_bytes += size
+        at = now_ns + self._timing.ack_delay_ns
+        if self._unacked_bytes * 4 > self.limits.window_bytes:
+            at = now_ns
+        self._timers.arm_earlier(Timer.ACK, "", at)
+
+    def send_acks(self) -> None:
+        """Tell everybody what has arrived since the last time."""
+        self._unacked_bytes = 0
+        if self.view is None or self.closed or not self._dirty:
+            return
+        shared = [key for key in sorted(self._dirty) if not key.addressee]
+        directed: dict[int, list[StreamKey]] = {}
+        for key in sorted(self._dirty):
+            if key.addressee:
+                directed.setdefault(key.origin, []).append(key)
+        self._dirty.clear()
+        common = self._ack_frame(shared) if shared else b""
+        for node in sorted(self.synced):
+            extra = directed.get(node)
+            frame = self._ack_frame(shared + extra) if extra else common
+            link = self.peers.peers[node].link
+            if frame and link:
+                self.outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+
+    def send_full_ack(self, node: int, *, resync: bool = False) -> None:
+        """Tell one member everything: on a new association, in a new view, after a gap."""
+        peer = self.peers.peers.get(node)
+        if self.view is None or self.closed or peer is None or not peer.link:
+            return
+        keys = [key for key in self.ins if not key.addressee or key.origin == node]
+        frame = self._ack_frame(sorted(keys), resync=resync)
+        self.outputs.transmits.append(Transmit(peer.link, Stream.CONTROL, frame))
+
+    def _ack_frame(self, keys: list[StreamKey], *, resync: bool = False) -> bytes:
+        assert self.view is not None, "checked by the callers"
+        entries: list[AckEntry] = []
+        for key in keys:
+            stream = self.ins[key]
+            if key.lane not in self._frozen:
+                stream.taken = stream.held
+            entries.append(AckEntry(*key, stream.held, stream.taken))
+        return self.framer.message(
+            Ack(
+                view_id=self.view.id,
+                entries=tuple(entries),
+                done=self.epochs.complete,
+                resync=resync,
+            )
+        )
+
+    def acknowledged(self, node: int, ack: Ack) -> None:
+        """A member says what it holds."""
+        if self.view is None or ack.view_id > self.view.id:
+            self._early_acks[node] = ack
+            return
+        if ack.view_id != self.view.id or node not in self.view.members:
+            self.outputs.counters["ack_of_other_view"] += 1
+            return
+        for origin, addressee, lane, held, taken in ack.entries:
+            if origin != self.node:
+                self._others_hold(StreamKey(origin, addressee, lane), node, held)
+                continue
+            stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
+            if stream is not None:
+                stream.acknowledged(node, held, taken)
+                self._settle(stream, _LANES[lane])
+        self.epochs.member_done(node, ack.done)
+        if node not in self.synced or ack.resync:
+            self._sync(node)
+
+    def _sync(self, node: int) -> None:
+        """Go on where the member is: everything it does not hold goes to it again."""
+        self.synced.add(node)
+        for stream in self.out.values():
+            progress = stream.progress.get(node)
+            if progress is not None:
+                progress.sent = progress.held
+        if not self.closed:
+            self._say_to(node, list(self.epochs.own_ends))
+
+    def _others_hold(self, key: StreamKey, node: int, held: int) -> None:
+        holders = self._held_by.get(key)
+        if holders is None or node not in holders or held <= holders[node]:
+            return
+        holders[node] = held
+        stream = self.ins[key]
+        stream.forget_up_to(min(stream.held, *holders.values()))
+
+    def _settle(self, stream: OutStream, lane: Lane) -> None:
+        token = stream.settle()
+        if token is not None:
+            self.outputs.stream.append(
+                Settled(addressee=stream.key.addressee, lane=lane, token=token, missing={})
+            )
+
+    def freeze(self, lane: Lane, *, frozen: bool, now_ns: int) -> None:
+        """The application's queue is full (or has room again): grant no more window, or do."""
+        if frozen:
+            self._frozen.add(lane)
+        elif lane in self._frozen:
+            self._frozen.discard(lane)
+            self._dirty.update(key for key in self.ins if key.lane == lane)
+            self._timers.arm_earlier(Timer.ACK, "", now_ns)
+
+    # --------------------------------------------------------------------- views and peers
+
+    def start_view(self, view: View) -> None:
+        """Install: every stream begins anew, and members are told that we are here."""
+        self.view = view
+        self.closed = False
+        self._index = 0
+        self._dirty.clear()
+        self._unacked_bytes = 0
+        self.synced.clear()
+        self.epochs = Epochs(node=self.node, members=view.members)
+        lanes = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
+        keys = [StreamKey(member, 0, lane) for member in view.members for lane in lanes]
+        self.ins = {key: InStream(key) for key in keys}
+        others = [member for member in view.members if member != self.node]
+        self._held_by = {
+            key: {node: 0 for node in others if node != key.origin}
+            for key in keys
+            if key.origin != self.node
+        }
+        for (addressee, _), stream in self.out.items():
+            stream.start(self._addressees(addressee))
+        for node in others:
+            self.send_full_ack(node)
+        early, self._early_acks = self._early_acks, {}
+        for node, ack in early.items():
+            if ack.view_id >= view.id and self.peers.peers[node].link:
+                self.acknowledged(node, ack)
+
+    def unlink(self, node: int) -> None:
+        """The association to a node is gone: nothing goes to it until it says where it is."""
+        self.synced.discard(node)
+        self._early_acks.pop(node, None)
+
+    def linked(self, node: int) -> None:
+        """A new association to a node."""
+        self.unlink(node)
+        if self.view is not None and node in self.view.members:
+            self.send_full_ack(node)
+
+    def all_held(self) -> bool:
+        """Whether every member holds everything that was accepted here."""
+        return all(stream.idle for stream in self.out.values())

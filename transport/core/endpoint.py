@@ -1,0 +1,467 @@
+"""The composition root of the core: routes inputs to the parts and gathers what they put out.
+
+It holds no rule of its own. The form is that of aioquic and quinn-proto: inputs are verbs with
+the time, outputs wait until they are taken, and there is one next deadline. An endpoint is one
+incarnation of one node; a node that comes back is a new endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..._native import codec
+from .. import wire
+from ..config import ClusterConfig
+from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
+from ..events import Lane, Member, PrimaryLost, PrimaryRegained, View, ViewId
+from ..wire import NO_VIEW, Kind, Record
+from .acceptor import Acceptor
+from .delivery import Delivery
+from .flush import Flush
+from .framing import HEADER_BYTES, Framer
+from .leases import Leases, Quorum
+from .membership import Membership
+from .outputs import CloseLifelines, Disconnect, Left, Outputs, Transmit
+from .paths import Paths
+from .peers import Peers, Verdict
+from .timers import Timer, TimerTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Everything that one incarnation begins with; all of it comes from outside."""
+
+    config: ClusterConfig
+    node: int
+    incarnation: int
+    nonce: int
+    record: Record
+    """Its `incarnation` is this one and is durable already."""
+    config_hash: str
+    key_hashes: dict[str, str]
+    rails: tuple[str, ...]
+    """In the order of preference."""
+    now_ns: int
+    jitter: Callable[[], float]
+    """Numbers in [0, 1), from whatever source of randomness the caller has."""
+
+
+class Endpoint:
+    """One node's protocol, without sockets and without a clock."""
+
+    def __init__(self, start: Start) -> None:
+        config, node = start.config, start.node
+        timing = config.timing
+        self.node = node
+        self.me = Member(node, start.incarnation)
+        self.timers = TimerTable()
+        self.outputs = Outputs()
+        self._timing = timing
+        self._expected_wake_ns = start.now_ns
+        framer = Framer(cluster=config.name, node=node, incarnation=start.incarnation)
+        self._framer = framer
+        quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
+        self.peers = Peers(
+            node=node,
+            incarnation=start.incarnation,
+            hello=wire.Hello(
+                cluster=config.name,
+                config_hash=start.config_hash,
+                node=node,
+                incarnation=start.incarnation,
+                nonce=start.nonce,
+                version=codec.WIRE_VERSION,
+                version_oldest=codec.WIRE_VERSION_OLDEST,
+            ),
+            key_hashes=start.key_hashes,
+            others=[n.id for n in config.nodes if n.id != node],
+            rails=start.rails,
+            lifeline_rails=frozenset(rail.name for rail in config.rails if rail.lifeline),
+            timing=timing,
+            framer=framer,
+            timers=self.timers,
+            outputs=self.outputs,
+            seen=dict(start.record.seen),
+            jitter=start.jitter,
+        )
+        self.paths = Paths(
+            rails=start.rails,
+            timing=timing,
+            framer=framer,
+            peers=self.peers,
+            timers=self.timers,
+            outputs=self.outputs,
+        )
+        self.leases = Leases(
+            node=node,
+            nodes=[n.id for n in config.nodes],
+            quorum=quorum,
+            lease_ns=timing.lease_ns,
+            drift=timing.drift,
+        )
+        self.delivery = Delivery(
+            node=node,
+            limits=config.limits,
+            timing=timing,
+            framer=framer,
+            peers=self.peers,
+            timers=self.timers,
+            outputs=self.outputs,
+        )
+        self.flush = Flush(self.delivery)
+        # A restarted acceptor waits one lease: its grants were forgotten with its memory.
+        fresh = start.record.decided is None
+        votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
+        self.acceptor = Acceptor(
+            record=start.record, votes_from_ns=votes_from, outputs=self.outputs
+        )
+        self.membership = Membership(
+            config=config,
+            me=self.me,
+            acceptor=self.acceptor,
+            delivery=self.delivery,
+            flush=self.flush,
+            framer=framer,
+            leases=self.leases,
+            quorum=quorum,
+            paths=self.paths,
+            peers=self.peers,
+            timers=self.timers,
+            outputs=self.outputs,
+            jitter=start.jitter,
+        )
+        self.detached = False
+        """The lease ran out for a whole lease: sends and barriers raise `NoQuorum`."""
+        self._acted_ns = start.now_ns
+        self._leave_by_ns: int | None = None
+        self._rails_of_link: dict[int, tuple[str, ...]] = {}
+        self._backlog_bytes_max = config.limits.link_backlog_bytes
+        self._changed = True
+        if not fresh:
+            self.timers.arm(Timer.VOTE, "", votes_from)
+
+    # -------------------------------------------------------------------------------- inputs
+
+    def start(self, now_ns: int) -> None:
+        """Dial the peers and begin to send heartbeats."""
+        self.peers.start()
+        self.timers.arm(Timer.PROBE, "", now_ns)
+        self._settle(now_ns)
+
+    def receive(self, received: Received, now_ns: int) -> None:
+        """A whole frame; whatever is in it, nothing is raised."""
+        link, _, frame = received
+        header = codec.decode_frame(frame, self._framer.cluster)
+        if isinstance(header, codec.FrameError):
+            self.outputs.counters[f"frame_{header.name.lower()}"] += 1
+            return
+        kind, node = header.kind, self.peers.node_of(link)
+        if kind == Kind.HELLO:
+            self._hello(link, frame, header.body_offset, now_ns)
+        elif not node:
+            self._from_nobody(link, kind, frame, header.body_offset)
+        elif (header.sender, header.incarnation) != self.peers.peers[node].member:
+            self.outputs.counters["frame_of_other_node"] += 1
+        elif header.addressee not in (0, self.node):
+            self.outputs.counters["frame_for_other_node"] += 1
+        elif kind == Kind.DATA:
+            self.delivery.receive(node, frame, header.body_offset, now_ns)
+            self._changed |= self.delivery.closed
+        elif kind == Kind.PROBE:
+            self._probe(node, frame, header.body_offset, now_ns)
+        elif kind == Kind.CONTROL:
+            self._control(node, frame, header.body_offset, now_ns)
+        else:
+            self.outputs.counters["frame_of_unknown_kind"] += 1
+
+    def notice(self, notice: Notice, now_ns: int) -> None:
+        """What a driver says of an association or a path."""
+        match notice:
+            case LinkUp():
+                self._rails_of_link[notice.link] = notice.rails
+                self.peers.link_up(notice, now_ns)
+            case LinkLost():
+                self._rails_of_link.pop(notice.link, None)
+                node = self.peers.link_lost(notice, now_ns)
+                if node:
+                    self.delivery.unlink(node)
+                    self._changed = True
+            case PathNotice():
+                node = self.peers.node_of(notice.link)
+                if node:
+                    self.paths.notice(node, notice)
+            case Writable():
+                node = self.peers.node_of(notice.link)
+                if node:
+                    self._writable(node)
+
+    def dialled(self, node: int, link: int) -> None:
+        """The driver's answer to `Connect`."""
+        self.peers.dialled(node, link)
+
+    def refused(self, transmit: Transmit) -> None:
+        """A frame found no room in its association: it goes first when there is room."""
+        node = self.peers.node_of(transmit.link)
+        if not node:
+            return
+        peer = self.peers.peers[node]
+        peer.writable = False
+        peer.backlog.append(transmit)
+        peer.backlog_bytes += len(transmit.frame)
+        if peer.backlog_bytes > self._backlog_bytes_max:
+            # It cannot even take what control needs: begin anew where it says it is.
+            self.outputs.counters["backlog_resets"] += 1
+            self.peers.drop(node)
+
+    def lifeline_up(
+        self, node: int, rail: str, incarnation: int, nonce: int, now_ns: int
+    ) -> None:
+        """A lifeline is there and has said whose it is."""
+        del now_ns
+        self.peers.lifeline_up(node, rail, incarnation, nonce)
+
+    def lifeline_ended(
+        self, node: int, rail: str, incarnation: int, nonce: int, *, fin: bool, now_ns: int
+    ) -> None:
+        """A lifeline is gone."""
+        self.peers.lifeline_ended(node, rail, incarnation, nonce, fin=fin, now_ns=now_ns)
+        self._changed = True
+
+    def persisted(self, token: int) -> None:
+        """The record is durable up to this token."""
+        self.acceptor.persisted(token)
+        self._changed = True
+
+    def persist_failed(self) -> None:
+        """The record cannot be written."""
+        self.acceptor.persist_failed()
+        self._changed = True
+
+    def wake(self, now_ns: int) -> None:
+        """Handle what is due; early and repeated calls are harmless."""
+        lag = now_ns - self._expected_wake_ns
+        if lag > self._timing.heartbeat_ns:
+            self.outputs.counters["stalls"] += 1
+            self.paths.excuse(lag, now_ns)
+        for timer, subject in self.timers.expire(now_ns):
+            self._fire(timer, subject, now_ns)
+        self._settle(now_ns)
+
+    # ------------------------------------------------------------------------------ commands
+
+    def submit(self, addressee: int, lane: Lane, channel: bytes, payload: bytes) -> int:
+        """Queue a message for one member, or for all (0); 0 if there is no room."""
+        return self.delivery.submit(addressee, lane, channel, payload)
+
+    def leave(self, deadline_ns: int, now_ns: int) -> None:
+        """Step down in good order, at the latest at the deadline."""
+        self.membership.leaving = True
+        self._leave_by_ns = deadline_ns
+        self.timers.arm(Timer.LEAVE, "", deadline_ns)
+        self._settle(now_ns)
+
+    def settle(self, now_ns: int) -> None:
+        """After a batch of inputs: number, hand over, and look at the membership."""
+        self._settle(now_ns)
+
+    def acting(self, now_ns: int) -> bool:
+        """Whether this node may act now (PROTOCOL 3)."""
+        return (
+            self.membership.view is not None
+            and not self.membership.closed_for
+            and not self.membership.evicted
+            and not self.membership.left
+            and self.leases.acting(now_ns)
+        )
+
+    def next_deadline(self) -> int | None:
+        """When `wake` is wanted."""
+        return self.timers.next_deadline()
+
+    def expect_wake(self, at_ns: int) -> None:
+        """The pump will wake the core then: coming much later means that it did not run."""
+        self._expected_wake_ns = at_ns
+
+    @property
+    def view(self) -> View | None:
+        """The installed view."""
+        return self.membership.view
+
+    # ------------------------------------------------------------------------------- routing
+
+    def _hello(self, link: int, frame: bytes, offset: int, now_ns: int) -> None:
+        hello = wire.decode_hello(memoryview(frame)[offset:])
+        if hello is None:
+            self.outputs.counters["malformed_hello"] += 1
+            return
+        verdict, node = self.peers.hello(link, hello, now_ns)
+        if verdict is Verdict.REFUSED:
+            return
+        if verdict is Verdict.NEW:
+            self.membership.forget_row(node)
+            self.acceptor.remember(self.peers.seen)
+        self.paths.linked(node, self._rails_of_link.get(link, ()), now_ns)
+        self.delivery.linked(node)
+        self.membership.tell_row_to(node, now_ns)
+        self.paths.probe(node, self._view_id(), now_ns)
+        self._changed = True
+
+    def _from_nobody(self, link: int, kind: int, frame: bytes, offset: int) -> None:
+        """Before its HELLO is accepted a peer may only say why it turns us away."""
+        if kind == Kind.CONTROL:
+            message = wire.decode_control(memoryview(frame)[offset:])
+            if isinstance(message, wire.Refuse):
+                self.peers.refused_by(self.peers.peer_of_link(link), message)
+                self.outputs.commands.append(Disconnect(link=link, abort=True))
+                return
+        self.outputs.counters["frame_before_hello"] += 1
+
+    def _probe(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+        probe = wire.decode_probe(frame, offset)
+        if probe is None:
+            self.outputs.counters["malformed_probe"] += 1
+            return
+        if not probe.echo:
+            granted = self.membership.may_grant(node, probe.view_id)
+            if granted:
+                self.leases.give(node, now_ns)
+            self.paths.echo(node, probe, granted=granted)
+            return
+        was_reachable = self.paths.reachable(node, now_ns)
+        self.paths.answered(node, probe, now_ns)
+        self._changed |= not was_reachable
+        if probe.granted and probe.view_id == self._view_id():
+            self.leases.take(node, probe.sent_ns)
+
+    def _control(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+        message = wire.decode_control(memoryview(frame)[offset:])
+        match message:
+            case None:
+                self.outputs.counters["malformed_control"] += 1
+            case wire.Ack():
+                fresh = node not in self.delivery.synced
+                self.delivery.acknowledged(node, message)
+                if fresh and node in self.delivery.synced:
+                    # It has installed our view: now it can grant.
+                    self.paths.probe(node, self._view_id(), now_ns)
+                if message.resync:
+                    self.outputs.counters["resyncs"] += 1
+            case wire.End():
+                self.delivery.end(node, message)
+            case wire.Fetch():
+                self.flush.serve(node, message)
+            case wire.Row():
+                self.membership.row_received(node, message, now_ns)
+                self._changed = True
+            case wire.Farewell():
+                self.membership.stepped_down(node, message)
+                self._changed = True
+            case wire.Refuse():
+                self.peers.refused_by(node, message)
+            case _:
+                self.membership.receive(node, message, now_ns)
+                self._changed = True
+
+    def _fire(self, timer: Timer, subject: int | str, now_ns: int) -> None:
+        match timer:
+            case Timer.PROBE:
+                self.paths.probe_all(self._view_id(), now_ns)
+            case Timer.LIVENESS:
+                self.paths.judge(now_ns)
+                self._changed = True
+            case Timer.RECONNECT:
+                self.peers.reconnect(int(subject))
+            case Timer.HELLO:
+                self.peers.hello_overdue(int(subject))
+            case Timer.LIFELINE:
+                self.peers.lifeline_due(str(subject), now_ns)
+            case Timer.ACK:
+                self.delivery.send_acks()
+            case Timer.ROW:
+                self.membership.tell_row(now_ns, always=True)
+            case Timer.PHASE:
+                self.membership.phase_timeout(now_ns)
+                self._changed = True
+            case Timer.RESYNC:
+                self.delivery.send_full_ack(int(subject), resync=True)
+            case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
+                self._changed = True
+            case Timer.LEASE | Timer.LEAVE:
+                pass  # looked at in every turn; the timer only makes sure that there is one
+
+    # ------------------------------------------------------------------------- ends of turns
+
+    def _settle(self, now_ns: int) -> None:
+        if self.membership.evicted or self.membership.left:
+            return
+        if self._changed:
+            self._changed = False
+            self._bury_the_dead()
+            self.membership.work(now_ns)
+            self.membership.evaluate(now_ns)
+        acting = self.acting(now_ns)
+        self._watch_lease(acting, now_ns)
+        self.delivery.flush(may_number=acting)
+        if self.membership.leaving:
+            self._step_down_if_due(now_ns)
+
+    def _bury_the_dead(self) -> None:
+        for node, peer in self.peers.peers.items():
+            if not peer.incarnation or peer.member in self.peers.dead:
+                continue
+            if self.peers.proven_dead(node, self.paths.rails_up(node)):
+                self.outputs.counters["proven_dead"] += 1
+                self.peers.bury(node)
+                self.paths.forget(node)
+                self.leases.forget_given(node)
+                self.membership.forget_row(node)
+
+    def _watch_lease(self, acting: bool, now_ns: int) -> None:
+        view = self.membership.view
+        if view is None:
+            return
+        if acting:
+            self._acted_ns = now_ns
+            runs_out = self.leases.runs_out_ns(now_ns)
+            if runs_out is not None:
+                self.timers.arm(Timer.LEASE, "", runs_out)
+            if self.detached:
+                self.detached = False
+                self.outputs.stream.append(PrimaryRegained(view_id=view.id))
+            return
+        lost_ns = self._acted_ns + self._timing.lease_ns
+        if now_ns < lost_ns:
+            self.timers.arm(Timer.LEASE, "", lost_ns)
+        elif not self.detached:
+            self.detached = True
+            reachable = [n for n in self.peers.peers if self.paths.reachable(n, now_ns)]
+            self.outputs.stream.append(
+                PrimaryLost(view_id=view.id, reachable=tuple([self.node, *reachable]))
+            )
+
+    def _step_down_if_due(self, now_ns: int) -> None:
+        assert self._leave_by_ns is not None, "leaving has a deadline"
+        acknowledged = self.delivery.all_held()
+        if not acknowledged and now_ns < self._leave_by_ns:
+            return
+        self.membership.left = True
+        self.delivery.closed = True
+        self.outputs.stream.append(Left(acknowledged=acknowledged))
+        frame = self._framer.message(wire.Farewell(incarnation=self.me.incarnation))
+        for peer in self.peers.peers.values():
+            if peer.link:
+                self.outputs.transmits.append(Transmit(peer.link, Stream.CONTROL, frame))
+                self.outputs.commands.append(Disconnect(link=peer.link, abort=False))
+        self.outputs.commands.append(CloseLifelines())
+
+    def _writable(self, node: int) -> None:
+        peer = self.peers.peers[node]
+        peer.writable = True
+        backlog, peer.backlog = peer.backlog, []
+        peer.backlog_bytes = 0
+        self.outputs.transmits.extend(backlog)
+
+    def _view_id(self) -> ViewId:
+        view = self.membership.view
+        return view.id if view is not None else NO_VIEW

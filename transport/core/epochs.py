@@ -1,0 +1,153 @@
+"""Epochs of the ordered lane: the unit of ordering (PROTOCOL 5).
+
+Every member closes epoch e with END(e, last batch, done). An epoch is complete when the ENDs of
+all members and the batches before them are held; it is delivered in rotated rank order, without
+sequencer or token. Whoever sees anything of an epoch that it has not closed closes it at once,
+so an idle cluster costs nothing and a lone sender waits one round trip. The idea of rounds with
+null messages is Derecho's (doi 10.1145/3302258); several epochs are in flight.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+IN_FLIGHT_MAX = 8
+"""Epochs that a member closes of its own accord before the oldest is complete."""
+
+
+class Slot(NamedTuple):
+    """One batch of the ordered lane, with all that its delivery needs."""
+
+    origin: int
+    sequence: int
+    epoch: int
+
+
+class Ending(NamedTuple):
+    """What a member said when it closed an epoch."""
+
+    epoch: int
+    sequence: int
+    done: int
+
+
+class Epochs:
+    """The epochs of one view."""
+
+    def __init__(self, *, node: int, members: Sequence[int]) -> None:
+        self._node = node
+        self._members = tuple(sorted(members))
+        self.current = 1
+        """The epoch that our next batch belongs to."""
+        self.complete = 0
+        """The last complete epoch."""
+        self._dirty = False
+        self._ends: dict[int, dict[int, int]] = {}
+        self.own_ends: deque[Ending] = deque()
+        """Our ENDs that some member may lack."""
+        self.done = dict.fromkeys(self._members, 0)
+        """The highest epoch that each member holds completely."""
+        self._slots: dict[int, deque[Slot]] = {member: deque() for member in self._members}
+        self._own_last = 0
+        self._last = dict.fromkeys(self._members, 0)
+
+    def numbered(self, sequence: int) -> None:
+        """A batch of ours belongs to the current epoch."""
+        self._dirty = True
+        self._own_last = sequence
+
+    def held(self, slot: Slot) -> list[Ending]:
+        """A batch has arrived, in order of its sender; returns ENDs that it makes us say."""
+        self.add(slot)
+        return self.see(slot.epoch) if slot.origin != self._node else []
+
+    def last_slot(self, member: int) -> int:
+        """The last batch of a member that waits here or was delivered; 0 if there is none."""
+        return self._last[member]
+
+    def add(self, slot: Slot) -> None:
+        """A batch that waits for its epoch, or for the cut of a closed view."""
+        self._slots[slot.origin].append(slot)
+        self._last[slot.origin] = slot.sequence
+
+    def see(self, epoch: int) -> list[Ending]:
+        """Somebody is in `epoch`: close everything up to it, unless it is absurdly far ahead."""
+        if epoch > self.complete + 4 * IN_FLIGHT_MAX:
+            return []
+        endings: list[Ending] = []
+        while self.current <= epoch:
+            endings.append(self._close())
+        return endings
+
+    def close_if_due(self) -> list[Ending]:
+        """Close the current epoch if it holds a batch of ours and not too many are open."""
+        if self._dirty and self.current - self.complete <= IN_FLIGHT_MAX:
+            return [self._close()]
+        return []
+
+    def _close(self) -> Ending:
+        ending = Ending(self.current, self._own_last, self.complete)
+        self._ends.setdefault(self.current, {})[self._node] = self._own_last
+        self.own_ends.append(ending)
+        self.current += 1
+        self._dirty = False
+        return ending
+
+    def ended(self, member: int, ending: Ending) -> list[Ending]:
+        """A member has closed an epoch; returns ENDs that it makes us say."""
+        if member not in self.done:
+            return []
+        self.member_done(member, ending.done)
+        if self.complete < ending.epoch <= self.complete + 4 * IN_FLIGHT_MAX:
+            self._ends.setdefault(ending.epoch, {})[member] = ending.sequence
+        return self.see(ending.epoch)
+
+    def member_done(self, member: int, done: int) -> None:
+        """A member holds every epoch up to `done`; our ENDs up to there are not needed again."""
+        if member in self.done and done > self.done[member]:
+            self.done[member] = done
+            lowest = min(self.done[other] for other in self._members if other != self._node)
+            while self.own_ends and self.own_ends[0].epoch <= lowest:
+                self.own_ends.popleft()
+
+    def advance(self, held: Callable[[int], int]) -> list[Slot]:
+        """Batches of every epoch that has become complete, in the agreed order."""
+        delivered: list[Slot] = []
+        while True:
+            epoch = self.complete + 1
+            ends = self._ends.get(epoch)
+            if ends is None or len(ends) < len(self._members):
+                return delivered
+            if any(held(member) < sequence for member, sequence in ends.items()):
+                return delivered
+            for member in self._rotated(epoch):
+                slots = self._slots[member]
+                while slots and slots[0].sequence <= ends[member]:
+                    delivered.append(slots.popleft())
+            del self._ends[epoch]
+            self.complete = epoch
+            self.done[self._node] = epoch
+
+    def safe(self) -> int:
+        """The last epoch that every member holds completely."""
+        return min(self.done.values())
+
+    def remainder(self, cut: Callable[[int], int]) -> list[Slot]:
+        """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
+        rest = [
+            slot
+            for member, slots in self._slots.items()
+            for slot in slots
+            if slot.sequence <= cut(member)
+        ]
+        rank = {member: place for place, member in enumerate(self._members)}
+        count = len(self._members)
+        rest.sort(key=lambda s: (s.epoch, (rank[s.origin] - s.epoch) % count, s.sequence))
+        return rest
+
+    def _rotated(self, epoch: int) -> list[int]:
+        """Members by (rank - epoch) mod n, so that each has its turn to be first."""
+        count = len(self._members)
+        return [self._members[(epoch + offset) % count] for offset in range(count)]

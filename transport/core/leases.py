@@ -1,0 +1,90 @@
+"""Who may act: leases by answered heartbeats (PROTOCOL 3; Gray and Cheriton 1989).
+
+An echo to a member's heartbeat is a *grant*: it lets that member act for one lease from the
+moment it *sent* the heartbeat. A grantor remembers its latest grant to each member and, before
+it helps to decide a view without that member, waits until it has run out, by its own clock and
+with a bound on drift. Quorum intersection does the rest: two members never act in different
+views at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+
+class Quorum:
+    """Majorities of the configured votes, with an optional tie-breaker for exactly half."""
+
+    def __init__(self, votes: Mapping[int, int], tie_breaker: int) -> None:
+        self._votes = dict(votes)
+        self._total = sum(votes.values())
+        self._tie_breaker = tie_breaker
+
+    def reached(self, nodes: Iterable[int]) -> bool:
+        """Whether the votes of `nodes` decide."""
+        present = set(nodes)
+        have = sum(self._votes.get(node, 0) for node in present)
+        if have * 2 == self._total:
+            return self._tie_breaker in present
+        return have * 2 > self._total
+
+
+class Leases:
+    """Grants given and received in the installed view."""
+
+    def __init__(
+        self, *, node: int, nodes: Iterable[int], quorum: Quorum, lease_ns: int, drift: float
+    ) -> None:
+        self._node = node
+        self._nodes = tuple(sorted(nodes))
+        self._quorum = quorum
+        self._lease_ns = lease_ns
+        self._grant_ns = int(lease_ns * drift)
+        self._given: dict[int, int] = {}
+        self._received: dict[int, int] = {}
+
+    def reset_received(self) -> None:
+        """A new view: nobody has granted anything in it yet."""
+        self._received.clear()
+
+    def give(self, node: int, now_ns: int) -> None:
+        """A heartbeat of `node` was answered with a grant."""
+        self._given[node] = now_ns
+
+    def take(self, node: int, sent_ns: int) -> None:
+        """`node` granted a lease for a heartbeat sent at `sent_ns`."""
+        if sent_ns > self._received.get(node, -1):
+            self._received[node] = sent_ns
+
+    def given_left_ns(self, node: int, now_ns: int) -> int:
+        """How long the latest grant to `node` may still be relied on; 0 if it has run out."""
+        given = self._given.get(node)
+        return 0 if given is None else max(0, given + self._grant_ns - now_ns)
+
+    def forget_given(self, node: int) -> None:
+        """`node` is proven dead: nobody relies on that grant any more."""
+        self._given.pop(node, None)
+
+    def granted(self, node: int, now_ns: int) -> bool:
+        """Whether `node` lets us act now."""
+        sent = self._received.get(node)
+        return sent is not None and now_ns - sent < self._lease_ns
+
+    def acting(self, now_ns: int) -> bool:
+        """Whether grants of a quorum, ourselves included, are younger than the lease."""
+        oldest = now_ns - self._lease_ns
+        received = self._received
+        return self._quorum.reached(
+            node for node in self._nodes if node == self._node or received.get(node, -1) > oldest
+        )
+
+    def runs_out_ns(self, now_ns: int) -> int | None:
+        """When `acting` may change next if no more grants come; None if it is false already."""
+        if not self.acting(now_ns):
+            return None
+        ends = sorted(
+            sent + self._lease_ns
+            for sent in self._received.values()
+            if sent + self._lease_ns > now_ns
+        )
+        return next((at for at in ends if not self.acting(at)), None)

@@ -1,0 +1,172 @@
+"""What the core wants done, and the one ordered stream of what happened.
+
+The pump drains these after each turn. `Commands` are for drivers and the disk; `StreamItem`s go
+to the attached layers and then to the application, in exactly this order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from ..events import Event, Lane, ViewId
+
+
+class Transmit(NamedTuple):
+    """Hand a frame to a driver; if it is refused, give it back by `Endpoint.refused`."""
+
+    link: int
+    stream: int
+    frame: bytes
+    rail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect:
+    """Dial a peer; answer with `Endpoint.dialled`."""
+
+    peer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect:
+    """End an association."""
+
+    link: int
+    abort: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPrimary:
+    """Make one rail the primary path of an association."""
+
+    link: int
+    rail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectLifeline:
+    """Open the lifeline to a peer on one rail."""
+
+    peer: int
+    rail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropLifelines:
+    """Reset the lifelines to a peer."""
+
+    peer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseLifelines:
+    """Close every lifeline in good order: this incarnation acts no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persist:
+    """Make the record durable; answer with `Endpoint.persisted` or `persist_failed`."""
+
+    token: int
+    data: bytes
+
+
+Command: TypeAlias = (
+    Connect | Disconnect | SetPrimary | ConnectLifeline | DropLifelines | CloseLifelines | Persist
+)
+
+
+class Delivered(NamedTuple):
+    """Consecutive messages of one sender, in order: one batch."""
+
+    sender: int
+    lane: Lane
+    channel: str
+    directed: bool
+    payloads: list[bytes]
+    view_id: ViewId
+    sequence: int
+    """The last batch of the sender's stream on this lane that is delivered with this."""
+    size: int
+    """Bytes of payload."""
+
+
+class Ordered(NamedTuple):
+    """The next messages of the agreed order, all of one sender and channel."""
+
+    sender: int
+    incarnation: int
+    channel: str
+    payloads: list[bytes]
+    view_id: ViewId
+    first: int
+    """Position of the first of them in the view, from 1."""
+    mark_fifo: int
+    mark_bulk: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Every message of a local stream up to `token` has met its fate.
+
+    `missing` is empty when all its addressees hold them; otherwise it names those that do not.
+    Tokens are given in order, so a waiter for token t looks for the first `Settled` that
+    covers t.
+    """
+
+    addressee: int
+    lane: Lane
+    token: int
+    missing: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """A local stream that was full accepts messages again."""
+
+    addressee: int
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordLost:
+    """The peers remember a later start of this node than its own record does."""
+
+    peer: int
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """Leaving is complete: the farewell has been sent."""
+
+    acknowledged: bool
+    """False if the deadline came before everybody held all messages of this node."""
+
+
+StreamItem: TypeAlias = Delivered | Ordered | Event | Settled | Room | RecordLost | Left
+
+
+class Outputs:
+    """Where the parts of the core put what they want done; the pump takes it all at once."""
+
+    def __init__(self) -> None:
+        self.transmits: list[Transmit] = []
+        self.commands: list[Command] = []
+        self.stream: list[StreamItem] = []
+        self.counters: Counter[str] = Counter()
+
+    def take(self) -> tuple[list[Transmit], list[Command], list[StreamItem]]:
+        """Everything since the last call."""
+        taken = self.transmits, self.commands, self.stream
+        self.transmits, self.commands, self.stream = [], [], []
+        return taken
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self.transmits or self.commands or self.stream)

@@ -1,0 +1,238 @@
+"""Heartbeats on every rail: which path is up, which is primary, which peer answers.
+
+A heartbeat is a probe of ours on one rail, answered by the peer's *process* on the same rail; a
+peer is reachable while one was answered on any rail within the suspicion time. A silent path is
+suspect, then down. The transport protocol's own notices are evidence for the primary path only:
+SCTP moves data at its first timeout (RFC 7829), we move the primary path when our probes agree,
+and back to the first rail after several clean probes in a row.
+
+Self-doubt (after Lifeguard, arXiv 1707.00788): time in which this process did not run is not
+held against anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .. import wire
+from ..config import Timing
+from ..drivers.base import PathNotice, PathState, Stream
+from ..events import PathChanged, RailState, ViewId
+from .framing import Framer
+from .outputs import Outputs, SetPrimary, Transmit
+from .peers import Peers
+from .timers import Timer, TimerTable
+
+
+@dataclass(slots=True)
+class Path:
+    """One peer over one rail."""
+
+    rail: str
+    answered_ns: int
+    state: RailState = RailState.UP
+    srtt_ns: int = 0
+    clean: int = 0
+    """Answers in a row since the path was last suspect."""
+    failovers: int = 0
+
+
+@dataclass(slots=True)
+class _PeerPaths:
+    primary: str
+    paths: dict[str, Path] = field(default_factory=dict[str, Path])
+
+
+class Paths:
+    """The paths to every peer that has, or lately had, an association."""
+
+    def __init__(
+        self,
+        *,
+        rails: tuple[str, ...],
+        timing: Timing,
+        framer: Framer,
+        peers: Peers,
+        timers: TimerTable,
+        outputs: Outputs,
+    ) -> None:
+        self._rails = rails
+        self._numbers = {rail: number for number, rail in enumerate(sorted(rails))}
+        self._names = sorted(rails)
+        self._timing = timing
+        self._framer = framer
+        self._peers = peers
+        self._timers = timers
+        self._outputs = outputs
+        self._of: dict[int, _PeerPaths] = {}
+
+    def linked(self, node: int, rails: Iterable[str], now_ns: int) -> None:
+        """A new association: every path it has gets the benefit of the doubt."""
+        given = [rail for rail in self._rails if rail in set(rails)]
+        old = self._of.get(node)
+        fresh = _PeerPaths(primary=given[0] if given else self._rails[0])
+        for rail in given:
+            path = old.paths.get(rail) if old else None
+            fresh.paths[rail] = path or Path(rail, now_ns)
+            fresh.paths[rail].answered_ns = now_ns
+        self._of[node] = fresh
+        self._timers.arm_earlier(Timer.LIVENESS, "", now_ns)
+
+    def forget(self, node: int) -> None:
+        """The peer's process is gone: nothing answers any more."""
+        paths = self._of.pop(node, None)
+        if paths is None:
+            return
+        for path in paths.paths.values():
+            if path.state is not RailState.DOWN:
+                path.state = RailState.DOWN
+                self._tell(node, paths, path)
+
+    # ------------------------------------------------------------------------------- probing
+
+    def probe_all(self, view_id: ViewId, now_ns: int) -> None:
+        """One heartbeat interval is over."""
+        for node in self._of:
+            self.probe(node, view_id, now_ns)
+        self._timers.arm(Timer.PROBE, "", now_ns + self._timing.heartbeat_ns)
+
+    def probe(self, node: int, view_id: ViewId, now_ns: int) -> None:
+        """Send a heartbeat to one peer on each rail."""
+        paths = self._of.get(node)
+        link = self._peers.peers[node].link
+        if paths is None or not link:
+            return
+        for rail in paths.paths:
+            probe = wire.Probe(
+                echo=False,
+                granted=False,
+                rail=self._numbers[rail],
+                sent_ns=now_ns,
+                view_id=view_id,
+            )
+            frame = self._framer.probe(probe, addressee=node)
+            self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
+
+    def echo(self, node: int, probe: wire.Probe, *, granted: bool) -> None:
+        """Answer a peer's heartbeat on the rail on which it was sent."""
+        link = self._peers.peers[node].link
+        if not link or probe.rail >= len(self._names):
+            return
+        answer = probe._replace(echo=True, granted=granted)
+        frame = self._framer.probe(answer, addressee=node)
+        rail = self._names[probe.rail]
+        self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
+
+    def answered(self, node: int, probe: wire.Probe, now_ns: int) -> None:
+        """A peer answered a heartbeat of ours."""
+        paths = self._of.get(node)
+        if paths is None or probe.rail >= len(self._names):
+            return
+        path = paths.paths.get(self._names[probe.rail])
+        rtt = now_ns - probe.sent_ns
+        if path is None or rtt < 0:
+            return
+        if rtt > self._timing.suspect_ns:
+            # An answer that took so long says nothing about now.
+            self._outputs.counters["late_echoes"] += 1
+            return
+        path.answered_ns = now_ns
+        path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
+        path.clean += 1
+        if path.state is not RailState.UP:
+            path.state = RailState.UP
+            path.clean = 1
+            self._tell(node, paths, path)
+        self._choose_primary(node, paths)
+
+    # -------------------------------------------------------------------------------- judging
+
+    def excuse(self, lag_ns: int, now_ns: int) -> None:
+        """This process did not run for `lag_ns`: nobody's silence in that time counts."""
+        for paths in self._of.values():
+            for path in paths.paths.values():
+                path.answered_ns = min(now_ns, path.answered_ns + lag_ns)
+
+    def judge(self, now_ns: int) -> None:
+        """Find silent paths, and arm the timer for the next that may become so."""
+        suspect_ns = self._timing.path_suspect_ns
+        next_ns = now_ns + self._timing.suspect_ns
+        for node, paths in self._of.items():
+            for path in paths.paths.values():
+                silent = now_ns - path.answered_ns
+                if silent >= 2 * suspect_ns:
+                    state = RailState.DOWN
+                elif silent >= suspect_ns:
+                    state = RailState.SUSPECT
+                    next_ns = min(next_ns, path.answered_ns + 2 * suspect_ns)
+                else:
+                    state = path.state
+                    next_ns = min(next_ns, path.answered_ns + suspect_ns)
+                if state is not path.state:
+                    path.state = state
+                    path.clean = 0
+                    self._choose_primary(node, paths)
+                    self._tell(node, paths, path)
+            last = max((path.answered_ns for path in paths.paths.values()), default=0)
+            if last + self._timing.suspect_ns > now_ns:
+                next_ns = min(next_ns, last + self._timing.suspect_ns)
+        self._timers.arm(Timer.LIVENESS, "", max(next_ns, now_ns + 1))
+
+    def notice(self, node: int, notice: PathNotice) -> None:
+        """What the transport protocol says of a path: only its choice of primary is news."""
+        paths = self._of.get(node)
+        if paths is not None and notice.state is PathState.PRIMARY:
+            self._outputs.counters["primary_by_transport"] += 1
+
+    def _choose_primary(self, node: int, paths: _PeerPaths) -> None:
+        current = paths.paths.get(paths.primary)
+        usable = [path for path in paths.paths.values() if path.state is RailState.UP]
+        if not usable:
+            return
+        best = usable[0]
+        if current is not None and current.state is RailState.UP:
+            earlier = best is not current and best.clean >= self._timing.switch_back_probes
+            if not earlier:
+                return
+        paths.primary = best.rail
+        best.failovers += 1
+        link = self._peers.peers[node].link
+        if link:
+            self._outputs.commands.append(SetPrimary(link=link, rail=best.rail))
+        self._tell(node, paths, best)
+
+    def _tell(self, node: int, paths: _PeerPaths, path: Path) -> None:
+        self._outputs.stream.append(
+            PathChanged(
+                peer=node,
+                rail=path.rail,
+                state=path.state,
+                primary=path.rail == paths.primary and path.state is not RailState.DOWN,
+            )
+        )
+
+    # -------------------------------------------------------------------------------- queries
+
+    def silent_ns(self, node: int, now_ns: int) -> int | None:
+        """How long no heartbeat was answered on any rail; None if there is no path."""
+        paths = self._of.get(node)
+        if paths is None or not paths.paths:
+            return None
+        return now_ns - max(path.answered_ns for path in paths.paths.values())
+
+    def reachable(self, node: int, now_ns: int) -> bool:
+        """Whether a heartbeat was answered on any rail within the suspicion time."""
+        silent = self.silent_ns(node, now_ns)
+        return silent is not None and silent < self._timing.suspect_ns
+
+    def rails_up(self, node: int) -> list[str]:
+        """Rails on which the peer answers."""
+        paths = self._of.get(node)
+        if paths is None:
+            return []
+        return [path.rail for path in paths.paths.values() if path.state is RailState.UP]
+
+    def table(self) -> dict[int, tuple[str, dict[str, Path]]]:
+        """Per peer its primary rail and its paths."""
+        return {node: (paths.primary, dict(paths.paths)) for node, paths in self._of.items()}

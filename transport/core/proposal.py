@@ -1,0 +1,111 @@
+"""The choices of a proposer, as pure functions: the value of a view and who has what.
+
+PROTOCOL 2, steps 3 and 4. The value is fixed by what a quorum of acceptors has accepted before,
+else by the reports: the cut of each stream is the most that any continuing member holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..events import Member, ViewId
+from ..wire import CutEntry, Promise, Source, StreamKey, ViewValue
+
+ERA_FIRST = 1
+
+
+def adopted(promises: Iterable[Promise]) -> ViewValue | None:
+    """The value accepted under the highest ballot, if any was."""
+    best: Promise | None = None
+    for promise in promises:
+        if promise.accepted is None:
+            continue
+        if best is None or promise.accepted_ballot > best.accepted_ballot:
+            best = promise
+    return best.accepted if best is not None else None
+
+
+def choose(
+    *,
+    previous: ViewValue | None,
+    members: Iterable[Member],
+    reports: Mapping[int, Promise],
+    reasons: Mapping[int, str],
+) -> ViewValue:
+    """A new value from the reports of all of `members`."""
+    chosen = tuple(sorted(members))
+    if previous is None:
+        return ViewValue(
+            era=ERA_FIRST, k=1, members=chosen, continuing=(), donor=0, cut=(), reasons={}
+        )
+    installed = _installed(previous.id, previous.members, chosen, reports)
+    continuing = tuple(node for node in installed if reports[node].synced)
+    senders = {member.node for member in previous.members}
+    cut: dict[tuple[int, int], int] = {}
+    for node in installed:
+        for held in reports[node].held:
+            if not held.addressee and held.origin in senders:
+                key = (held.origin, held.lane)
+                cut[key] = max(cut.get(key, 0), held.sequence)
+    return ViewValue(
+        era=previous.era,
+        k=previous.k + 1,
+        members=chosen,
+        continuing=continuing,
+        donor=continuing[0] if continuing else _donor(chosen, reports),
+        cut=tuple(CutEntry(*key, sequence) for key, sequence in sorted(cut.items())),
+        reasons=dict(reasons),
+    )
+
+
+def _installed(
+    view_id: ViewId,
+    old: Iterable[Member],
+    chosen: Iterable[Member],
+    reports: Mapping[int, Promise],
+) -> list[int]:
+    """Members of the view before that have installed it, in this very incarnation."""
+    before = set(old)
+    return [
+        member.node
+        for member in sorted(chosen)
+        if member in before and reports[member.node].installed == view_id
+    ]
+
+
+def _donor(chosen: Iterable[Member], reports: Mapping[int, Promise]) -> int:
+    """Who has the newest state where nobody continues; ties go to the lowest id."""
+    return min(
+        (member.node for member in chosen),
+        key=lambda node: (
+            tuple(-part for part in reports[node].installed),
+            node,
+        ),
+    )
+
+
+def sources(
+    value: ViewValue, previous: ViewValue | None, reports: Mapping[int, Promise]
+) -> dict[int, tuple[Source, ...]]:
+    """For each member that lacks something of the cut, what it lacks and who holds it."""
+    if previous is None:
+        return {}
+    holding = _installed(previous.id, previous.members, value.members, reports)
+    have = {
+        node: {StreamKey(h.origin, h.addressee, h.lane): h.sequence for h in reports[node].held}
+        for node in holding
+    }
+    lacking: dict[int, list[Source]] = {node: [] for node in holding}
+    for entry in value.cut:
+        key = StreamKey(entry.origin, 0, entry.lane)
+        holder = next((n for n in holding if have[n].get(key, 0) >= entry.sequence), 0)
+        for node in holding:
+            if have[node].get(key, 0) < entry.sequence:
+                lacking[node].append(Source(*key, entry.sequence, holder))
+    for sender in holding:
+        for sent in reports[sender].sent:
+            key = StreamKey(sent.origin, sent.addressee, sent.lane)
+            addressee = sent.addressee
+            if addressee in have and have[addressee].get(key, 0) < sent.sequence:
+                lacking[addressee].append(Source(*key, sent.sequence, sender))
+    return {node: tuple(missing) for node, missing in lacking.items() if missing}

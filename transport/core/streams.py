@@ -1,0 +1,302 @@
+"""Numbered streams of batches: the sending and the receiving half, each for one view at a time.
+
+A stream is (sender, addressee or everybody, lane). Batches are numbered from 1 in each view.
+The sender keeps each batch until every addressee *holds* it and counts it against the window
+until every addressee has *taken* it; everybody keeps the batches of a multicast stream until
+all members hold them, so that any holder can repair.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..._native import codec
+from .. import wire
+from ..config import Limits
+from ..events import Lane, ViewId
+from ..wire import StreamKey
+from .framing import Framer
+
+
+class Queued(NamedTuple):
+    """A message that is accepted and not yet numbered."""
+
+    payload: bytes
+    channel: bytes
+    token: int
+    after: int
+    """Token of the sender's FIFO multicast that has to be numbered first."""
+
+
+class Sent(NamedTuple):
+    """A numbered batch of ours."""
+
+    frame: bytes
+    size: int
+    token: int
+    """The last message whose last byte is in this batch; tokens grow by one a message."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one addressee is on one of our streams."""
+
+    sent: int = 0
+    held: int = 0
+    taken: int = 0
+
+
+class OutStream:
+    """The sending half. Messages and tokens live across views, numbers within one."""
+
+    def __init__(self, *, origin: int, addressee: int, lane: Lane, limits: Limits) -> None:
+        self.key = StreamKey(origin, addressee, lane)
+        self._limits = limits
+        self._batch_bytes = limits.bulk_batch_bytes if lane is Lane.BULK else limits.batch_bytes
+        self.queue: deque[Queued] = deque()
+        self.queue_bytes = 0
+        self.token_accepted = 0
+        self.token_numbered = 0
+        self.token_settled = 0
+        self.full = False
+        self._piece_at = 0
+        self.start(())
+
+    def start(self, addressees: Iterable[int]) -> None:
+        """Begin a view: numbers start at 1 and nobody holds anything."""
+        self.next_sequence = 1
+        self.last_whole = 0
+        """The last batch that ended with the end of a message."""
+        self.sent: dict[int, Sent] = {}
+        self._oldest = 1
+        self.progress = {node: Progress() for node in addressees}
+        self._window_used = 0
+        self._taken = 0
+        self._sizes: deque[tuple[int, int]] = deque()
+        # A message whose pieces were not all numbered in the view before goes again as a whole.
+        self._piece_at = 0
+
+    # ------------------------------------------------------------------------------ accepting
+
+    def room_for(self, size: int) -> bool:
+        """Whether a message of `size` bytes is accepted now; an empty queue takes any message."""
+        return not self.queue or self.queue_bytes + size <= self._limits.queue_bytes
+
+    def accept(self, payload: bytes, channel: bytes, after: int) -> int:
+        """Queue a message; returns its token."""
+        self.token_accepted += 1
+        self.queue.append(Queued(payload, channel, self.token_accepted, after))
+        self.queue_bytes += len(payload)
+        return self.token_accepted
+
+    # ------------------------------------------------------------------------------ numbering
+
+    def window_open(self) -> bool:
+        """Whether another batch may be numbered."""
+        return self._window_used < self._limits.window_bytes
+
+    def number(
+        self,
+        framer: Framer,
+        *,
+        view_id: ViewId,
+        epoch: int,
+        mark_fifo: int,
+        mark_bulk: int,
+        fifo_numbered: int,
+    ) -> tuple[wire.Data, list[bytes] | bytes, int] | None:
+        """Number the next batch; None if the head of the queue has to wait.
+
+        Returns its header, its payloads (or the piece, if it is a fragment) and its size.
+        """
+        head = self.queue[0]
+        if head.after > fifo_numbered:
+            return None
+        flags = 0
+        payloads: list[bytes] | bytes
+        if self._piece_at or len(head.payload) > self._batch_bytes:
+            flags, payloads = self._take_piece(head)
+            body, size = payloads, len(payloads)
+        else:
+            payloads = self._take_messages(head, fifo_numbered)
+            body, size = codec.pack_batch(payloads), sum(map(len, payloads))
+        data = wire.Data(
+            view_id,
+            self.key,
+            flags,
+            epoch,
+            self.next_sequence,
+            mark_fifo,
+            mark_bulk,
+            head.channel.decode(),
+            0,
+        )
+        header = wire.encode_data(
+            view_id,
+            self.key,
+            flags=flags,
+            epoch=epoch,
+            sequence=self.next_sequence,
+            mark_fifo=mark_fifo,
+            mark_bulk=mark_bulk,
+            channel=head.channel,
+        )
+        frame = framer.data((header, body), addressee=self.key.addressee)
+        self._keep(Sent(frame, len(frame), self.token_numbered))
+        return data, payloads, size
+
+    def _take_piece(self, head: Queued) -> tuple[int, bytes]:
+        start, end = self._piece_at, self._piece_at + self._batch_bytes
+        flags = wire.FRAGMENT
+        if start == 0:
+            flags |= wire.FIRST
+        piece = head.payload[start:end]
+        if end >= len(head.payload):
+            flags |= wire.LAST
+            self._pop()
+            self._piece_at = 0
+        else:
+            self._piece_at = end
+        return flags, piece
+
+    def _take_messages(self, head: Queued, fifo_numbered: int) -> list[bytes]:
+        payloads: list[bytes] = []
+        room = self._batch_bytes
+        queue = self.queue
+        most = self._limits.batch_messages_max
+        while queue and len(payloads) < most:
+            message = queue[0]
+            room -= len(message.payload) + 4
+            if (
+                (payloads and room < 0)
+                or message.channel != head.channel
+                or message.after > fifo_numbered
+            ):
+                break
+            payloads.append(message.payload)
+            self._pop()
+        return payloads
+
+    def _pop(self) -> None:
+        message = self.queue.popleft()
+        self.queue_bytes -= len(message.payload)
+        self.token_numbered = message.token
+
+    def _keep(self, sent: Sent) -> None:
+        self.sent[self.next_sequence] = sent
+        if self.progress:
+            self._sizes.append((self.next_sequence, sent.size))
+            self._window_used += sent.size
+        if not self._piece_at:
+            self.last_whole = self.next_sequence
+        self.next_sequence += 1
+
+    # ------------------------------------------------------------------------ acknowledgements
+
+    @property
+    def last(self) -> int:
+        """The last number given; 0 if none."""
+        return self.next_sequence - 1
+
+    def acknowledged(self, node: int, held: int, taken: int) -> None:
+        """An addressee says how far it is; impossible numbers are clipped."""
+        progress = self.progress.get(node)
+        if progress is None:
+            return
+        progress.held = max(progress.held, min(held, self.last))
+        progress.taken = max(progress.taken, min(taken, progress.held))
+        progress.sent = max(progress.sent, progress.held)
+        lowest = min(p.taken for p in self.progress.values())
+        sizes = self._sizes
+        while sizes and sizes[0][0] <= lowest:
+            self._window_used -= sizes.popleft()[1]
+
+    def held_by_all(self) -> int:
+        """The last batch that every addressee holds."""
+        return min((p.held for p in self.progress.values()), default=self.last)
+
+    def settle(self) -> int | None:
+        """Free what everybody holds; returns the last token settled, or None if none is new."""
+        lowest = self.held_by_all()
+        token = self.token_settled
+        while self._oldest <= lowest:
+            token = self.sent.pop(self._oldest).token
+            self._oldest += 1
+        if token <= self.token_settled:
+            return None
+        self.token_settled = token
+        return token
+
+    def unsettled(self) -> list[tuple[int, int]]:
+        """(sequence, token) of each batch that somebody does not hold, in order."""
+        return [(sequence, sent.token) for sequence, sent in sorted(self.sent.items())]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is queued, and everybody holds everything."""
+        return not self.queue and not self.sent
+
+    @property
+    def window_used_bytes(self) -> int:
+        """Bytes numbered and not yet taken by everybody."""
+        return self._window_used
+
+
+class Arrived(NamedTuple):
+    """A batch that is held and not yet delivered."""
+
+    data: wire.Data
+    frame: bytes
+
+
+@dataclass(slots=True)
+class InStream:
+    """The receiving half, for one view."""
+
+    key: StreamKey
+    held: int = 0
+    """Everything up to here has arrived."""
+    delivered: int = 0
+    taken: int = 0
+    waiting: deque[Arrived] = field(default_factory=deque[Arrived])
+    """Held and not delivered: the ordered lane's, and what arrives while the view is closed."""
+    kept: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """Frames that some member may still lack."""
+    kept_from: int = 1
+    pieces: list[bytes] = field(default_factory=list[bytes])
+    pieces_bytes: int = 0
+    unacked_bytes: int = 0
+
+    def forget_up_to(self, sequence: int) -> None:
+        """Every member holds these: nobody will ask for them any more."""
+        while self.kept_from <= sequence:
+            self.kept.pop(self.kept_from, None)
+            self.kept_from += 1
+
+    def assemble(self, data: wire.Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
+        """The messages that this batch completes; None if it is malformed."""
+        if not data.flags & wire.FRAGMENT:
+            if self.pieces:
+                self._drop_pieces()
+                return None
+            return codec.unpack_batch(frame, data.offset)
+        if bool(data.flags & wire.FIRST) is bool(self.pieces):
+            self._drop_pieces()
+            return None
+        self.pieces.append(frame[data.offset :])
+        self.pieces_bytes += len(self.pieces[-1])
+        if self.pieces_bytes > message_bytes_max:
+            self._drop_pieces()
+            return None
+        if not data.flags & wire.LAST:
+            return []
+        message = b"".join(self.pieces)
+        self._drop_pieces()
+        return [message]
+
+    def _drop_pieces(self) -> None:
+        self.pieces = []
+        self.pieces_bytes = 0

@@ -1,0 +1,180 @@
+"""All that an application ever sees: views, messages and what happened to paths and peers.
+
+Events leave the core as one ordered stream: a message is delivered in the view in which it was
+numbered, and each `ViewInstalled` stands behind the last message of the view before.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+
+class ViewId(NamedTuple):
+    """Names a view: views form one sequence, ordered by (era, k)."""
+
+    era: int
+    k: int
+
+    def __str__(self) -> str:
+        return f"{self.era}.{self.k}"
+
+
+class Member(NamedTuple):
+    """A node as a member of a view: its id and which of its starts it is."""
+
+    node: int
+    incarnation: int
+
+
+class Lane(enum.IntEnum):
+    """Numbering, FIFO order and flow control are per sender and lane."""
+
+    CONTROL = 0
+    ORDERED = 1
+    FIFO = 2
+    BULK = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the agreed order; grows for ever across views."""
+
+    era: int
+    k: int
+    index: int
+    """From 1 in each view."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """An agreed membership."""
+
+    id: ViewId
+    incarnations: tuple[Member, ...]
+    """Members with their incarnations, in ascending order of node id."""
+    continuing: tuple[int, ...] = ()
+    """Members that carry the state of the view before; the others are newcomers."""
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Node ids in ascending order."""
+        return tuple(member.node for member in self.incarnations)
+
+
+class RailState(enum.Enum):
+    """How a peer is reached over one rail."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of a member, unchanged, at most once, in the order its sender sent it."""
+
+    sender: int
+    payload: bytes
+    channel: str = ""
+    lane: Lane = Lane.FIFO
+    view_id: ViewId
+    directed: bool = False
+    """True if it was sent to this node alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Consecutive messages of one sender on one channel, in the order sent."""
+
+    sender: int
+    payloads: list[bytes]
+    channel: str = ""
+    lane: Lane = Lane.FIFO
+    view_id: ViewId
+    directed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewInstalled:
+    """No message sent in an older view is delivered after this event."""
+
+    view: View
+    joined: tuple[int, ...]
+    """Members that were not in the view before, or are there with a new incarnation."""
+    left: Mapping[int, str]
+    """Former members by node id, with the reason in words."""
+    started_over: bool = False
+    """Nobody carries the state of the view before: `View.continuing` is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathChanged:
+    """A peer is now reached differently over one rail."""
+
+    peer: int
+    rail: str
+    state: RailState
+    primary: bool
+    """True if this rail now carries the traffic to the peer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageUndelivered:
+    """A message that was accepted did not reach everybody, and nobody waits on its receipt."""
+
+    missing: Mapping[int, str]
+    """Why, by node id."""
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrimaryLost:
+    """A lease ran out without contact to a majority: sends and barriers raise `NoQuorum`."""
+
+    view_id: ViewId
+    reachable: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrimaryRegained:
+    """The majority is back in the same view: work goes on."""
+
+    view_id: ViewId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evicted:
+    """The cluster decided a view without this node; nothing follows in this incarnation."""
+
+    view_id: ViewId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejoined:
+    """The node is back, as a newcomer with a new incarnation."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRefused:
+    """A peer that may not join was turned away; said once per reason and peer."""
+
+    peer: int
+    reason: str
+
+
+Event: TypeAlias = (
+    Message
+    | ViewInstalled
+    | PathChanged
+    | MessageUndelivered
+    | PrimaryLost
+    | PrimaryRegained
+    | Evicted
+    | Rejoined
+    | PeerRefused
+)

@@ -1,0 +1,206 @@
+"""One turn of the wheel: inputs into the core, the stream through the layers, outputs to drivers.
+
+The same pump turns under asyncio (`Cluster`), in virtual time (the simulator) and in tests. It
+does no waiting: whoever owns it calls `turn` when a driver has something, when the deadline that
+`turn` returned has come, or when there is something to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from .core.endpoint import Endpoint
+from .core.outputs import (
+    CloseLifelines,
+    Command,
+    Connect,
+    ConnectLifeline,
+    Delivered,
+    Disconnect,
+    DropLifelines,
+    Ordered,
+    Persist,
+    SetPrimary,
+    StreamItem,
+    Transmit,
+)
+from .drivers.base import Driver, PeerEndpoint, Received
+from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
+from .layers import Entry, Layer
+
+
+class LifelineSide(Protocol):
+    """What the pump needs of a lifelines driver."""
+
+    def feed(self, endpoint: Endpoint, now_ns: int) -> None:
+        """Give everything that has happened to the core."""
+        ...
+
+    def connect(self, peer: int, rail: str, address: str, port: int) -> None: ...
+    def drop(self, peer: int) -> None: ...
+    def farewell(self) -> None: ...
+
+
+class Disk(Protocol):
+    """Where the record goes; the answer comes by `Endpoint.persisted` in a later turn."""
+
+    def store(self, token: int, data: bytes) -> None: ...
+
+
+class Pump:
+    """Moves things between one core, its drivers and its layers."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        driver: Driver,
+        lifelines: LifelineSide | None,
+        disk: Disk,
+        layers: Mapping[str, Layer],
+        peers: Mapping[int, PeerEndpoint],
+        sink: Callable[[StreamItem], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self.endpoint = endpoint
+        self._driver = driver
+        self._lifelines = lifelines
+        self._disk = disk
+        self._layers = dict(layers)
+        self._by_channel = {layer.channel: layer for layer in layers.values()}
+        self._peers = peers
+        self._sink = sink
+        self._clock = clock
+        self._unpublished: list[tuple[bytes, bytes]] = []
+
+    def start(self) -> int | None:
+        """Begin; returns the next deadline like `turn`."""
+        self.endpoint.start(self._clock())
+        return self.turn()
+
+    def turn(self) -> int | None:
+        """Take in and put out everything there is; returns when to come back at the latest."""
+        endpoint, now_ns = self.endpoint, self._clock()
+        for given in self._driver.poll():
+            if isinstance(given, Received):
+                endpoint.receive(given, now_ns)
+            else:
+                endpoint.notice(given, now_ns)
+        if self._lifelines is not None:
+            self._lifelines.feed(endpoint, now_ns)
+        endpoint.wake(now_ns)
+        for layer in self._layers.values():
+            layer.wake(now_ns)
+        while True:
+            transmits, commands, stream = endpoint.outputs.take()
+            self._transmit(transmits)
+            for command in commands:
+                self._carry_out(command)
+            for item in stream:
+                self._through_layers(item, now_ns)
+                self._sink(item)
+            if not self._publish() and not endpoint.outputs.pending:
+                break
+            endpoint.settle(now_ns)
+        deadline = self._deadline()
+        if deadline is not None:
+            endpoint.expect_wake(max(deadline, now_ns))
+        return deadline
+
+    def _deadline(self) -> int | None:
+        deadlines = [layer.next_deadline() for layer in self._layers.values()]
+        deadlines.append(self.endpoint.next_deadline())
+        return min((at for at in deadlines if at is not None), default=None)
+
+    def _transmit(self, transmits: list[Transmit]) -> None:
+        full: set[int] = set()
+        transmit = self._driver.transmit
+        for item in transmits:
+            link, stream, frame, rail = item
+            if link in full and rail is None:
+                self.endpoint.refused(item)
+            elif not transmit(link, stream, frame, rail=rail):
+                full.add(link)
+                self.endpoint.refused(item)
+
+    def _carry_out(self, command: Command) -> None:
+        driver, lifelines = self._driver, self._lifelines
+        match command:
+            case Connect():
+                self.endpoint.dialled(command.peer, driver.connect(self._peers[command.peer]))
+            case Disconnect():
+                driver.disconnect(command.link, abort=command.abort)
+            case SetPrimary():
+                driver.set_primary(command.link, command.rail)
+            case Persist():
+                self._disk.store(command.token, command.data)
+            case ConnectLifeline():
+                peer = self._peers[command.peer]
+                address = peer.addresses.get(command.rail)
+                if lifelines is not None and address is not None:
+                    lifelines.connect(command.peer, command.rail, address, peer.udp_port)
+            case DropLifelines():
+                if lifelines is not None:
+                    lifelines.drop(command.peer)
+            case CloseLifelines():
+                if lifelines is not None:
+                    lifelines.farewell()
+
+    def _through_layers(self, item: StreamItem, now_ns: int) -> None:
+        match item:
+            case Delivered():
+                if not item.directed:
+                    for layer in self._layers.values():
+                        layer.progressed(
+                            sender=item.sender,
+                            lane=item.lane,
+                            sequence=item.sequence,
+                            now_ns=now_ns,
+                        )
+            case Ordered():
+                owner = self._by_channel.get(item.channel)
+                if owner is not None:
+                    self._give_entries(owner, item, now_ns)
+            case ViewInstalled():
+                for layer in self._layers.values():
+                    layer.installed(item, now_ns=now_ns)
+            case PrimaryLost() | Evicted():
+                for layer in self._layers.values():
+                    layer.detached(_reason(item), now_ns=now_ns)
+            case _:
+                pass
+
+    @staticmethod
+    def _give_entries(layer: Layer, item: Ordered, now_ns: int) -> None:
+        marks = {Lane.FIFO: item.mark_fifo, Lane.BULK: item.mark_bulk}
+        for place, payload in enumerate(item.payloads):
+            position = Position(item.view_id.era, item.view_id.k, item.first + place)
+            entry = Entry(
+                sender=item.sender,
+                incarnation=item.incarnation,
+                payload=payload,
+                position=position,
+                marks=marks,
+            )
+            layer.ordered(entry, now_ns=now_ns)
+
+    def _publish(self) -> bool:
+        """Put what the layers want to say on the ordered lane; True if anything was put."""
+        for layer in self._layers.values():
+            channel = layer.channel.encode()
+            self._unpublished.extend((channel, entry) for entry in layer.take_entries())
+        put = False
+        while self._unpublished:
+            channel, payload = self._unpublished[0]
+            if not self.endpoint.submit(0, Lane.ORDERED, channel, payload):
+                break
+            self._unpublished.pop(0)
+            put = True
+        return put
+
+
+def _reason(event: PrimaryLost | Evicted) -> str:
+    if isinstance(event, Evicted):
+        return f"this node was evicted by view {event.view_id}"
+    return "this node lost contact with the majority"

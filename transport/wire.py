@@ -1,0 +1,448 @@
+"""What stands in the frames: one place for every layout above the frame header.
+
+The header of 64 bytes and the batch layout are `_native`'s (docs/wire.md); here are the body of
+a DATA frame, the fixed body of a probe, and the control messages, which are MessagePack arrays
+with a tag. Decoding never raises on what a peer sent: it returns None and the caller counts.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
+
+from .events import Member, ViewId
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+NodeId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Ballot: TypeAlias = tuple[Count, NodeId]
+"""(number, proposer): compared in that order."""
+
+NO_BALLOT: Ballot = (0, 0)
+NO_VIEW = ViewId(0, 0)
+
+
+class Kind(enum.IntEnum):
+    """What a frame carries."""
+
+    HELLO = 1
+    CONTROL = 2
+    DATA = 3
+    PROBE = 4
+
+
+# ------------------------------------------------------------------------------- DATA bodies
+
+_DATA = struct.Struct("<IIIIBBHIQQQ")
+DATA_HEADER_BYTES = _DATA.size
+
+FRAGMENT = 1
+"""The body is a piece of one message, not a batch."""
+FIRST = 2
+"""The first piece of a message."""
+LAST = 4
+"""The last piece of a message."""
+
+
+class StreamKey(NamedTuple):
+    """One numbered stream of a view: sender, addressee (0 for everybody) and lane."""
+
+    origin: int
+    addressee: int
+    lane: int
+
+
+class Data(NamedTuple):
+    """The header of a DATA body; the batch or piece begins at `offset` of the frame."""
+
+    view_id: ViewId
+    key: StreamKey
+    flags: int
+    epoch: int
+    sequence: int
+    mark_fifo: int
+    """Batches that the sender had numbered on its FIFO lane before this one."""
+    mark_bulk: int
+    channel: str
+    offset: int
+
+
+def encode_data(
+    view_id: ViewId,
+    key: StreamKey,
+    *,
+    flags: int,
+    epoch: int,
+    sequence: int,
+    mark_fifo: int,
+    mark_bulk: int,
+    channel: bytes,
+) -> bytes:
+    """The header of a DATA body with its channel; the batch follows it directly."""
+    era, k = view_id
+    origin, addressee, lane = key
+    head = _DATA.pack(
+        era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
+    )
+    return head + channel if channel else head
+
+
+def decode_data(frame: bytes, offset: int) -> Data | None:
+    """The header of a DATA body at `offset` of a frame; None if it is malformed."""
+    end = offset + DATA_HEADER_BYTES
+    if len(frame) < end:
+        return None
+    era, k, origin, addressee, lane, flags, size, epoch, sequence, fifo, bulk = _DATA.unpack_from(
+        frame, offset
+    )
+    channel = ""
+    if size:
+        if len(frame) < end + size:
+            return None
+        try:
+            channel = frame[end : end + size].decode()
+        except UnicodeDecodeError:
+            return None
+    return Data(
+        ViewId(era, k),
+        StreamKey(origin, addressee, lane),
+        flags,
+        epoch,
+        sequence,
+        fifo,
+        bulk,
+        channel,
+        end + size,
+    )
+
+
+# ------------------------------------------------------------------------------------ probes
+
+_PROBE = struct.Struct("<BBHQII")
+
+
+class Probe(NamedTuple):
+    """A heartbeat of the process on one rail, or its echo.
+
+    `granted` in an echo grants the sender a lease that runs from `sent_ns` (PROTOCOL 3).
+    """
+
+    echo: bool
+    granted: bool
+    rail: int
+    """Place of the rail among the configured rails in order of name."""
+    sent_ns: int
+    """The prober's own clock; only the prober reads it."""
+    view_id: ViewId
+
+
+def encode_probe(probe: Probe) -> bytes:
+    """The fixed body of a PROBE frame."""
+    era, k = probe.view_id
+    return _PROBE.pack(probe.echo, probe.granted, probe.rail, probe.sent_ns, era, k)
+
+
+def decode_probe(frame: bytes, offset: int) -> Probe | None:
+    """A probe at `offset` of a frame; None if it is malformed."""
+    if len(frame) != offset + _PROBE.size:
+        return None
+    echo, granted, rail, sent_ns, era, k = _PROBE.unpack_from(frame, offset)
+    return Probe(bool(echo), bool(granted), rail, sent_ns, ViewId(era, k))
+
+
+# ---------------------------------------------------------------------------- control messages
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """The first frame of each side on each association: who is there (PROTOCOL 3, Identity)."""
+
+    cluster: str
+    config_hash: str
+    node: NodeId
+    incarnation: Count
+    nonce: Count
+    version: Count
+    version_oldest: Count
+    seen: Count = 0
+    """The highest incarnation of the addressee that the sender remembers."""
+
+
+class CutEntry(NamedTuple):
+    """How far one multicast stream of the old view is delivered by everybody."""
+
+    origin: NodeId
+    lane: NodeId
+    sequence: Count
+
+
+class ViewValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What an instance decides: the next view and the cut of the one before (PROTOCOL 2)."""
+
+    era: Count
+    k: Count
+    members: tuple[Member, ...]
+    continuing: tuple[NodeId, ...]
+    donor: NodeId
+    cut: tuple[CutEntry, ...]
+    reasons: dict[NodeId, str]
+    """Why each member of the view before is not in this one, in words."""
+
+    @property
+    def id(self) -> ViewId:
+        return ViewId(self.era, self.k)
+
+
+class _Control(msgspec.Struct, array_like=True, frozen=True, kw_only=True, tag_field="type"):
+    pass
+
+
+class Row(_Control, tag=1, frozen=True):
+    """What one node knows of its surroundings; sent on each change and now and then."""
+
+    incarnation: Count
+    reach: tuple[Member, ...]
+    """Nodes that answered a heartbeat within the suspicion time, the sender included."""
+    dead: tuple[Member, ...]
+    """Incarnations proven dead or stepped down."""
+    decided: ViewId
+    installed: bool
+    """The sender is a member of `decided` and has installed it."""
+    synced: bool
+    leaving: bool
+    votes_in_ns: int
+    """0: may vote now; above: after so long; -1: not before it was admitted."""
+    closed: Count
+    """The instance for which the sender has closed its view; 0 if it is open."""
+    ballot: Ballot
+    grants: dict[NodeId, Count]
+    """Members that are granted no more, with the time until the last grant runs out."""
+
+
+class Prepare(_Control, tag=2, frozen=True):
+    """Phase 1a: the proposer asks for promises for instance `k`."""
+
+    k: Count
+    ballot: Ballot
+    members: tuple[Member, ...]
+    """L, the members of the next view."""
+    known: ViewValue | None
+    """The view before, for those who lack it."""
+
+
+class Held(NamedTuple):
+    """How far one stream is held without a gap."""
+
+    origin: NodeId
+    addressee: NodeId
+    lane: NodeId
+    sequence: Count
+
+
+class Promise(_Control, tag=3, frozen=True):
+    """Phase 1b, and the report that goes with it."""
+
+    k: Count
+    ballot: Ballot
+    vote: bool
+    accepted_ballot: Ballot
+    accepted: ViewValue | None
+    installed: ViewId
+    """The last view installed by this incarnation; (0, 0) for a newcomer."""
+    synced: bool
+    held: tuple[Held, ...]
+    """Multicast streams, and directed ones to this node."""
+    sent: tuple[Held, ...]
+    """Directed streams of this node: how many batches it numbered for each addressee."""
+
+
+class Nack(_Control, tag=4, frozen=True):
+    """A refusal of a PREPARE or ACCEPT, with the highest ballot seen and the reason in words."""
+
+    k: Count
+    ballot: Ballot
+    highest: Ballot
+    reason: str
+
+
+class Source(NamedTuple):
+    """Where what is lacking of one stream can be had."""
+
+    origin: NodeId
+    addressee: NodeId
+    lane: NodeId
+    sequence: Count
+    holder: NodeId
+
+
+class Hold(_Control, tag=5, frozen=True):
+    """The members fetch what they lack up to the cut before anything is accepted."""
+
+    k: Count
+    ballot: Ballot
+    sources: tuple[Source, ...]
+
+
+class HeldAll(_Control, tag=6, frozen=True):
+    """The answer to HOLD: nothing is lacking any more."""
+
+    k: Count
+    ballot: Ballot
+
+
+class Accept(_Control, tag=7, frozen=True):
+    """Phase 2a."""
+
+    ballot: Ballot
+    value: ViewValue
+    dead: tuple[Member, ...]
+
+
+class Accepted(_Control, tag=8, frozen=True):
+    """Phase 2b: durable, and the grants to those left out have run out."""
+
+    k: Count
+    ballot: Ballot
+
+
+class Install(_Control, tag=9, frozen=True):
+    """A decided view, to members and to those it leaves out."""
+
+    value: ViewValue
+
+
+class Farewell(_Control, tag=10, frozen=True):
+    """This incarnation has stepped down and acts no more."""
+
+    incarnation: Count
+
+
+class AckEntry(NamedTuple):
+    """How far one stream is held, and how far it was taken (the window moves with that)."""
+
+    origin: NodeId
+    addressee: NodeId
+    lane: NodeId
+    held: Count
+    taken: Count
+
+
+class Ack(_Control, tag=11, frozen=True):
+    """What the sender holds of the streams of its view.
+
+    `resync` asks to send everything above again: the receiver has a gap.
+    """
+
+    view_id: ViewId
+    entries: tuple[AckEntry, ...]
+    done: Count
+    """The highest epoch of which the sender holds everything."""
+    resync: bool = False
+
+
+class End(_Control, tag=12, frozen=True):
+    """Closes one epoch of the ordered lane (PROTOCOL 5)."""
+
+    view_id: ViewId
+    epoch: Count
+    sequence: Count
+    """The last batch of the sender's ordered lane that belongs to this epoch or one before."""
+    done: Count
+
+
+class Fetch(_Control, tag=13, frozen=True):
+    """Asks a holder for batches of a stream."""
+
+    view_id: ViewId
+    origin: NodeId
+    addressee: NodeId
+    lane: NodeId
+    first: Count
+    last: Count
+
+
+class Refuse(_Control, tag=14, frozen=True):
+    """Why the sender closes this association; for a configuration, the hash of each key."""
+
+    reason: str
+    key_hashes: dict[str, str]
+
+
+Control: TypeAlias = (
+    Row
+    | Prepare
+    | Promise
+    | Nack
+    | Hold
+    | HeldAll
+    | Accept
+    | Accepted
+    | Install
+    | Farewell
+    | Ack
+    | End
+    | Fetch
+    | Refuse
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_control_decoder: msgspec.msgpack.Decoder[Control] = msgspec.msgpack.Decoder(Control)
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
+
+
+def encode_message(message: Control | Hello) -> bytes:
+    """The body of a CONTROL or HELLO frame."""
+    return _encoder.encode(message)
+
+
+def decode_control(body: bytes | memoryview) -> Control | None:
+    """A control message; None if it is malformed."""
+    try:
+        return _control_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def decode_hello(body: bytes | memoryview) -> Hello | None:
+    """A HELLO; None if it is malformed."""
+    try:
+        return _hello_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+# --------------------------------------------------------------------------- durable record
+
+
+class Record(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
+    """What a node remembers across restarts (PROTOCOL 1)."""
+
+    cluster: str
+    node: NodeId
+    incarnation: Count
+    decided: ViewValue | None = None
+    promised: Ballot = NO_BALLOT
+    """For the instance after `decided` only, like `accepted`."""
+    accepted_ballot: Ballot = NO_BALLOT
+    accepted: ViewValue | None = None
+    seen: dict[NodeId, Count] = {}
+    """The highest incarnation seen of each node."""
+    voter: bool = True
+    """False after the record was lost, until a view has admitted this node."""
+
+
+_record_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """The content of the record file."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record | None:
+    """A record; None if it is malformed."""
+    try:
+        return _record_decoder.decode(data)
+    except msgspec.DecodeError:
+        return None
