@@ -144,7 +144,7 @@ class BarrierTimeout(BarrierError, TimeoutError):
     def __init__(self, *, name: str, timeout_s: float, missing: Mapping[int, str]) -> None:
         who = ", ".join(f"node {node} ({why})" for node, why in sorted(missing.items()))
         super().__init__(
-            f"barrier {name!r} was not released within {timeout_s:g} s; missing: {who or 'unknown'}",
+            f"barrier {name!r} was not released within {timeout_s:g} s; missing: {who or '?'}",
             name=name,
             missing=missing,
         )

@@ -40,7 +40,7 @@ class Layer(Protocol):
         ...
 
     def progressed(self, *, sender: int, lane: Lane, sequence: int, now_ns: int) -> None:
-        """Every batch of `sender` on FIFO or BULK up to `sequence` is in the application's queue."""
+        """All batches of `sender` on FIFO or BULK up to `sequence` are in the queue."""
         ...
 
     def installed(self, event: ViewInstalled, *, now_ns: int) -> None:

@@ -70,9 +70,7 @@ class Delivery:
         """The sending half to one member, or to all (0)."""
         stream = self.out.get((addressee, lane))
         if stream is None:
-            stream = OutStream(
-                origin=self.node, addressee=addressee, lane=lane, limits=self.limits
-            )
+            stream = OutStream(origin=self.node, addressee=addressee, lane=lane, limits=self.limits)
             if self.view is not None:
                 stream.start(self._addressees(addressee))
             self.out[addressee, lane] = stream
@@ -116,9 +114,7 @@ class Delivery:
         assert self.view is not None, "checked by the caller"
         fifo, bulk = self.out[0, Lane.FIFO], self.out[0, Lane.BULK]
         # Entries of layers ("!...") release others from waiting: they never wait for a window.
-        while stream.queue and (
-            stream.window_open() or stream.queue[0].channel.startswith(b"!")
-        ):
+        while stream.queue and (stream.window_open() or stream.queue[0].channel.startswith(b"!")):
             numbered = stream.number(
                 self.framer,
                 view_id=self.view.id,
@@ -137,9 +133,7 @@ class Delivery:
         if not stream.progress:
             self._settle(stream, lane)
 
-    def _take_own(
-        self, stream: OutStream, data: Data, payloads: list[bytes] | bytes, size: int
-    ) -> None:
+    def _take_own(self, stream: OutStream, data: Data, payloads: list[bytes] | bytes) -> None:
         own = self.ins[stream.key]
         own.held = data.sequence
         if data.key.lane == Lane.ORDERED:

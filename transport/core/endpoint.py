@@ -19,7 +19,8 @@ from ..wire import NO_VIEW, Kind, Record
 from .acceptor import Acceptor
 from .delivery import Delivery
 from .flush import Flush
-from .framing import HEADER_BYTES, Framer
+from .framing import Framer
+from .gather import Gather, Standing
 from .leases import Leases, Quorum
 from .membership import Membership
 from .outputs import CloseLifelines, Disconnect, Left, Outputs, Transmit
@@ -60,7 +61,7 @@ class Endpoint:
         self._timing = timing
         self._expected_wake_ns = start.now_ns
         framer = Framer(cluster=config.name, node=node, incarnation=start.incarnation)
-        self._framer = framer
+        self.framer = framer
         quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
         self.peers = Peers(
             node=node,
@@ -116,9 +117,25 @@ class Endpoint:
         self.acceptor = Acceptor(
             record=start.record, votes_from_ns=votes_from, outputs=self.outputs
         )
+        standing = Standing(self.me)
+        self.standing = standing
+        gather = Gather(
+            config=config,
+            standing=standing,
+            acceptor=self.acceptor,
+            framer=framer,
+            leases=self.leases,
+            quorum=quorum,
+            paths=self.paths,
+            peers=self.peers,
+            timers=self.timers,
+            outputs=self.outputs,
+        )
+        self.gather = gather
         self.membership = Membership(
             config=config,
-            me=self.me,
+            standing=standing,
+            gather=gather,
             acceptor=self.acceptor,
             delivery=self.delivery,
             flush=self.flush,
@@ -152,7 +169,7 @@ class Endpoint:
     def receive(self, received: Received, now_ns: int) -> None:
         """A whole frame; whatever is in it, nothing is raised."""
         link, _, frame = received
-        header = codec.decode_frame(frame, self._framer.cluster)
+        header = codec.decode_frame(frame, self.framer.cluster)
         if isinstance(header, codec.FrameError):
             self.outputs.counters[f"frame_{header.name.lower()}"] += 1
             return
@@ -187,6 +204,7 @@ class Endpoint:
                 if node:
                     self.delivery.unlink(node)
                     self._changed = True
+                self._part_if_alone()
             case PathNotice():
                 node = self.peers.node_of(notice.link)
                 if node:
@@ -214,9 +232,7 @@ class Endpoint:
             self.outputs.counters["backlog_resets"] += 1
             self.peers.drop(node)
 
-    def lifeline_up(
-        self, node: int, rail: str, incarnation: int, nonce: int, now_ns: int
-    ) -> None:
+    def lifeline_up(self, node: int, rail: str, incarnation: int, nonce: int, now_ns: int) -> None:
         """A lifeline is there and has said whose it is."""
         del now_ns
         self.peers.lifeline_up(node, rail, incarnation, nonce)
@@ -256,10 +272,14 @@ class Endpoint:
 
     def leave(self, deadline_ns: int, now_ns: int) -> None:
         """Step down in good order, at the latest at the deadline."""
-        self.membership.leaving = True
+        self.standing.leaving = True
         self._leave_by_ns = deadline_ns
         self.timers.arm(Timer.LEAVE, "", deadline_ns)
         self._settle(now_ns)
+
+    def freeze(self, lane: Lane, *, frozen: bool, now_ns: int) -> None:
+        """The application's queue of a lane is full, or has room again."""
+        self.delivery.freeze(lane, frozen=frozen, now_ns=now_ns)
 
     def settle(self, now_ns: int) -> None:
         """After a batch of inputs: number, hand over, and look at the membership."""
@@ -268,10 +288,10 @@ class Endpoint:
     def acting(self, now_ns: int) -> bool:
         """Whether this node may act now (PROTOCOL 3)."""
         return (
-            self.membership.view is not None
-            and not self.membership.closed_for
-            and not self.membership.evicted
-            and not self.membership.left
+            self.standing.view is not None
+            and not self.standing.closed_for
+            and not self.standing.evicted
+            and not self.standing.left
             and self.leases.acting(now_ns)
         )
 
@@ -286,7 +306,7 @@ class Endpoint:
     @property
     def view(self) -> View | None:
         """The installed view."""
-        return self.membership.view
+        return self.standing.view
 
     # ------------------------------------------------------------------------------- routing
 
@@ -299,11 +319,11 @@ class Endpoint:
         if verdict is Verdict.REFUSED:
             return
         if verdict is Verdict.NEW:
-            self.membership.forget_row(node)
+            self.gather.forget(node)
             self.acceptor.remember(self.peers.seen)
         self.paths.linked(node, self._rails_of_link.get(link, ()), now_ns)
         self.delivery.linked(node)
-        self.membership.tell_row_to(node, now_ns)
+        self.gather.tell_to(node, now_ns)
         self.paths.probe(node, self._view_id(), now_ns)
         self._changed = True
 
@@ -355,7 +375,7 @@ class Endpoint:
                 self.membership.row_received(node, message, now_ns)
                 self._changed = True
             case wire.Farewell():
-                self.membership.stepped_down(node, message)
+                self.gather.stepped_down(Member(node, message.incarnation))
                 self._changed = True
             case wire.Refuse():
                 self.peers.refused_by(node, message)
@@ -379,7 +399,7 @@ class Endpoint:
             case Timer.ACK:
                 self.delivery.send_acks()
             case Timer.ROW:
-                self.membership.tell_row(now_ns, always=True)
+                self.gather.tell(now_ns, always=True)
             case Timer.PHASE:
                 self.membership.phase_timeout(now_ns)
                 self._changed = True
@@ -393,7 +413,7 @@ class Endpoint:
     # ------------------------------------------------------------------------- ends of turns
 
     def _settle(self, now_ns: int) -> None:
-        if self.membership.evicted or self.membership.left:
+        if self.standing.evicted or self.standing.left:
             return
         if self._changed:
             self._changed = False
@@ -403,7 +423,7 @@ class Endpoint:
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
         self.delivery.flush(may_number=acting)
-        if self.membership.leaving:
+        if self.standing.leaving:
             self._step_down_if_due(now_ns)
 
     def _bury_the_dead(self) -> None:
@@ -415,10 +435,10 @@ class Endpoint:
                 self.peers.bury(node)
                 self.paths.forget(node)
                 self.leases.forget_given(node)
-                self.membership.forget_row(node)
+                self.gather.forget(node)
 
     def _watch_lease(self, acting: bool, now_ns: int) -> None:
-        view = self.membership.view
+        view = self.standing.view
         if view is None:
             return
         if acting:
@@ -437,7 +457,7 @@ class Endpoint:
             self.detached = True
             reachable = [n for n in self.peers.peers if self.paths.reachable(n, now_ns)]
             self.outputs.stream.append(
-                PrimaryLost(view_id=view.id, reachable=tuple([self.node, *reachable]))
+                PrimaryLost(view_id=view.id, reachable=(self.node, *reachable))
             )
 
     def _step_down_if_due(self, now_ns: int) -> None:
@@ -445,15 +465,21 @@ class Endpoint:
         acknowledged = self.delivery.all_held()
         if not acknowledged and now_ns < self._leave_by_ns:
             return
-        self.membership.left = True
+        self.standing.left = True
         self.delivery.closed = True
         self.outputs.stream.append(Left(acknowledged=acknowledged))
-        frame = self._framer.message(wire.Farewell(incarnation=self.me.incarnation))
+        frame = self.framer.message(wire.Farewell(incarnation=self.me.incarnation))
         for peer in self.peers.peers.values():
             if peer.link:
                 self.outputs.transmits.append(Transmit(peer.link, Stream.CONTROL, frame))
                 self.outputs.commands.append(Disconnect(link=peer.link, abort=False))
-        self.outputs.commands.append(CloseLifelines())
+        self.peers.stopped = True
+        self._part_if_alone()
+
+    def _part_if_alone(self) -> None:
+        """The farewell goes first; the end of the lifelines says the same without the reason."""
+        if self.standing.left and not self.peers.links():
+            self.outputs.commands.append(CloseLifelines())
 
     def _writable(self, node: int) -> None:
         peer = self.peers.peers[node]
@@ -463,5 +489,5 @@ class Endpoint:
         self.outputs.transmits.extend(backlog)
 
     def _view_id(self) -> ViewId:
-        view = self.membership.view
+        view = self.standing.view
         return view.id if view is not None else NO_VIEW

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ..._native import codec
 from .. import wire
 
-
 HEADER_BYTES = 64
 """Size of the frame header (docs/wire.md)."""
 

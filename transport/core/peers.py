@@ -113,6 +113,8 @@ class Peers:
         """Highest incarnation of each node ever seen; part of the durable record."""
         self.dead: set[Member] = set()
         """Incarnations proven dead or stepped down."""
+        self.stopped = False
+        """Nobody is dialled any more: this node has left."""
         self.peers = {other: Peer(other) for other in sorted(others)}
 
     # ------------------------------------------------------------------------- associations
@@ -123,7 +125,7 @@ class Peers:
             self._dial(peer)
 
     def _dial(self, peer: Peer) -> None:
-        if peer.node > self._node and not peer.connecting and not peer.link:
+        if peer.node > self._node and not (peer.connecting or peer.link or self.stopped):
             peer.connecting = True
             self._outputs.commands.append(Connect(peer=peer.node))
 
@@ -200,6 +202,10 @@ class Peers:
         if info is None or not info.peer:
             return 0
         return info.peer if self.peers[info.peer].link == link else 0
+
+    def links(self) -> list[int]:
+        """Every association there is, with or without a HELLO."""
+        return sorted(self._links)
 
     def drop(self, node: int, *, abort: bool = True) -> None:
         """End the association to a node; the loss is reported as for any other."""

@@ -107,10 +107,10 @@ class OutStream:
         mark_fifo: int,
         mark_bulk: int,
         fifo_numbered: int,
-    ) -> tuple[wire.Data, list[bytes] | bytes, int] | None:
+    ) -> tuple[wire.Data, list[bytes] | bytes] | None:
         """Number the next batch; None if the head of the queue has to wait.
 
-        Returns its header, its payloads (or the piece, if it is a fragment) and its size.
+        Returns its header, and its payloads or, if it is a fragment, the piece.
         """
         head = self.queue[0]
         if head.after > fifo_numbered:
@@ -119,10 +119,10 @@ class OutStream:
         payloads: list[bytes] | bytes
         if self._piece_at or len(head.payload) > self._batch_bytes:
             flags, payloads = self._take_piece(head)
-            body, size = payloads, len(payloads)
+            body = payloads
         else:
             payloads = self._take_messages(head, fifo_numbered)
-            body, size = codec.pack_batch(payloads), sum(map(len, payloads))
+            body = codec.pack_batch(payloads)
         data = wire.Data(
             view_id,
             self.key,
@@ -146,7 +146,7 @@ class OutStream:
         )
         frame = framer.data((header, body), addressee=self.key.addressee)
         self._keep(Sent(frame, len(frame), self.token_numbered))
-        return data, payloads, size
+        return data, payloads
 
     def _take_piece(self, head: Queued) -> tuple[int, bytes]:
         start, end = self._piece_at, self._piece_at + self._batch_bytes

@@ -247,7 +247,7 @@ class SimulatedDriver:
             return True
         here, there = association.ends(link, self)
         if rail is not None:
-            self._probe(here, there, stream, frame, rail)
+            self._probe(there, stream, frame, rail)
             return True
         if here.in_flight + len(frame) > SEND_BUFFER_BYTES:
             here.blocked = True
@@ -257,7 +257,7 @@ class SimulatedDriver:
         self._carry(here, there)
         return True
 
-    def _probe(self, here: _End, there: _End, stream: int, frame: bytes, rail: str) -> None:
+    def _probe(self, there: _End, stream: int, frame: bytes, rail: str) -> None:
         network = self._network
         if network.works(self.node, there.driver.node, rail) and there.alive:
             network.after(network.delay(), lambda: there.driver._arrive(there, stream, frame))
@@ -285,9 +285,7 @@ class SimulatedDriver:
         there.driver._arrive(there, stream, frame)
         if not there.alive:
             # Whoever is at that address now does not know the association (RFC 9260, 8.4).
-            self._network.after(
-                self._network.delay(), lambda: self._end(here, LossReason.ABORTED)
-            )
+            self._network.after(self._network.delay(), lambda: self._end(here, LossReason.ABORTED))
 
     def _arrive(self, end: _End, stream: int, frame: bytes) -> None:
         if end.alive and self._open:

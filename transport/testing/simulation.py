@@ -43,9 +43,7 @@ def simulated_config(
             NodeConfig(
                 name=f"n{node}",
                 id=node,
-                addresses={
-                    rail: f"10.{71 + place}.0.{node}" for place, rail in enumerate(names)
-                },
+                addresses={rail: f"10.{71 + place}.0.{node}" for place, rail in enumerate(names)},
             )
             for node in range(1, nodes + 1)
         ),
@@ -215,7 +213,8 @@ class SimulatedNode:
 
     def kill(self) -> None:
         """SIGKILL: the kernel closes the lifelines, nobody else is told."""
-        assert self.running and self.driver is not None and self.lifelines is not None
+        assert self.driver is not None, "the process runs"
+        assert self.lifelines is not None, "the process runs"
         self.running = False
         network = self.simulation.network
         for peer, rail in sorted(self.lifelines.lines):
@@ -375,7 +374,7 @@ class Simulation:
             view = node.view
             parts.append(
                 f"{node.id}: view {view.id if view else None} "
-                f"{view.members if view else ''} ({node.endpoint.membership.explain()}; "
+                f"{view.members if view else ''} ({node.endpoint.gather.explain()}; "
                 f"{dict(node.endpoint.outputs.counters)})"
             )
         return " | ".join(parts)

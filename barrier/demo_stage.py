@@ -1,0 +1,197 @@
+"""Where the demo plays: hosts and rails of a lab, or the loopback interface as the last resort."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol
+
+from phalanx.transport.testing.lab import Lab
+
+from ..transport.testing.lab_state import HOST_NAMES
+
+RAIL_NAMES = "abcdefgh"
+
+
+class Stage(Protocol):
+    """Hosts on rails; a context manager that removes everything at its end."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes; the id of the first is 1."""
+        ...
+
+    @property
+    def rails(self) -> tuple[str, ...]:
+        """Names of the rails."""
+        ...
+
+    @property
+    def breakable(self) -> bool:
+        """Whether rails can be broken."""
+        ...
+
+    def __enter__(self) -> Stage: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def configure(self, path: Path, driver: str) -> None:
+        """Write the cluster file."""
+        ...
+
+    def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a process on a host, with pipes as standard input and output."""
+        ...
+
+    def drop(self, rail: str, name: str) -> None:
+        """Lose every packet silently."""
+        ...
+
+    def cut(self, rail: str, name: str) -> None:
+        """Pull the cable."""
+        ...
+
+    def heal(self, rail: str, name: str) -> None:
+        """Undo either."""
+        ...
+
+
+class LabStage:
+    """One network namespace a host, one bridge a rail."""
+
+    breakable = True
+
+    def __init__(self, nodes: int, rails: int) -> None:
+        self._lab = Lab(nodes, tuple(RAIL_NAMES[:rails]))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts."""
+        return self._lab.hosts
+
+    @property
+    def rails(self) -> tuple[str, ...]:
+        """The rails."""
+        return self._lab.rails
+
+    def __enter__(self) -> LabStage:
+        self._lab.up()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lab.down()
+
+    def configure(self, path: Path, driver: str) -> None:
+        """The lab knows the addresses."""
+        self._lab.cluster_toml(path, name="demo", driver=driver)
+
+    def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+        """A process in the host's namespace."""
+        pipe = subprocess.PIPE
+        return self._lab.spawn(name, argv, stdin=pipe, stdout=pipe, stderr=stderr)
+
+    def drop(self, rail: str, name: str) -> None:
+        """By the packet filter."""
+        self._lab.drop(rail, name)
+
+    def cut(self, rail: str, name: str) -> None:
+        """At the switch, so that the host sees its carrier vanish."""
+        self._lab.cut(rail, name, how="link")
+
+    def heal(self, rail: str, name: str) -> None:
+        """As before."""
+        self._lab.heal(rail, name)
+
+
+class LoopbackStage:
+    """All nodes on 127.0.0.1, each with ports of its own; there is no cable to cut."""
+
+    breakable = False
+    rails = ("a",)
+
+    def __init__(self, nodes: int) -> None:
+        self.names = tuple(HOST_NAMES[:nodes])
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> LoopbackStage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        running = [child for child in self._children if child.poll() is None]
+        for child in running:
+            child.terminate()
+        deadline = time.monotonic() + 2.0
+        for child in running:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def configure(self, path: Path, driver: str) -> None:
+        """Ports that are free now."""
+        state = json.dumps(str(path.with_suffix(".state")))
+        lines = ["[cluster]", 'name = "demo"', f"state_dir = {state}", f'driver = "{driver}"']
+        lines += ["[[rail]]", 'name = "a"', 'network = "127.0.0.0/8"']
+        ports = free_ports(len(self.names))
+        for number, (name, port) in enumerate(zip(self.names, ports, strict=True), start=1):
+            lines += ["[[node]]", f'name = "{name}"', f"id = {number}"]
+            lines += ['addresses = { a = "127.0.0.1" }', f"port = {port}", f"udp_port = {port}"]
+        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+    def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:  # noqa: ARG002
+        """An ordinary process; Ctrl-C in the terminal is left to the demo."""
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=stderr, start_new_session=True
+        )
+        self._children.append(child)
+        return child
+
+    def drop(self, rail: str, name: str) -> None:
+        """There is no rail to break."""
+        raise NotImplementedError(f"rail {rail} of {name} cannot be broken on loopback")
+
+    cut = heal = drop
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 at which now nobody listens, neither UDP nor TCP."""
+    opened: list[socket.socket] = []
+    ports: list[int] = []
+    try:
+        while len(ports) < count:
+            stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            opened.append(stream)
+            stream.bind(("127.0.0.1", 0))
+            port = int(stream.getsockname()[1])
+            datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            opened.append(datagram)
+            try:
+                datagram.bind(("", port))
+            except OSError:
+                continue
+            ports.append(port)
+    finally:
+        for endpoint in opened:
+            endpoint.close()
+    return ports

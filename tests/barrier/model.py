@@ -1,0 +1,421 @@
+"""A model of what lies under the barriers: one agreed log, fifo streams and views; no network.
+
+Several cores run against one log per view. A seeded schedule decides who does what next: local
+calls, publishing, delivery of entries and of fifo messages, wake-ups, and view changes in which
+members leave, join and come back, and in which entries and messages of the old view are lost
+(for all that go on alike). After each step the promises of barriers are checked:
+
+* safety: a release names parties that have all called `arrive`, and they are the right ones;
+* cut: at a release, all that its parties multicast before arriving is delivered there;
+* uniformity: members that go on to the next view have the same outcome of a generation;
+* no hang: a wait with a deadline has an outcome one lease after its deadline;
+* liveness: when all is delivered, no barrier is left whose parties all wait;
+* determinism: after the same entries, all cores, newcomers too, have the same state.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from phalanx.barrier import events
+from phalanx.barrier.core import BarrierCore
+from phalanx.barrier.messages import AllParties, Count, Named, Parties, Strength, named
+from phalanx.transport.config import ClusterConfig
+from phalanx.transport.events import Lane, Member, Position, View, ViewId, ViewInstalled
+from phalanx.transport.layers import Entry
+
+CONFIG = ClusterConfig(name="model", rails=(), nodes=())
+LEASE_NS = CONFIG.timing.lease_ns
+
+SETTINGS: dict[str, Parties] = {
+    "all": AllParties(),
+    "two": Count(n=2),
+    "three": Count(n=3),
+    "named": named({1, 2, 3}),
+}
+"""Barriers whose parties never disagree; any other name is used with changing settings."""
+
+Verdict = tuple[str, object, object]
+
+
+class Violation(AssertionError):
+    """A promise was broken; the message says which."""
+
+
+@dataclass
+class Call:
+    """One call of `arrive`."""
+
+    name: str
+    ticket: int
+    strength: Strength
+    parties: Parties
+    deadline_ns: int | None
+    view_id: ViewId
+    sent: int
+    """Fifo messages that the party had multicast in that view before."""
+    outcome: events.Outcome | None = None
+    abandoned: bool = False
+    overdue_ns: int | None = None
+    """When it was first woken after its deadline."""
+
+    @property
+    def waits(self) -> bool:
+        return self.outcome is None and not self.abandoned
+
+
+@dataclass
+class Node:
+    """One process."""
+
+    member: Member
+    core: BarrierCore
+    cursor: int = 0
+    """Entries of this view's log that it was given."""
+    progress: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    queue: deque[bytes] = field(default_factory=deque[bytes])
+    """Taken from the core and not numbered by the transport yet."""
+    calls: list[Call] = field(default_factory=list[Call])
+
+    def call(self, ticket: int) -> Call:
+        return next(call for call in self.calls if call.ticket == ticket)
+
+    def waiting(self, name: str) -> Call | None:
+        return next((call for call in self.calls if call.name == name and call.waits), None)
+
+
+class Model:
+    """Several cores and what they are told; every method checks what it can."""
+
+    def __init__(
+        self,
+        members: Collection[int],
+        *,
+        make: Callable[[ClusterConfig, int], BarrierCore] = BarrierCore,
+    ) -> None:
+        self.make = make
+        self.now_ns = 0
+        self.nodes: dict[int, Node] = {}
+        self.log: list[Entry] = []
+        self.sent: dict[int, int] = defaultdict(int)
+        self.history: dict[Member, list[Call]] = {}
+        self.views: dict[ViewId, View] = {}
+        self.view = View(id=ViewId(1, 0), incarnations=())
+        self.verdicts: dict[tuple[str, Position], Verdict] = {}
+        self._unconfirmed: list[tuple[Member, tuple[str, Position], Verdict]] = []
+        self._digests: dict[int, object] = {}
+        self.incarnations: dict[int, int] = defaultdict(int)
+        self.releases = 0
+        self.install(members)
+
+    # ------------------------------------------------------------------------ local commands
+
+    def arrive(
+        self,
+        node: int,
+        name: str = "all",
+        *,
+        parties: Parties | None = None,
+        strength: Strength = Strength.AGREED,
+        timeout_ns: int | None = None,
+    ) -> Call:
+        """Arrive; the settings follow from the name unless they are given."""
+        here = self.nodes[node]
+        wanted = parties if parties is not None else SETTINGS[name]
+        deadline = None if timeout_ns is None else self.now_ns + timeout_ns
+        ticket = here.core.arrive(
+            name, parties=wanted, strength=strength, deadline_ns=deadline, now_ns=self.now_ns
+        )
+        call = Call(name, ticket, strength, wanted, deadline, self.view.id, self.sent[node])
+        here.calls.append(call)
+        self._collect(here)
+        return call
+
+    def cancel(self, node: int, call: Call) -> None:
+        self.nodes[node].core.cancel(call.ticket, now_ns=self.now_ns)
+        self._collect(self.nodes[node])
+
+    def abandon(self, node: int, call: Call) -> None:
+        call.abandoned = True
+        self.nodes[node].core.abandon(call.ticket, now_ns=self.now_ns)
+        self._collect(self.nodes[node])
+
+    def detach(self, node: int, reason: str = "lease lost") -> None:
+        here = self.nodes[node]
+        here.core.detached(reason, now_ns=self.now_ns)
+        self._collect(here)
+        if any(call.waits for call in here.calls):
+            raise Violation("a wait outlived the loss of the lease")
+
+    def send(self, node: int, count: int = 1) -> None:
+        """Multicast on the fifo lane."""
+        self.sent[node] += count
+
+    # ----------------------------------------------------------------------- what transport does
+
+    def take(self, node: int) -> None:
+        here = self.nodes[node]
+        here.queue.extend(here.core.take_entries())
+
+    def number(self, node: int) -> bool:
+        """The transport numbers the oldest entry that a node has published."""
+        here = self.nodes[node]
+        if not here.queue:
+            return False
+        self.order(node, here.queue.popleft())
+        return True
+
+    def order(self, node: int, payload: bytes, *, mark: int | None = None) -> None:
+        """Put an entry at the end of the agreed log."""
+        fifo = self.sent[node] if mark is None else mark
+        self.log.append(
+            Entry(
+                sender=node,
+                incarnation=self.nodes[node].member.incarnation,
+                payload=payload,
+                position=Position(*self.view.id, len(self.log) + 1),
+                marks={Lane.FIFO: fifo, Lane.BULK: 0},
+            )
+        )
+
+    def deliver(self, node: int) -> bool:
+        """Give a node the next entry of the log."""
+        here = self.nodes[node]
+        if here.cursor == len(self.log):
+            return False
+        here.core.ordered(self.log[here.cursor], now_ns=self.now_ns)
+        here.cursor += 1
+        self._collect(here)
+        digest = here.core.generations()
+        if self._digests.setdefault(here.cursor, digest) != digest:
+            raise Violation(f"node {node} differs from the others after entry {here.cursor}")
+        return True
+
+    def progress(self, node: int, sender: int, upto: int | None = None) -> bool:
+        """Give a node fifo messages of a sender: one more, or up to a number."""
+        here = self.nodes[node]
+        sequence = here.progress[sender] + 1 if upto is None else upto
+        if not here.progress[sender] < sequence <= self.sent[sender]:
+            return False
+        here.progress[sender] = sequence
+        here.core.progressed(sender=sender, lane=Lane.FIFO, sequence=sequence, now_ns=self.now_ns)
+        self._collect(here)
+        return True
+
+    def wake(self, node: int) -> None:
+        here = self.nodes[node]
+        here.core.wake(self.now_ns)
+        self._collect(here)
+        deadline = here.core.next_deadline()
+        if deadline is not None and deadline <= self.now_ns:
+            raise Violation(f"node {node} wants to be woken at once, again and again")
+        for call in here.calls:
+            if not call.waits or call.deadline_ns is None or call.deadline_ns > self.now_ns:
+                continue
+            if call.overdue_ns is None:
+                call.overdue_ns = self.now_ns
+            elif self.now_ns >= call.overdue_ns + LEASE_NS:
+                raise Violation(f"node {node} hangs at {call.name!r} after its deadline")
+
+    def quiesce(self, *, progress: bool = True) -> None:
+        """Publish, order and deliver all that there is, then see who is left waiting."""
+        busy = True
+        while busy:
+            busy = False
+            for node in self.nodes:
+                self.take(node)
+                while self.number(node):
+                    busy = True
+            for node in self.nodes:
+                while self.deliver(node):
+                    busy = True
+                for sender in self.nodes:
+                    if progress:
+                        self.progress(node, sender, self.sent[sender])
+        if progress:
+            self._check_liveness()
+
+    def pass_time(self, duration_ns: int) -> None:
+        self.now_ns += duration_ns
+        for node in self.nodes:
+            self.wake(node)
+
+    # --------------------------------------------------------------------------------- views
+
+    def install(
+        self,
+        members: Collection[int],
+        *,
+        restarted: Collection[int] = (),
+        entries: int | None = None,
+        fifo: dict[int, int] | None = None,
+        before_install: Callable[[int], None] | None = None,
+        started_over: bool = False,
+        collect: bool = True,
+    ) -> ViewInstalled:
+        """Change the view.
+
+        `entries` is how much of the log is inside the cut (default: what a survivor has seen,
+        at least), `fifo` the same for each sender that leaves.
+        """
+        old = self.view
+        stay = [n for n in self.nodes if n in members and n not in restarted]
+        self._flush(stay, entries, fifo or {}, before_install)
+        left = {m.node: "crashed" for m in old.incarnations if m.node not in stay}
+        for node in set(self.nodes) - set(stay):
+            gone = self.nodes.pop(node)
+            self.history[gone.member] = gone.calls
+        joined = tuple(sorted(set(members) - set(stay)))
+        for node in joined:
+            self.incarnations[node] += 1
+            member = Member(node, self.incarnations[node])
+            self.nodes[node] = Node(member=member, core=self.make(CONFIG, node))
+        self.nodes = dict(sorted(self.nodes.items()))
+        self.view = View(
+            id=ViewId(old.id.era, old.id.k + 1),
+            incarnations=tuple(node.member for node in self.nodes.values()),
+            continuing=tuple(stay),
+        )
+        self.views[self.view.id] = self.view
+        event = ViewInstalled(view=self.view, joined=joined, left=left, started_over=started_over)
+        self.log, self._digests = [], {}
+        self.sent.clear()
+        for here in self.nodes.values():
+            here.core.installed(event, now_ns=self.now_ns)
+            here.cursor = 0
+            here.progress.clear()
+            if collect:
+                self._collect(here)
+        self._confirm({self.nodes[n].member for n in stay})
+        return event
+
+    def _flush(
+        self,
+        stay: list[int],
+        entries: int | None,
+        fifo: dict[int, int],
+        before_install: Callable[[int], None] | None,
+    ) -> None:
+        seen = max((self.nodes[n].cursor for n in stay), default=0)
+        cut = seen if entries is None else max(seen, entries)
+        for node in stay:
+            while self.nodes[node].cursor < cut:
+                self.deliver(node)
+            for sender in self.nodes:
+                have = max(self.nodes[n].progress[sender] for n in stay)
+                whole = self.sent[sender] if sender in stay else max(have, fifo.get(sender, 0))
+                self.progress(node, sender, whole)
+            if before_install is not None:
+                before_install(node)
+
+    # -------------------------------------------------------------------------------- checks
+
+    def _collect(self, here: Node) -> None:
+        for outcome in here.core.take_outcomes():
+            call = here.call(outcome.ticket)
+            if call.outcome is not None or call.abandoned:
+                raise Violation(f"a second outcome for a call at {call.name!r}: {outcome}")
+            call.outcome = outcome
+            key_verdict = self._verdict(here, outcome)
+            if key_verdict is not None:
+                self._unconfirmed.append((here.member, *key_verdict))
+            if isinstance(outcome, events.Released):
+                self.releases += 1
+                self._check_release(here, call, outcome.release)
+
+    @staticmethod
+    def _verdict(
+        here: Node, outcome: events.Outcome
+    ) -> tuple[tuple[str, Position], Verdict] | None:
+        match outcome:
+            case events.Released(release=release):
+                verdict: Verdict = ("released", release.position, release.parties)
+                return (release.name, release.generation), verdict
+            case events.Broken(generation=generation) if generation is not None:
+                return (outcome.name, generation), ("broken", outcome.reason, outcome.missing)
+            case events.TimedOut(generation=generation) if generation is not None:
+                # The one who timed out sees what the others are told.
+                reason = f"node {here.member.node} timed out"
+                return (outcome.name, generation), ("broken", reason, outcome.missing)
+            case _:
+                return None
+
+    def _confirm(self, go_on: set[Member]) -> None:
+        """Only members that go on to the next view are bound by uniformity."""
+        for member, key, verdict in self._unconfirmed:
+            if member in go_on and self.verdicts.setdefault(key, verdict) != verdict:
+                raise Violation(
+                    f"not uniform at {key}: {self.verdicts[key]}, but for {member} {verdict}"
+                )
+        self._unconfirmed.clear()
+
+    def finish(self) -> None:
+        """Let time pass until every wait with a deadline must be over."""
+        for _ in range(3):
+            self.quiesce()
+            self.pass_time(1000 * LEASE_NS)
+        self.quiesce()
+        self._confirm({node.member for node in self.nodes.values()})
+        for here in self.nodes.values():
+            for call in here.calls:
+                if call.waits and call.deadline_ns is not None:
+                    raise Violation(f"{here.member} hangs at {call.name!r}")
+
+    def _check_release(self, here: Node, call: Call, release: events.Release) -> None:
+        opened_in = self.views[ViewId(release.generation.era, release.generation.k)]
+        parties = set(release.parties)
+        if len(parties) != len(release.parties) or here.member not in parties:
+            raise Violation(f"wrong parties in {release}")
+        match call.parties:
+            case AllParties():
+                right = parties == set(opened_in.incarnations)
+            case Count(n=n):
+                right = len(parties) == n
+            case Named(nodes=nodes):
+                right = {party.node for party in parties} == set(nodes)
+        if not right:
+            raise Violation(f"released without the right parties: {release}")
+        for party in release.parties:
+            self._check_party(here, party, release, call)
+
+    def _check_party(self, here: Node, party: Member, release: events.Release, call: Call) -> None:
+        calls = self.history.get(party)
+        if calls is None:
+            calls = self.nodes[party.node].calls
+        arrival = next((c for c in calls if self._may_count_in(c, release)), None)
+        if arrival is None:
+            raise Violation(f"released before {party} arrived: {release}")
+        if call.strength is Strength.ARRIVED or arrival.view_id != self.view.id:
+            return
+        if here.progress[party.node] < arrival.sent:
+            raise Violation(f"released at {here.member} without the messages of {party}")
+
+    @staticmethod
+    def _may_count_in(call: Call, release: events.Release) -> bool:
+        if call.name != release.name:
+            return False
+        match call.outcome:
+            case None | events.Unknown():
+                return True
+            case events.Released(release=other):
+                return other.generation == release.generation
+            case events.Broken(generation=generation) | events.TimedOut(generation=generation):
+                return generation == release.generation
+            case _:
+                return False
+
+    def _check_liveness(self) -> None:
+        members = set(self.nodes)
+        for name, parties in SETTINGS.items():
+            waiting = {n for n, here in self.nodes.items() if here.waiting(name) is not None}
+            match parties:
+                case AllParties():
+                    stuck = waiting == members
+                case Count(n=n):
+                    stuck = len(waiting) >= n
+                case Named(nodes=nodes):
+                    stuck = waiting.issuperset(nodes)
+            if stuck:
+                raise Violation(f"all parties wait at {name!r} and nobody is released")

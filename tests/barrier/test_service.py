@@ -1,0 +1,340 @@
+"""The asyncio face: arguments, exceptions and cancelling, over cores that share one log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from phalanx.barrier import BarrierCore, Barriers, Release
+from phalanx.transport.config import MS, ClusterConfig, NodeConfig, S
+from phalanx.transport.errors import BarrierBroken, BarrierTimeout, NoQuorum, UsageError
+from phalanx.transport.events import Member, Position, View, ViewId, ViewInstalled
+from phalanx.transport.layers import Entry, Layer, registered
+
+CONFIG = ClusterConfig(
+    name="test",
+    rails=(),
+    nodes=(NodeConfig(name="alpha", id=1), NodeConfig(name="beta", id=2)),
+)
+GUARD_S = 5
+"""A test that waits longer than this hangs."""
+
+
+class Hub:
+    """Orders what the fake clusters publish, and gives it to all of them at once."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.positions = 0
+        self.clusters = [FakeCluster(self, node) for node in (1, 2)]
+        view = View(id=ViewId(1, 1), incarnations=(Member(1, 1), Member(2, 1)))
+        self.one, self.two = (Barriers(cluster) for cluster in self.clusters)
+        self.view_installed(ViewInstalled(view=view, joined=(1, 2), left={}))
+
+    def view_installed(self, event: ViewInstalled) -> None:
+        for cluster in self.clusters:
+            if cluster.node_id in event.view.members:
+                cluster.core.installed(event, now_ns=self.now_ns)
+                cluster.tell()
+
+    def pump(self) -> None:
+        for cluster in self.clusters:
+            cluster.core.wake(self.now_ns)
+            for payload in cluster.core.take_entries():
+                self.positions += 1
+                entry = Entry(
+                    sender=cluster.node_id,
+                    incarnation=1,
+                    payload=payload,
+                    position=Position(1, 1, self.positions),
+                    marks={},
+                )
+                for other in self.clusters:
+                    other.core.ordered(entry, now_ns=self.now_ns)
+        for cluster in self.clusters:
+            cluster.tell()
+
+    def pass_time(self, duration_ns: int) -> None:
+        self.now_ns += duration_ns
+        self.pump()
+
+
+class FakeCluster:
+    """What `ClusterFace` asks for."""
+
+    def __init__(self, hub: Hub, node: int) -> None:
+        self.config = CONFIG
+        self.node_id = node
+        self.primary = True
+        self.detached = False
+        self.core = BarrierCore(CONFIG, node)
+        self.held = asyncio.Event()
+        self.held.set()
+        self._hub = hub
+        self._listeners: list[Callable[[], None]] = []
+
+    def layer(self, name: str) -> Layer:
+        return {"barrier": self.core}[name]
+
+    def now_ns(self) -> int:
+        return self._hub.now_ns
+
+    def kick(self) -> None:
+        asyncio.get_running_loop().call_soon(self._hub.pump)
+
+    def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
+        assert name == "barrier"
+        self._listeners.append(callback)
+
+    async def directed_held(self, timeout: float) -> None:
+        if timeout < 0.1:
+            raise TimeoutError
+        await self.held.wait()
+
+    def tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def scene(body: Callable[[Hub], Coroutine[Any, Any, None]]) -> None:
+    """Run a scene with two nodes and a guard against hanging."""
+
+    async def guarded() -> None:
+        hub = Hub()
+        async with asyncio.timeout(GUARD_S):
+            await body(hub)
+
+    asyncio.run(guarded())
+
+
+async def turns(count: int = 5) -> None:
+    """Let every task run until it waits."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_importing_barriers_gives_every_later_cluster_the_layer() -> None:
+    """The transport never imports barriers: they announce themselves."""
+    assert registered()["barrier"] is BarrierCore
+
+
+def test_barriers_of_one_cluster_are_one_service() -> None:
+    """Two faces would take each other's outcomes."""
+
+    async def body(hub: Hub) -> None:
+        assert Barriers(hub.clusters[0]) is hub.one
+        assert hub.one is not hub.two
+
+    scene(body)
+
+
+def test_a_cluster_without_the_layer_is_refused() -> None:
+    """It was joined before the import; the message says how to mend it."""
+
+    class Bare(FakeCluster):
+        def layer(self, name: str) -> Layer:
+            raise KeyError(name)
+
+    async def body(hub: Hub) -> None:
+        with pytest.raises(UsageError, match="before joining"):
+            Barriers(Bare(hub, 1))
+
+    scene(body)
+
+
+@pytest.mark.parametrize("parties", [None, 2, [1, "beta"], {"alpha", "beta"}])
+def test_all_parties_return_the_same_release(parties: Any) -> None:
+    """The three ways to say who meets."""
+
+    async def body(hub: Hub) -> None:
+        first, second = await asyncio.gather(
+            hub.one.wait("x", parties=parties), hub.two.wait("x", parties=parties)
+        )
+        assert first == second
+        assert first.parties == (Member(1, 1), Member(2, 1))
+
+    scene(body)
+
+
+def test_the_two_phases_may_be_split() -> None:
+    """Work between arriving and waiting costs no waiting."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        await turns()
+        assert not arrival.done
+        assert hub.one.missing("x") == {2: "not arrived"}
+        assert [status.name for status in hub.two.open()] == ["x"]
+        release = await hub.two.wait("x")
+        assert arrival.done
+        assert await arrival.wait() == await arrival.wait() == release
+
+    scene(body)
+
+
+def test_a_timeout_names_the_missing_and_is_a_timeout_error() -> None:
+    """`except TimeoutError` must catch it, and it must say who did not come."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x", timeout=0.5)
+        await turns()
+        hub.pass_time(S // 2)
+        with pytest.raises(BarrierTimeout, match=r"0\.5 s; missing: node 2") as caught:
+            await arrival.wait()
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.missing == {2: "not arrived"}
+
+    scene(body)
+
+
+def test_without_a_timeout_the_default_of_the_profile_holds() -> None:
+    """Every await has a deadline."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        await turns()
+        hub.pass_time(CONFIG.timing.call_timeout_ns)
+        with pytest.raises(BarrierTimeout):
+            await arrival.wait()
+
+    scene(body)
+
+
+def test_a_departure_breaks_the_wait() -> None:
+    """A typed error names who is missing and why."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        await turns()
+        view = View(id=ViewId(1, 2), incarnations=(Member(1, 1),))
+        hub.view_installed(ViewInstalled(view=view, joined=(), left={2: "end of file"}))
+        with pytest.raises(BarrierBroken, match="node 2 left the view: end of file"):
+            await arrival.wait()
+
+    scene(body)
+
+
+def test_a_detached_node_raises_no_quorum() -> None:
+    """New waits have no effect; the outcome of open ones is unknown."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        await turns()
+        cluster = hub.clusters[0]
+        cluster.primary = False
+        cluster.detached = True
+        cluster.core.detached("lease lost", now_ns=0)
+        cluster.tell()
+        with pytest.raises(NoQuorum, match="lease lost") as open_one:
+            await arrival.wait()
+        with pytest.raises(NoQuorum) as new_one:
+            await hub.one.wait("y")
+        assert (open_one.value.outcome, new_one.value.outcome) == ("unknown", "none")
+
+    scene(body)
+
+
+def test_disagreeing_parties_are_told_what_the_others_use() -> None:
+    """The mistake is the caller's, at one of the two places."""
+
+    async def body(hub: Hub) -> None:
+        await hub.one.arrive("x", parties=2)
+        await turns()
+        with pytest.raises(UsageError, match="2 parties, strength agreed; this call uses all"):
+            await hub.two.wait("x")
+
+    scene(body)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"parties": 0},
+        {"parties": True},
+        {"parties": "alpha"},
+        {"parties": ["gamma"]},
+        {"parties": [2]},
+        {"parties": []},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"strength": "strong"},
+    ],
+)
+def test_bad_arguments_raise_usage_errors(arguments: dict[str, Any]) -> None:
+    """At once, and nobody else is told."""
+
+    async def body(hub: Hub) -> None:
+        with pytest.raises(UsageError):
+            await hub.one.wait("x", **arguments)
+        assert hub.two.open() == []
+
+    scene(body)
+
+
+def test_a_cancelled_wait_may_be_tried_again_at_once() -> None:
+    """`asyncio.timeout` around a wait in a loop is a usual pattern."""
+
+    async def body(hub: Hub) -> None:
+        task = asyncio.create_task(hub.one.wait("x"))
+        await turns()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        first, second = await asyncio.gather(hub.one.wait("x"), hub.two.wait("x"))
+        assert isinstance(first, Release)
+        assert first == second
+
+    scene(body)
+
+
+def test_cancelling_breaks_the_generation_for_the_others() -> None:
+    """They would wait for somebody who has gone away."""
+
+    async def body(hub: Hub) -> None:
+        mine = await hub.one.arrive("x", parties=[1, 2], timeout=1)
+        await turns()
+        mine.cancel()
+        theirs = await hub.two.arrive("x", parties=[1, 2])
+        await turns()
+        assert not theirs.done, "it came after the cancel: a new generation"
+        again = await hub.one.wait("x", parties=[1, 2])
+        assert again == await theirs.wait()
+        with pytest.raises(BarrierBroken, match="cancelled by node 1"):
+            await mine.wait()
+
+    scene(body)
+
+
+def test_an_agreed_arrival_waits_for_directed_messages() -> None:
+    """What was sent to one node before must be there when the barrier is released."""
+
+    async def body(hub: Hub) -> None:
+        held = hub.clusters[0].held
+        held.clear()
+        task = asyncio.create_task(hub.one.wait("x"))
+        other = await hub.two.arrive("x")
+        await turns()
+        assert hub.two.missing("x") == {1: "not arrived"}
+        held.set()
+        assert await task == await other.wait()
+        held.clear()
+        first, second = await asyncio.gather(
+            hub.one.wait("y", strength="arrived"), hub.two.wait("y", strength="arrived")
+        )
+        assert first == second
+
+    scene(body)
+
+
+def test_directed_messages_that_stay_unacknowledged_time_out_by_name() -> None:
+    """The one who is late is this node itself."""
+
+    async def body(hub: Hub) -> None:
+        with pytest.raises(BarrierTimeout) as caught:
+            await hub.one.wait("x", timeout=50 * MS / S)
+        assert caught.value.missing == {1: "its directed messages are not acknowledged"}
+
+    scene(body)

@@ -1,0 +1,35 @@
+"""Every driver under the one conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .bench import Bench
+from .conftest import require
+from .frame_cases import FrameCases
+from .link_cases import LinkCases
+from .netns_bench import NetnsBench
+from .rail_cases import RailCases
+
+USER_SCTP = "phalanx.transport.drivers.user_sctp:UserSctp"
+
+
+@pytest.fixture(autouse=True)
+def _clean_after_each_case(bench: Bench) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    yield
+    bench.reset()
+
+
+@pytest.mark.netns
+class TestUserSctp(LinkCases, FrameCases, RailCases):
+    """usrsctp over UDP encapsulation, on IPv4."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def bench(cls) -> Iterator[Bench]:
+        """Three hosts."""
+        require("netns")
+        with NetnsBench(USER_SCTP) as bench:
+            yield bench

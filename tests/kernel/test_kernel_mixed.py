@@ -1,0 +1,88 @@
+"""One node on the kernel's SCTP and one on usrsctp: SCTP in UDP between them (RFC 6951)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from phalanx.transport.config import PROFILES
+from phalanx.transport.drivers.base import STREAMS, LossReason, PathState, Stream
+from phalanx.transport.drivers.user_sctp import UserSctp
+from phalanx.transport.errors import DriverUnavailable
+
+from . import lab
+from .lab import LEFT, RIGHT, UDP_PORT, End, kernel_end, pump, wait_for_paths
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("hosts")]
+
+SIZES = (1, 1_400, 60_000, 256 << 10)
+
+
+@pytest.fixture
+def kernel() -> Iterator[End]:
+    """A kernel node, in a namespace that takes SCTP in UDP."""
+    LEFT.sh(f"sysctl -qw net.sctp.udp_port={UDP_PORT} net.sctp.encap_port={UDP_PORT}")
+    end = kernel_end(LEFT, encapsulation_port=UDP_PORT)
+    yield end
+    end.driver.close()
+    LEFT.sh("sysctl -qw net.sctp.udp_port=0 net.sctp.encap_port=0")
+
+
+@pytest.fixture
+def user() -> Iterator[End]:
+    """A usrsctp node."""
+    driver = UserSctp(RIGHT.endpoint(), PROFILES["lan"].sctp)
+    with RIGHT.entered():
+        driver.open()
+    yield End(RIGHT, driver)
+    driver.close()
+
+
+@pytest.mark.parametrize("dialler", ["kernel", "user"])
+def test_kernel_and_usrsctp_nodes_form_one_association(
+    kernel: End, user: End, dialler: str
+) -> None:
+    """A cluster may be mixed while it moves from one to the other."""
+    near, far = (kernel, user) if dialler == "kernel" else (user, kernel)
+    link = near.connect(far.host.peer())
+    pump([near, far], lambda: bool(near.ups() and far.ups()), what="association")
+    back = far.ups()[0].link
+    for end, number in ((near, link), (far, back)):
+        assert set(end.ups()[0].rails) == {"a", "b"}
+        for stream in range(STREAMS):
+            for size in SIZES:
+                assert end.driver.transmit(number, stream, bytes([stream]) * size)
+    count = STREAMS * len(SIZES)
+    for end in (near, far):
+        pump([near, far], lambda e=end: len(e.frames()) == count, what="frames")
+        for stream in range(STREAMS):
+            assert end.frames(stream) == [bytes([stream]) * size for size in SIZES]
+    near.driver.disconnect(link, abort=False)
+    pump([near, far], lambda: bool(near.losses() and far.losses()), what="end")
+    assert far.losses()[0].reason is LossReason.SHUTDOWN
+
+
+@pytest.mark.usefixtures("healed")
+def test_a_mixed_association_survives_a_cut_rail(kernel: End, user: End) -> None:
+    """Quick failover does not depend on both sides having the same stack."""
+    link = kernel.connect(RIGHT.peer())
+    pump([kernel, user], lambda: bool(kernel.ups() and user.ups()), what="association")
+    wait_for_paths(kernel, link, "ab", user)
+    lab.sh(lab.cut_commands("a"))
+    frames = [os.urandom(1000) for _ in range(100)]
+    for end, number in ((kernel, link), (user, user.ups()[0].link)):
+        for frame in frames:
+            assert end.driver.transmit(number, Stream.FIFO, frame)
+    for end in (kernel, user):
+        pump([kernel, user], lambda e=end: e.frames() == frames, what="frames by the other rail")
+        pump([kernel, user], lambda e=end: "a" in e.paths_said(PathState.DOWN), what="a is down")
+    assert not kernel.losses()
+    assert not user.losses()
+
+
+def test_a_namespace_that_takes_no_sctp_in_udp_is_named_with_the_remedy() -> None:
+    """Else every dial would only ever time out."""
+    with pytest.raises(DriverUnavailable, match=r"sysctl -w net\.sctp\.udp_port=9899"):
+        kernel_end(LEFT, encapsulation_port=UDP_PORT)

@@ -1,0 +1,565 @@
+"""`Cluster`: a node's membership, as an application of asyncio sees it.
+
+It owns a `Runtime` (core, drivers, record) and turns what comes out of it into the event stream,
+receipts and errors. It belongs to one event loop and one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from . import config_file
+from .config import ClusterConfig
+from .core.outputs import Delivered, Left, Ordered, RecordLost, Room, Settled, StreamItem
+from .errors import (
+    ClosedError,
+    EvictedError,
+    JoinTimeout,
+    NoQuorum,
+    PhalanxError,
+    RecordUnusable,
+    UsageError,
+)
+from .events import (
+    Batch,
+    Event,
+    Evicted,
+    Lane,
+    MessageUndelivered,
+    PeerRefused,
+    PrimaryLost,
+    RailState,
+    Rejoined,
+    View,
+    ViewInstalled,
+)
+from .faces import EventQueue
+from .identity import Identities
+from .layers import Layer
+from .receipts import Receipt
+from .runtime import Runtime, now_ns
+from .sending import Sending
+
+LEAVE_TIMEOUT_S = 5.0
+LINGER_S = 0.5
+"""How long the last frames (the farewell) may take to be carried after leaving."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathStatus:
+    """How one peer is reached over one rail."""
+
+    carrier: str
+    state: RailState
+    rtt_us: int
+    """Smoothed round trip of our own heartbeats, in microseconds; 0 while unknown."""
+    primary: bool
+    failovers: int
+    """How often the traffic moved to this rail."""
+
+
+class Joining:
+    """What `Cluster.join` returns: await it, or use it with `async with`."""
+
+    def __init__(self, make: Callable[[], Cluster], timeout: float | None) -> None:
+        self._make = make
+        self._timeout = timeout
+        self._cluster: Cluster | None = None
+
+    def __await__(self) -> Generator[object, None, Cluster]:
+        return self._join().__await__()
+
+    async def _join(self) -> Cluster:
+        cluster = self._make()
+        await cluster._enter(self._timeout)
+        return cluster
+
+    async def __aenter__(self) -> Cluster:
+        self._cluster = await self._join()
+        return self._cluster
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._cluster is not None, "__aenter__ came first"
+        await self._cluster.leave()
+
+
+class Cluster:
+    """A member of a cluster. Made by `Cluster.join`, ended by `leave`."""
+
+    @classmethod
+    def join(
+        cls,
+        config: ClusterConfig | str | os.PathLike[str],
+        *,
+        node: str | int,
+        timeout: float | None = 30,
+        rejoin: bool = False,
+        readmit: bool = False,
+        deliver: Collection[str] | None = None,
+        on_waiting: Callable[[str], None] | None = None,
+    ) -> Joining:
+        """Join as `node`; await the result, or use it with `async with` (leaves on exit).
+
+        Args:
+            config: a cluster file, or what `config_file.load` made of one.
+            node: name or id of the node that this process is.
+            timeout: seconds until the first view with this node; None waits for ever.
+            rejoin: after an eviction, come back as a newcomer with a new incarnation.
+            readmit: start although the durable record is lost (see docs/operations.md).
+            deliver: channels whose messages the application reads; None for all, () for none.
+            on_waiting: called with words about what is waited for, each time they change.
+
+        Raises:
+            ConfigError: the file cannot be used.
+            EnvironmentTrouble: a port is taken, no address exists, the record is unusable ...
+            JoinTimeout: no view in time; the message says who was missing.
+        """
+        loaded = config if isinstance(config, ClusterConfig) else config_file.load(Path(config))
+        try:
+            loaded.node(node)
+        except KeyError as error:
+            raise UsageError(str(error.args[0])) from None
+
+        def make() -> Cluster:
+            return cls(
+                loaded,
+                node,
+                rejoin=rejoin,
+                readmit=readmit,
+                deliver=None if deliver is None else frozenset(deliver),
+                on_waiting=on_waiting,
+            )
+
+        return Joining(make, timeout)
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        node: str | int,
+        *,
+        rejoin: bool,
+        readmit: bool,
+        deliver: frozenset[str] | None,
+        on_waiting: Callable[[str], None] | None,
+    ) -> None:
+        self.config = config
+        self._node = config.node(node)
+        self._identities = Identities(config)
+        self._rejoin = rejoin
+        self._readmit = readmit
+        self._deliver = deliver
+        self._on_waiting = on_waiting
+        self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._runtime = Runtime(
+            config, self._node, sink=self._take, failed=self._fail, turned=self._turned
+        )
+        self._queue = EventQueue(bytes_max=config.limits.receive_queue_bytes, freeze=self._freeze)
+        self._sending = Sending(config, self._runtime, self._check_state)
+        self._first_view: asyncio.Future[None] = self._loop.create_future()
+        self._left: asyncio.Future[bool] = self._loop.create_future()
+        self._over: PhalanxError | None = None
+        self._rejoining = False
+        self._said_waiting = ""
+        self._refused: dict[int, str] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    # ------------------------------------------------------------------------------ life
+
+    async def _enter(self, timeout: float | None) -> None:
+        try:
+            self._runtime.open(readmit=self._readmit)
+            async with asyncio.timeout(timeout):
+                await self._first_view
+        except TimeoutError:
+            reason = self._waiting_for()
+            self._end(JoinTimeout(f"no view within {timeout:g} s: {reason}"))
+            raise JoinTimeout(f"no view within {timeout:g} s: {reason}") from None
+        except BaseException as error:
+            ended = error if isinstance(error, PhalanxError) else ClosedError("joining was ended")
+            self._end(ended)
+            raise
+
+    def _waiting_for(self) -> str:
+        if self._runtime.pump is None:
+            return "the node did not start"
+        words = self._runtime.endpoint.gather.explain()
+        refused = "; ".join(
+            f"node {peer}: {reason}" for peer, reason in sorted(self._refused.items())
+        )
+        return f"{words}; refused: {refused}" if refused else words
+
+    async def leave(self, *, timeout: float | None = None) -> None:
+        """Leave in good order: the others hold what was sent, and know at once that we left.
+
+        Idempotent. After it every call raises `ClosedError` and iterators end.
+
+        Args:
+            timeout: seconds to wait for acknowledgements; then leaves all the same.
+        """
+        if self._over is not None or self._runtime.pump is None:
+            self._end(self._over or ClosedError("the cluster was left"))
+            return
+        wait = LEAVE_TIMEOUT_S if timeout is None else timeout
+        endpoint = self._runtime.endpoint
+        endpoint.leave(now_ns() + int(wait * 1e9), now_ns())
+        self._runtime.kick()
+        try:
+            async with asyncio.timeout(wait + 1):
+                await self._left
+            async with asyncio.timeout(LINGER_S):
+                while endpoint.peers.links():
+                    await self._next_turn()
+        except TimeoutError:
+            pass  # the deadline of leaving: the others will find out by the lifelines
+        finally:
+            self._end(ClosedError("the cluster was left; join again to go on"))
+
+    async def _next_turn(self) -> None:
+        turned: asyncio.Future[None] = self._loop.create_future()
+
+        def done() -> None:
+            if not turned.done():
+                turned.set_result(None)
+
+        self._listeners.append(done)
+        try:
+            await turned
+        finally:
+            self._listeners.remove(done)
+
+    def _fail(self, error: BaseException) -> None:
+        """The core has a bug, or the disk a trouble: nobody may be left waiting."""
+        wrapped = ClosedError(f"the node stopped: {error!r}")
+        wrapped.__cause__ = error
+        self._end(wrapped)
+        context = {"message": "phalanx stopped", "exception": error}
+        self._loop.call_exception_handler(context)
+
+    def _end(self, error: PhalanxError) -> None:
+        if self._over is None:
+            self._over = error
+        for layer in self._runtime.layers.values():
+            layer.detached(str(self._over), now_ns=now_ns())
+        self._runtime.close()
+        self._fail_waiters(self._over)
+        self._queue.end(self._over)
+        for listener in list(self._listeners):
+            listener()
+
+    def _fail_waiters(self, error: PhalanxError) -> None:
+        self._sending.fail(error)
+        if not self._first_view.done():
+            self._first_view.set_exception(error)
+            # Whoever awaits it gets the error; without anybody it must not be reported.
+            self._first_view.exception()
+
+    # ---------------------------------------------------------------------------- the stream
+
+    def _take(self, item: StreamItem) -> None:
+        """One item of the core's stream, in order."""
+        match item:
+            case Delivered():
+                if self._deliver is None or item.channel in self._deliver:
+                    self._queue.put(item)
+            case Settled():
+                if not self._sending.settled(item) and item.missing:
+                    self._queue.put(MessageUndelivered(missing=item.missing))
+            case Room():
+                self._sending.room(item.addressee, item.lane)
+            case Ordered():
+                pass  # ordered channels read these as layers
+            case ViewInstalled():
+                self._view_installed(item)
+            case Evicted():
+                self._evicted(item)
+            case RecordLost():
+                self._record_lost(item)
+            case Left():
+                if not self._left.done():
+                    self._left.set_result(item.acknowledged)
+            case PrimaryLost():
+                self._queue.put(item)
+                self._fail_waiters(
+                    NoQuorum(f"contact to the majority is lost (reachable: {item.reachable})")
+                )
+            case PeerRefused():
+                self._refused[item.peer] = item.reason
+                self._queue.put(item)
+            case _:
+                self._queue.put(item)
+
+    def _view_installed(self, event: ViewInstalled) -> None:
+        if self._rejoining:
+            self._rejoining = False
+            self._queue.put(Rejoined(incarnation=self._runtime.incarnation))
+        self._queue.put(event)
+        if not self._first_view.done():
+            self._first_view.set_result(None)
+
+    def _evicted(self, event: Evicted) -> None:
+        self._queue.put(event)
+        error = EvictedError(f"the cluster went on in view {event.view_id} without this node")
+        if not self._rejoin:
+            self._loop.call_soon(self._end, error)
+            return
+        self._sending.begin_anew(error)
+        self._rejoining = True
+        self._loop.call_soon(self._begin_anew, 0, True)
+
+    def _record_lost(self, item: RecordLost) -> None:
+        if self._readmit:
+            self._loop.call_soon(self._begin_anew, item.seen + 1, False)
+            return
+        self._loop.call_soon(
+            self._end,
+            RecordUnusable(
+                f"node {item.peer} remembers start {item.seen} of this node, its own record only "
+                f"start {self._runtime.incarnation}: the record is lost or an old copy; restore "
+                "it, or start with readmit to come back as a node without memory"
+            ),
+        )
+
+    def _begin_anew(self, at_least: int, keep_record: bool) -> None:
+        if self._over is not None:
+            return
+        try:
+            self._runtime.begin_anew(at_least=at_least, keep_record=keep_record)
+        except PhalanxError as error:
+            self._end(error)
+
+    def _turned(self) -> None:
+        if not self._first_view.done() and self._on_waiting is not None:
+            words = self._waiting_for()
+            if words != self._said_waiting:
+                self._said_waiting = words
+                self._on_waiting(words)
+        for listener in list(self._listeners):
+            listener()
+
+    def _freeze(self, lane: Lane, frozen: bool) -> None:
+        if self._runtime.pump is not None:
+            self._runtime.endpoint.freeze(lane, frozen=frozen, now_ns=now_ns())
+            self._runtime.kick()
+
+    # ------------------------------------------------------------------------------- reading
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Every event in stream order; ends after `leave`, raises `EvictedError` after that."""
+        return self._queue.events()
+
+    def batches(self) -> AsyncIterator[Batch | Event]:
+        """The fast form: messages come as batches of one sender and channel."""
+        return self._queue.batches()
+
+    def take_ready(self) -> list[Event]:
+        """All events that can be had without waiting."""
+        return self._queue.ready()
+
+    @property
+    def node_id(self) -> int:
+        """This node's id."""
+        return self._node.id
+
+    @property
+    def name(self) -> str:
+        """This node's name."""
+        return self._node.name
+
+    def name_of(self, node: int) -> str:
+        """The configured name of a node id."""
+        return self._identities.name_of(node)
+
+    @property
+    def incarnation(self) -> int:
+        """Which start of this node this is."""
+        return self._runtime.incarnation
+
+    @property
+    def view(self) -> View:
+        """The installed view.
+
+        Raises:
+            ClosedError: the cluster was left, or this node evicted.
+        """
+        view = self._runtime.endpoint.view if self._runtime.pump is not None else None
+        if view is None:
+            raise self._over or ClosedError("no view is installed at the moment")
+        return view
+
+    @property
+    def primary(self) -> bool:
+        """Whether this node may act now: it has a lease from a majority."""
+        return self._runtime.pump is not None and self._runtime.endpoint.acting(now_ns())
+
+    @property
+    def detached(self) -> bool:
+        """Whether this node has been without a majority for a whole lease."""
+        return self._runtime.pump is None or self._runtime.endpoint.detached
+
+    @property
+    def paths(self) -> dict[int, dict[str, PathStatus]]:
+        """Per peer and rail, how it is reached now."""
+        if self._runtime.pump is None:
+            return {}
+        carrier = self._runtime.driver.capabilities.name
+        return {
+            node: {
+                rail: PathStatus(
+                    carrier=carrier,
+                    state=path.state,
+                    rtt_us=path.srtt_ns // 1000,
+                    primary=rail == primary,
+                    failovers=path.failovers,
+                )
+                for rail, path in paths.items()
+            }
+            for node, (primary, paths) in self._runtime.endpoint.paths.table().items()
+        }
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """Counters by part: `core`, `driver`, `queue`, `windows` and each layer."""
+        if self._runtime.pump is None:
+            return {"queue": self._queue.stats()}
+        endpoint = self._runtime.endpoint
+        return {
+            "core": dict(endpoint.outputs.counters),
+            "driver": self._runtime.driver.stats(),
+            "queue": self._queue.stats(),
+            "windows": {
+                f"{lane.name.lower()} to {addressee or 'all'}": stream.window_used_bytes
+                for (addressee, lane), stream in endpoint.delivery.out.items()
+            },
+        }
+
+    # ------------------------------------------------------------------------------- sending
+
+    async def send(
+        self,
+        to: int | str,
+        payload: bytes,
+        *,
+        channel: str = "",
+        lane: str = "fifo",
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Send to one member; returns when the message is accepted.
+
+        Args:
+            to: node id or name of a member of the view (itself included by `multicast` only).
+            payload: up to `limits.message_bytes_max` bytes.
+            lane: "fifo", or "bulk" for what must never delay anything else.
+            wait: if False, raises `Overloaded` instead of waiting for room.
+            timeout: seconds to wait for room at most.
+
+        Raises:
+            UsageError, Overloaded, NoQuorum, EvictedError, ClosedError.
+        """
+        node = self._node_id(to)
+        if node == self.node_id:
+            raise UsageError("a node does not send to itself; multicast includes the sender")
+        if node not in self.view.members:
+            raise UsageError(f"node {node} is not a member of view {self.view.id}")
+        return await self._sending.send(node, [payload], channel, lane, wait=wait, timeout=timeout)
+
+    async def multicast(
+        self,
+        payload: bytes,
+        *,
+        channel: str = "",
+        lane: str = "fifo",
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Send to every member of the view, this one included; FIFO per sender and lane.
+
+        Arguments and errors as for `send`.
+        """
+        return await self._sending.send(0, [payload], channel, lane, wait=wait, timeout=timeout)
+
+    async def multicast_many(
+        self,
+        payloads: Iterable[bytes],
+        *,
+        channel: str = "",
+        lane: str = "fifo",
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """The batch form of `multicast`: one receipt for all of them.
+
+        With `wait=False` either all are accepted or, if there is no room for the first, none;
+        an `Overloaded` in the middle says how many were.
+        """
+        return await self._sending.send(
+            0, list(payloads), channel, lane, wait=wait, timeout=timeout
+        )
+
+    def _check_state(self) -> None:
+        if os.getpid() != self._pid:
+            raise UsageError("a Cluster does not survive fork(); join in the child process")
+        if self._over is not None:
+            raise self._over
+        if self._rejoining:
+            raise EvictedError("this node was evicted and is joining again")
+        if self._runtime.endpoint.detached:
+            raise NoQuorum("this node has no contact to a majority of the votes")
+        if self._runtime.endpoint.standing.leaving:
+            raise ClosedError("this node is leaving")
+
+    def _node_id(self, node: int | str) -> int:
+        try:
+            return self.config.node(node).id
+        except KeyError as error:
+            raise UsageError(str(error.args[0])) from None
+
+    # ------------------------------------------------------------------------------- layers
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name.
+
+        Raises:
+            UsageError: it was not registered before this cluster was joined.
+        """
+        try:
+            return self._runtime.layers[name]
+        except KeyError:
+            raise UsageError(
+                f"this cluster was joined without the layer {name!r}; "
+                f"import phalanx.{name} before Cluster.join"
+            ) from None
+
+    def add_layer_listener(self, name: str, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each turn in which a layer may have outcomes."""
+        self.layer(name)
+        self._listeners.append(listener)
+
+    def kick(self) -> None:
+        """Turn the pump soon."""
+        if self._runtime.pump is not None:
+            self._runtime.kick()
+
+    @staticmethod
+    def now_ns() -> int:
+        """The clock of the core."""
+        return now_ns()
+
+    async def directed_held(self, timeout: float) -> None:
+        """Wait until every directed message sent before is held by its addressee, or lost.
+
+        Raises:
+            TimeoutError: not within `timeout` seconds.
+        """
+        self._check_state()
+        await self._sending.directed_held(timeout)

@@ -1,0 +1,325 @@
+"""What is known of the surroundings, and whether it calls for another view (PROTOCOL 2, step 1).
+
+Each node tells its row: whom it reaches, who is proven dead, where it stands in the log. From
+the rows every node finds the same L, the largest mutual clique, lets it hold for a while, and
+stops granting to members outside of it. Only the lowest continuing member of L proposes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import ClusterConfig, Timing
+from ..drivers.base import Stream
+from ..events import Member, View, ViewId
+from ..wire import NO_BALLOT, NO_VIEW, Ballot, Row, ViewValue
+from .acceptor import Acceptor
+from .framing import Framer
+from .leases import Leases, Quorum
+from .outputs import Outputs, Transmit
+from .paths import Paths
+from .peers import Peers
+from .reach import largest_clique, mutual_edges
+from .timers import Timer, TimerTable
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where this incarnation stands; the membership alone changes it."""
+
+    me: Member
+    view: View | None = None
+    """The view that this incarnation has installed."""
+    closed_for: int = 0
+    """The instance for which the view was closed; 0 while it is open."""
+    evicted: bool = False
+    leaving: bool = False
+    left: bool = False
+    highest: Ballot = NO_BALLOT
+    """The highest ballot seen for the next instance."""
+
+
+class Gather:
+    """Rows, the set of nodes that should be in the next view, and who may propose it."""
+
+    def __init__(
+        self,
+        *,
+        config: ClusterConfig,
+        standing: Standing,
+        acceptor: Acceptor,
+        framer: Framer,
+        leases: Leases,
+        quorum: Quorum,
+        paths: Paths,
+        peers: Peers,
+        timers: TimerTable,
+        outputs: Outputs,
+    ) -> None:
+        self.configured = frozenset(node.id for node in config.nodes)
+        self._votes = {node.id: node.votes for node in config.nodes}
+        self._names = {node.id: node.name for node in config.nodes}
+        self._timing: Timing = config.timing
+        self._standing = standing
+        self._acceptor = acceptor
+        self._framer = framer
+        self._leases = leases
+        self._quorum = quorum
+        self._paths = paths
+        self._peers = peers
+        self._timers = timers
+        self._outputs = outputs
+        self._rows: dict[int, Row] = {}
+        self._came_ns: dict[int, int] = {}
+        self._told: Row | None = None
+        self._stepped_down: set[Member] = set()
+        self._since_ns = 0
+        self.target: frozenset[Member] = frozenset()
+        """L as of the last `update`."""
+        self.not_before_ns = 0
+        """A proposer that failed backs off until then."""
+        self.stopped: frozenset[int] = frozenset()
+        """Members that are granted no more because they are to be left out."""
+
+    # ---------------------------------------------------------------------------------- rows
+
+    @property
+    def decided(self) -> ViewValue | None:
+        """The highest decided view known here."""
+        return self._acceptor.decided
+
+    def current(self) -> frozenset[Member]:
+        """Its members."""
+        return frozenset(self.decided.members) if self.decided is not None else frozenset()
+
+    def received(self, node: int, row: Row, now_ns: int) -> None:
+        """A peer says what it knows of its surroundings."""
+        if row.incarnation != self._peers.peers[node].incarnation:
+            return
+        self._rows[node] = row
+        self._came_ns[node] = now_ns
+        self._standing.highest = max(self._standing.highest, row.ballot)
+        self._peers.dead.update(member for member in row.dead if member != self._standing.me)
+
+    def forget(self, node: int) -> None:
+        """The peer is another incarnation now, or proven dead."""
+        self._rows.pop(node, None)
+        self._came_ns.pop(node, None)
+
+    def stepped_down(self, member: Member) -> None:
+        """A peer has left in good order: as good a proof as a death."""
+        self._stepped_down.add(member)
+        self._peers.dead.add(member)
+        self._leases.forget_given(member.node)
+
+    def reaches_us(self, node: int, now_ns: int) -> bool:
+        """Whether a peer and we reach each other, by both rows."""
+        row = self._rows.get(node)
+        return (
+            row is not None
+            and self._standing.me in row.reach
+            and self._paths.reachable(node, now_ns)
+        )
+
+    def _make(self, now_ns: int) -> Row:
+        standing, decided = self._standing, self.decided
+        reach = [standing.me]
+        for node, peer in self._peers.peers.items():
+            alive = peer.incarnation and peer.member not in self._peers.dead
+            if alive and self._paths.reachable(node, now_ns):
+                reach.append(peer.member)
+        return Row(
+            incarnation=standing.me.incarnation,
+            reach=tuple(sorted(reach)),
+            dead=tuple(sorted(self._peers.dead & self.current())),
+            decided=decided.id if decided is not None else NO_VIEW,
+            installed=self._installed(),
+            synced=standing.view is not None,
+            leaving=standing.leaving,
+            votes_in_ns=self._acceptor.votes_in_ns(now_ns),
+            closed=standing.closed_for,
+            ballot=standing.highest,
+            grants={n: self._leases.given_left_ns(n, now_ns) for n in sorted(self.stopped)},
+        )
+
+    def _installed(self) -> bool:
+        view, decided = self._standing.view, self.decided
+        return view is not None and decided is not None and view.id == decided.id
+
+    def tell(self, now_ns: int, *, always: bool) -> None:
+        """Send the own row to every peer if it has changed, or `always`."""
+        row = self._make(now_ns)
+        told = self._told
+        self._told = row
+        if told is not None and not always and _without_clocks(row) == _without_clocks(told):
+            return
+        frame = self._framer.message(row)
+        for peer in self._peers.peers.values():
+            if peer.link:
+                self._outputs.transmits.append(Transmit(peer.link, Stream.CONTROL, frame))
+        self._timers.arm(Timer.ROW, "", now_ns + self._timing.suspect_ns)
+
+    def tell_to(self, node: int, now_ns: int) -> None:
+        """Send the own row over a new association."""
+        frame = self._framer.message(self._make(now_ns))
+        link = self._peers.peers[node].link
+        self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+
+    # -------------------------------------------------------------------------------- target
+
+    def update(self, now_ns: int) -> None:
+        """Find L anew, and stop granting to members that it leaves out."""
+        target = self._find_target(now_ns)
+        if target != self.target:
+            self.target = target
+            self._since_ns = now_ns
+        self._stop_granting()
+        self.tell(now_ns, always=False)
+
+    def _find_target(self, now_ns: int) -> frozenset[Member]:
+        mine = self._make(now_ns)
+        rows = {self._standing.me: mine.reach}
+        for node, row in self._rows.items():
+            member = Member(node, row.incarnation)
+            if member not in self._peers.dead and member in mine.reach:
+                rows[member] = row.reach
+        return largest_clique(mutual_edges(rows), self._votes, self.current())
+
+    def missing(self) -> frozenset[Member]:
+        """Members of the decided view outside L that are not proven dead."""
+        return self.current() - self.target - self._peers.dead
+
+    def _stop_granting(self) -> None:
+        """Nodes that are to be left out are granted no more; one that answers again is."""
+        if self._standing.view is None or self._standing.me not in self.target:
+            return
+        for member in self._peers.dead:
+            if self._peers.peers[member.node].incarnation == member.incarnation:
+                self._leases.forget_given(member.node)
+        primary = self._quorum.reached(member.node for member in self.target)
+        gone = self.missing() if primary else frozenset[Member]()
+        self.stopped = frozenset(member.node for member in gone)
+
+    def reasons(self, members: frozenset[Member]) -> dict[int, str]:
+        """Why each member of the decided view is not among `members`, in words."""
+        staying = {member.node for member in members}
+        reasons: dict[int, str] = {}
+        for member in self.current() - members:
+            if member in self._stepped_down:
+                reasons[member.node] = "left in good order"
+            elif member.node in staying:
+                reasons[member.node] = "restarted"
+            elif member in self._peers.dead:
+                reasons[member.node] = "its process died"
+            else:
+                reasons[member.node] = "unreachable"
+        return reasons
+
+    # ------------------------------------------------------------------------------ proposing
+
+    def wants_change(self) -> bool:
+        """Whether L is not the decided view, or an instance was begun and not finished."""
+        if self.target != self.current() or self._standing.closed_for:
+            return True
+        k = self.decided.k if self.decided is not None else 0
+        rows = (self._rows.get(member.node) for member in self.target)
+        return any(row is not None and row.closed > k for row in rows)
+
+    def may_propose(self, now_ns: int) -> bool:
+        """The lowest continuing member of L proposes; with none, the lowest of all configured."""
+        standing, target = self._standing, self.target
+        if standing.me not in target or standing.leaving:
+            return False
+        nodes = {member.node for member in target}
+        rows = {node: self._rows[node] for node in nodes if node in self._rows}
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        if any(row.decided > known for row in rows.values()) or not self._quorum.reached(nodes):
+            return False
+        continuing = [
+            member.node
+            for member in target & self.current()
+            if (member == standing.me and self._installed())
+            or (member.node in rows and _continues(rows[member.node], known))
+        ]
+        if not continuing and nodes != self.configured:
+            return False
+        lowest = min(continuing) if continuing else min(nodes)
+        return lowest == standing.me.node and self._quorum_of_voters(nodes, rows, now_ns)
+
+    def _quorum_of_voters(self, nodes: set[int], rows: dict[int, Row], now_ns: int) -> bool:
+        """Whether those that may vote now are a quorum; at the very first start all may."""
+        if self.decided is None and nodes == self.configured:
+            return True
+        me = self._standing.me.node
+        voters = [
+            node
+            for node, row in rows.items()
+            if row.votes_in_ns >= 0 and self._came_ns[node] + row.votes_in_ns <= now_ns
+        ]
+        if self._acceptor.votes_in_ns(now_ns) == 0:
+            voters.append(me)
+        return self._quorum.reached(voters)
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether L has held long enough, and grants to the missing have run out."""
+        due = self.not_before_ns
+        current, missing = self.current(), self.missing()
+        if missing:
+            due = max(due, self._since_ns + self._timing.hold_down_ns)
+            if not self._standing.closed_for:
+                due = max(due, self._grants_out_ns(missing, now_ns))
+        elif current and current < self.target:
+            # Nodes that join: others may be about to do the same.
+            due = max(due, self._since_ns + self._timing.hold_down_ns // 2)
+        if due <= now_ns:
+            return True
+        self._timers.arm(Timer.HOLD_DOWN, "", due)
+        return False
+
+    def _grants_out_ns(self, missing: frozenset[Member], now_ns: int) -> int:
+        """When no member of L is bound by a grant to one of `missing` any more."""
+        latest = now_ns
+        for gone in missing:
+            latest = max(latest, now_ns + self._leases.given_left_ns(gone.node, now_ns))
+            for member in self.target & self.current():
+                row = self._rows.get(member.node)
+                if row is None:
+                    continue
+                left = row.grants.get(gone.node)
+                if left is None:
+                    # It has not stopped yet, or not said so; its next row will tell.
+                    latest = max(latest, now_ns + self._timing.heartbeat_ns)
+                else:
+                    latest = max(latest, self._came_ns[member.node] + left)
+        return latest
+
+    def explain(self) -> str:
+        """What a view waits for, in words."""
+        present = {member.node for member in self.target}
+        absent = sorted(self.configured - present)
+        names = ", ".join(f"{self._names[node]} ({node})" for node in absent) or "nobody"
+        if self.decided is None:
+            return f"the first start waits for every configured node; not reached: {names}"
+        if not self._quorum.reached(present):
+            return f"no majority of the votes; not reached: {names}"
+        return f"a view change is under way; not reached: {names}"
+
+
+def _continues(row: Row, known: ViewId) -> bool:
+    return row.installed and row.synced and not row.leaving and row.decided == known
+
+
+def _without_clocks(row: Row) -> tuple[object, ...]:
+    """A row without what changes by the mere passing of time."""
+    return (
+        row.reach,
+        row.dead,
+        row.decided,
+        row.installed,
+        row.synced,
+        row.leaving,
+        row.votes_in_ns > 0,
+        row.votes_in_ns == 0,
+        row.closed,
+        tuple(row.grants),
+    )

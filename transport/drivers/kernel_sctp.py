@@ -1,0 +1,631 @@
+"""Frames over the kernel's own SCTP: one one-to-one socket, and association, per peer.
+
+The listener is bound to the local address of every rail. A dial binds an ephemeral port on all
+rails and connects to all addresses of the peer, so that the kernel knows every path. All
+sockets are in one epoll set, whose descriptor is the driver's. Data goes through our own
+`recvmsg` and `sendmsg`; the socket itself is set up in `sctp_socket.py`.
+
+What Linux does that one would not expect:
+
+* A frame that is addressed to one path goes over *another* one while its own is inactive or
+  potentially failed. A probe is therefore sent only while the kernel calls its path active.
+* SRTT is given in clock ticks (mostly 4 ms), so it is 0 on a fast network.
+* Which addresses an INIT lists depends on the scope of the first one: rails with private and
+  rails with public addresses in one cluster need `net.sctp.addr_scope_policy = 0`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import ipaddress
+import os
+import select
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..config import SctpTuning
+from ..errors import AddressMissing, DriverUnavailable, PortTaken, UsageError
+from . import sctp_wire as wire
+from .base import (
+    STREAMS,
+    Capabilities,
+    Input,
+    Link,
+    LinkLost,
+    LinkUp,
+    LocalEndpoint,
+    LossReason,
+    PathInfo,
+    PathNotice,
+    PathState,
+    PeerEndpoint,
+    Received,
+    Stream,
+    Writable,
+)
+from .sctp_socket import Address, SctpSocket, available
+
+FRAME_BYTES_MAX = 256 << 10
+POLL_INPUTS_MAX = 1024
+"""`poll` returns about this many inputs at most; the rest waits for the next call."""
+LINK_INPUTS_MAX = 128
+"""So many from one link before the next one gets its turn."""
+ACCEPTS_MAX = 64
+
+_PRIORITY = (Stream.CONTROL, Stream.ORDERED, Stream.REPAIR, Stream.FIFO, Stream.BULK)
+"""Which frames go first when several wait; heartbeats must not queue behind bulk."""
+_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_ANCILLARY_BYTES = socket.CMSG_SPACE(wire.RCVINFO_BYTES)
+_UDP_PORT_SYSCTL = Path("/proc/sys/net/sctp/udp_port")
+
+
+_Ancillary = list[tuple[int, int, bytes]]
+_IPPROTO = wire.IPPROTO_SCTP
+
+
+def _frame_ancillary(stream: int) -> _Ancillary:
+    """What goes with an ordinary frame."""
+    return [(_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, 0, 0, 0, 0))]
+
+
+def _probe_ancillary(stream: int) -> _Ancillary:
+    """What goes with a probe: its own path, no order, no retransmission (RFC 3758, RFC 7496)."""
+    flags = wire.SCTP_UNORDERED | wire.SCTP_ADDR_OVER
+    return [
+        (_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, flags, 0, 0, 0)),
+        (_IPPROTO, wire.CMSG_PRINFO, wire.PRINFO.pack(wire.SCTP_PR_SCTP_RTX, 0)),
+    ]
+
+
+_FRAME_ANCILLARY = [_frame_ancillary(stream) for stream in range(STREAMS)]
+_PROBE_ANCILLARY = [_probe_ancillary(stream) for stream in range(STREAMS)]
+
+
+class _Phase(enum.Enum):
+    """Where an association is in its life."""
+
+    CONNECTING = enum.auto()
+    UP = enum.auto()
+    CLOSING = enum.auto()  # our `disconnect` waits for what is still to be carried
+    PEER_CLOSING = enum.auto()  # the peer's SHUTDOWN is here; the notice of the end follows
+
+
+@dataclass(slots=True)
+class _LinkState:
+    """One association."""
+
+    link: Link
+    sock: SctpSocket
+    phase: _Phase
+    descriptor: int
+    rails: dict[str, Address] = field(default_factory=dict[str, Address])
+    """The peer's address on each rail."""
+    destinations: dict[str, Address] = field(default_factory=dict[str, Address])
+    """The same, spelt for `sendmsg`."""
+    refused: bool = False
+    """A frame was refused, so `Writable` is owed."""
+    pieces: dict[int, bytearray] = field(default_factory=dict[int, bytearray])
+    """Frames of which only a part is here, by stream."""
+
+
+class KernelSctp:
+    """The driver over the kernel's SCTP; the contract is `base.Driver`.
+
+    `encapsulation_port`, when not 0, sends every packet in UDP to that port of the peer
+    (RFC 6951), which is how a kernel node talks to a `user_sctp` node. Linux answers
+    encapsulated packets only with `net.sctp.udp_port` set in its network namespace.
+    """
+
+    def __init__(
+        self, local: LocalEndpoint, tuning: SctpTuning, *, encapsulation_port: int = 0
+    ) -> None:
+        self._local = local
+        self._tuning = tuning
+        self._encapsulation_port = encapsulation_port
+        addresses = [*local.addresses.values()]
+        self._family = socket.AF_INET6 if any(":" in item for item in addresses) else socket.AF_INET
+        self._bound: dict[str, str] = {}
+        self._missing: tuple[str, ...] = ()
+        self._listener: SctpSocket | None = None
+        self._epoll: select.epoll | None = None
+        self._wakeup = -1
+        self._links: dict[Link, _LinkState] = {}
+        self._by_descriptor: dict[int, _LinkState] = {}
+        self._next_link: Link = 1
+        self._pending: list[Input] = []
+        self._counts: Counter[str] = Counter()
+        self._rail_by_address: dict[str, str] = {}
+        self._buffer = memoryview(bytearray(FRAME_BYTES_MAX))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this driver can do."""
+        return Capabilities(
+            name="kernel_sctp", frame_bytes_max=FRAME_BYTES_MAX, reliable=True, rail_choice=True
+        )
+
+    @property
+    def missing_rails(self) -> tuple[str, ...]:
+        """Rails whose local address did not exist when the driver was opened."""
+        return self._missing
+
+    # ------------------------------------------------------------------ opening, closing
+
+    def open(self) -> None:
+        """Bind and listen on the addresses that exist now; see `base.Driver.open`."""
+        if self._listener is not None:
+            raise UsageError("the driver is open already; make a new one")
+        listener = self._new_socket(self._encapsulation_port)
+        try:
+            self._check_encapsulation()
+            self._bind_rails(listener)
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRINUSE:
+                raise self._port_taken(", ".join(self._bound.values())) from error
+            raise DriverUnavailable(f"the kernel refuses to listen for SCTP: {error}") from error
+        except BaseException:
+            listener.close()
+            raise
+        self._listener = listener
+        self._epoll = select.epoll()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self._epoll.register(listener.sock.fileno(), select.EPOLLIN)
+
+    def _bind_rails(self, listener: SctpSocket) -> None:
+        """Bind the listener to each local address, noting those that do not exist.
+
+        Raises:
+            PortTaken, AddressMissing
+        """
+        missing: list[str] = []
+        for rail, address in self._local.addresses.items():
+            try:
+                listener.bind((address, self._local.port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise self._port_taken(address) from error
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing.append(rail)
+            else:
+                self._bound[rail] = address
+        if not self._bound:
+            listed = ", ".join(f"{item} ({rail})" for rail, item in self._local.addresses.items())
+            raise AddressMissing(f"none of the addresses {listed} exists on this machine")
+        self._missing = tuple(missing)
+
+    def _port_taken(self, address: str) -> PortTaken:
+        return PortTaken(
+            f"SCTP port {self._local.port} at {address} is taken by another process of this "
+            "machine; stop it or give this node another port"
+        )
+
+    def _check_encapsulation(self) -> None:
+        """Linux handles encapsulated packets only if its namespace says on which UDP port.
+
+        Raises:
+            DriverUnavailable: it does not; the message says what to set.
+        """
+        if not self._encapsulation_port:
+            return
+        wanted = self._local.udp_port
+        try:
+            found = int(_UDP_PORT_SYSCTL.read_text())
+        except (OSError, ValueError) as error:
+            raise DriverUnavailable(
+                "this kernel cannot carry SCTP in UDP (Linux 5.11 or later can)"
+            ) from error
+        if found != wanted:
+            raise DriverUnavailable(
+                f"SCTP in UDP needs net.sctp.udp_port = {wanted}, and it is {found}; as root run: "
+                f"sysctl -w net.sctp.udp_port={wanted} net.sctp.encap_port={wanted}"
+            )
+
+    def _new_socket(self, encapsulation_port: int) -> SctpSocket:
+        sock = SctpSocket.open(self._family)
+        try:
+            sock.configure(self._tuning, streams=STREAMS, encapsulation_port=encapsulation_port)
+        except OSError as error:
+            sock.close()
+            raise DriverUnavailable(f"the kernel refuses an SCTP setting: {error}") from error
+        return sock
+
+    def fileno(self) -> int:
+        """The epoll descriptor."""
+        return self._opened().fileno()
+
+    def close(self) -> None:
+        """Abort every link and free everything; idempotent."""
+        for state in list(self._links.values()):
+            self._forget(state)
+        self._pending.clear()
+        if self._listener is not None:
+            self._listener.close()
+        if self._epoll is not None and not self._epoll.closed:
+            self._epoll.close()
+            os.close(self._wakeup)
+
+    def _opened(self) -> select.epoll:
+        if self._epoll is None or self._epoll.closed:
+            raise UsageError("the driver is not open; call open() first, and nothing after close()")
+        return self._epoll
+
+    # ------------------------------------------------------------------------- receiving
+
+    def poll(self) -> list[Input]:
+        """All frames and notices since the last call; see `base.Driver.poll`."""
+        epoll = self._opened()
+        inputs = self._take_pending()
+        # Ready descriptors come round-robin, so that a busy link cannot starve the others.
+        for descriptor, events in epoll.poll(0):
+            if len(inputs) >= POLL_INPUTS_MAX:
+                break
+            state = self._by_descriptor.get(descriptor)
+            if state is not None:
+                self._serve(state, events, inputs)
+            elif self._listener is not None and descriptor == self._listener.sock.fileno():
+                self._accept(inputs)
+        inputs.extend(self._take_pending())
+        return inputs
+
+    def _take_pending(self) -> list[Input]:
+        """Inputs that did not come from a socket."""
+        if not self._pending:
+            return []
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wakeup)
+        pending, self._pending = self._pending, []
+        return pending
+
+    def _later(self, item: Input) -> None:
+        """Have the next `poll` return this, and `fileno` say so."""
+        self._pending.append(item)
+        os.eventfd_write(self._wakeup, 1)
+
+    def _accept(self, inputs: list[Input]) -> None:
+        for _ in range(ACCEPTS_MAX):
+            assert self._listener is not None, "only an open driver polls"
+            sock = self._listener.accept()
+            if sock is None:
+                return
+            state = self._add(sock, _Phase.UP)
+            self._established(state, inputs, accepted=True)
+
+    def _serve(self, state: _LinkState, events: int, inputs: list[Input]) -> None:
+        """Read what one socket has, and give back the room it found."""
+        if events & ~select.EPOLLOUT:
+            for _ in range(LINK_INPUTS_MAX):
+                if not self._receive(state, inputs) or state.link not in self._links:
+                    break
+        if events & select.EPOLLOUT and state.refused and state.link in self._links:
+            self._writable(state, inputs)
+
+    def _writable(self, state: _LinkState, inputs: list[Input]) -> None:
+        state.refused = False
+        self._opened().modify(state.descriptor, select.EPOLLIN)
+        inputs.append(Writable(link=state.link))
+
+    def _receive(self, state: _LinkState, inputs: list[Input]) -> bool:
+        """Read one message, piece or notification; False if there is none left."""
+        try:
+            size, ancillary, flags, _ = state.sock.sock.recvmsg_into(
+                [self._buffer], _ANCILLARY_BYTES, socket.MSG_DONTWAIT
+            )
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._ended(state, self._reason(state, error.errno or 0), str(error), inputs)
+            return False
+        if flags & wire.MSG_NOTIFICATION:
+            self._notified(state, bytes(self._buffer[:size]), inputs)
+            return True
+        if size == 0:
+            self._end_of_file(state, inputs)
+            return False
+        stream = wire.received_stream(ancillary[0][2]) if ancillary else 0
+        if flags & socket.MSG_EOR and stream not in state.pieces:
+            self._frame(state, stream, bytes(self._buffer[:size]), inputs)
+        else:
+            self._piece(state, stream, size, bool(flags & socket.MSG_EOR), inputs)
+        return True
+
+    def _frame(self, state: _LinkState, stream: int, frame: bytes, inputs: list[Input]) -> None:
+        self._counts["frames_received"] += 1
+        self._counts["bytes_received"] += len(frame)
+        inputs.append(Received(state.link, stream, frame))
+
+    def _piece(
+        self, state: _LinkState, stream: int, size: int, last: bool, inputs: list[Input]
+    ) -> None:
+        """Collect a frame that the kernel hands over in pieces (its receive buffer is full)."""
+        whole = state.pieces.setdefault(stream, bytearray())
+        whole += self._buffer[:size]
+        if len(whole) > FRAME_BYTES_MAX:
+            self._counts["dropped_oversized"] += 1
+            detail = f"the peer sent a frame of more than {FRAME_BYTES_MAX} bytes"
+            self._ended(state, LossReason.ABORTED, detail, inputs)
+        elif last:
+            del state.pieces[stream]
+            self._frame(state, stream, bytes(whole), inputs)
+
+    # --------------------------------------------------------------------- notifications
+
+    def _notified(self, state: _LinkState, data: bytes, inputs: list[Input]) -> None:
+        match wire.unpack_notification(data):
+            case wire.AssociationChange() as change:
+                self._association_changed(state, change, inputs)
+            case wire.AddressChange() as change:
+                self._address_changed(state, change, inputs)
+            case wire.PartialDeliveryAborted(stream):
+                state.pieces.pop(stream, None)
+                self._counts["dropped_partial"] += 1
+            case None:
+                self._counts["notifications_ignored"] += 1
+
+    def _association_changed(
+        self, state: _LinkState, change: wire.AssociationChange, inputs: list[Input]
+    ) -> None:
+        if change.state == wire.SCTP_COMM_UP:
+            if min(change.outbound_streams, change.inbound_streams) < STREAMS:
+                detail = f"the peer has fewer than {STREAMS} streams"
+                self._ended(state, self._reason(state, errno.ECONNRESET), detail, inputs)
+            elif state.phase is _Phase.CONNECTING:
+                self._established(state, inputs, accepted=False)
+            return
+        code = state.sock.error()
+        detail = os.strerror(code) if code else ""
+        if change.state == wire.SCTP_SHUTDOWN_COMP:
+            self._ended(state, LossReason.SHUTDOWN, detail, inputs)
+        elif change.state == wire.SCTP_RESTART:
+            # The same association in the kernel's eyes, a stranger in ours: begin anew.
+            self._ended(state, LossReason.RESTARTED, "the peer set it up anew", inputs)
+        elif change.abort_received:
+            self._ended(state, LossReason.ABORTED, detail, inputs)
+        else:
+            self._ended(state, self._reason(state, code), detail, inputs)
+
+    @staticmethod
+    def _reason(state: _LinkState, code: int) -> LossReason:
+        """What an errno of the socket says about the end of its association."""
+        if state.phase is _Phase.CONNECTING:
+            refused = code in (errno.ECONNREFUSED, errno.ECONNRESET)
+            return LossReason.REFUSED if refused else LossReason.UNREACHABLE
+        if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED):
+            return LossReason.ABORTED
+        return LossReason.TIMED_OUT
+
+    def _address_changed(
+        self, state: _LinkState, change: wire.AddressChange, inputs: list[Input]
+    ) -> None:
+        rail = self._rail_of(change.address)
+        if rail is None or state.phase is _Phase.CONNECTING:
+            return
+        match change.state:
+            case wire.SCTP_ADDR_AVAILABLE | wire.SCTP_ADDR_CONFIRMED:
+                found = PathState.UP
+            case wire.SCTP_ADDR_UNREACHABLE | wire.SCTP_ADDR_REMOVED:
+                found = PathState.DOWN
+            case wire.SCTP_ADDR_MADE_PRIM:
+                found = PathState.PRIMARY
+            case _:
+                # The core has its own probes for "suspect", the same for every driver.
+                self._counts["paths_potentially_failed"] += 1
+                return
+        inputs.append(PathNotice(link=state.link, rail=rail, state=found))
+
+    def _established(self, state: _LinkState, inputs: list[Input], *, accepted: bool) -> None:
+        state.phase = _Phase.UP
+        state.sock.schedule_by_priority(_PRIORITY)
+        self._learn_rails(state)
+        inputs.append(LinkUp(link=state.link, accepted=accepted, rails=tuple(state.rails)))
+        if state.refused:
+            self._writable(state, inputs)
+
+    def _learn_rails(self, state: _LinkState) -> None:
+        """Note the peer's address on each rail, the primary one first."""
+        primary = state.sock.primary_address()
+        addresses = sorted(state.sock.peer_addresses(), key=lambda item: item[0] != primary)
+        for address in addresses:
+            rail = self._rail_of(address[0])
+            if rail is not None and rail not in state.rails:
+                state.rails[rail] = address
+                state.destinations[rail] = state.sock.destination(address)
+
+    def _rail_of(self, address: str) -> str | None:
+        """The rail whose network an address belongs to."""
+        if address not in self._rail_by_address:
+            parsed = ipaddress.ip_address(address)
+            for rail, network in self._local.networks.items():
+                if parsed in network:
+                    self._rail_by_address[address] = rail
+                    break
+        return self._rail_by_address.get(address)
+
+    def _end_of_file(self, state: _LinkState, inputs: list[Input]) -> None:
+        """The peer's SHUTDOWN is here; closing now would abort what it still has to confirm."""
+        if state.phase in (_Phase.UP, _Phase.CLOSING):
+            if state.phase is _Phase.UP:
+                state.phase = _Phase.PEER_CLOSING
+            # The end of file is readable for ever: from now on only changes wake us.
+            self._opened().modify(state.descriptor, select.EPOLLIN | select.EPOLLET)
+        elif state.phase is _Phase.CONNECTING:
+            self._ended(state, LossReason.REFUSED, "closed while connecting", inputs)
+
+    # ---------------------------------------------------------------------- links' lives
+
+    def _add(self, sock: SctpSocket, phase: _Phase) -> _LinkState:
+        state = _LinkState(
+            link=self._next_link, sock=sock, phase=phase, descriptor=sock.sock.fileno()
+        )
+        self._next_link += 1
+        self._links[state.link] = state
+        self._by_descriptor[state.descriptor] = state
+        self._opened().register(state.descriptor, select.EPOLLIN)
+        return state
+
+    def _ended(
+        self, state: _LinkState, reason: LossReason, detail: str, inputs: list[Input]
+    ) -> None:
+        if state.phase is _Phase.CLOSING:
+            reason = LossReason.LOCAL
+        self._forget(state)
+        self._counts[f"links_lost_{reason.name.lower()}"] += 1
+        inputs.append(LinkLost(link=state.link, reason=reason, detail=detail))
+
+    def _forget(self, state: _LinkState) -> None:
+        """Close the socket, which aborts an association that is still there."""
+        del self._links[state.link]
+        del self._by_descriptor[state.descriptor]
+        state.sock.close()
+
+    def connect(self, peer: PeerEndpoint) -> Link:
+        """Begin an association over all rails; ends in `LinkUp` or `LinkLost`."""
+        self._opened()
+        sock = self._new_socket(peer.udp_port if self._encapsulation_port else 0)
+        state = self._add(sock, _Phase.CONNECTING)
+        # The first INIT goes to the first address: let that be one that we share a rail with.
+        rails = sorted(peer.addresses, key=lambda rail: rail not in self._bound)
+        try:
+            for address in self._bound.values():
+                # A rail may have gone since `open`.
+                with contextlib.suppress(OSError):
+                    sock.bind((address, 0))
+            sock.connect([(peer.addresses[rail], peer.port) for rail in rails])
+        except OSError as error:
+            self._forget(state)
+            self._counts["links_lost_unreachable"] += 1
+            self._later(LinkLost(link=state.link, reason=LossReason.UNREACHABLE, detail=str(error)))
+        return state.link
+
+    def disconnect(self, link: Link, *, abort: bool) -> None:
+        """End a link: by an ABORT, or in good order after all accepted frames were carried."""
+        self._opened()
+        state = self._links.get(link)
+        if state is None or (state.phase is _Phase.CLOSING and not abort):
+            return
+        if not abort and state.phase is _Phase.UP:
+            try:
+                state.sock.shutdown()
+            except OSError:
+                # Already broken: its own notice is on the way, and says LOCAL.
+                self._counts["shutdowns_refused"] += 1
+            state.phase = _Phase.CLOSING
+            return
+        self._forget(state)
+        self._counts["links_lost_local"] += 1
+        self._later(LinkLost(link=link, reason=LossReason.LOCAL))
+
+    # --------------------------------------------------------------------------- sending
+
+    def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Hand over one frame; see `base.Driver.transmit`."""
+        if not 0 < len(frame) <= FRAME_BYTES_MAX:
+            raise UsageError(f"a frame has 1 to {FRAME_BYTES_MAX} bytes, not {len(frame)}")
+        if not 0 <= stream < STREAMS:
+            raise UsageError(f"there are streams 0 to {STREAMS - 1}, and not {stream}")
+        epoll = self._opened()
+        state = self._links.get(link)
+        if state is None or state.phase in (_Phase.CLOSING, _Phase.PEER_CLOSING):
+            self._counts["dropped_link_gone"] += 1
+            return True
+        if rail is not None:
+            self._probe(state, stream, frame, rail)
+            return True
+        if state.refused:
+            return False
+        if state.phase is _Phase.CONNECTING:
+            state.refused = True
+            return False
+        try:
+            state.sock.sock.sendmsg([frame], _FRAME_ANCILLARY[stream], _SEND_FLAGS)
+        except BlockingIOError:
+            self._counts["refused"] += 1
+            state.refused = True
+            epoll.modify(state.descriptor, select.EPOLLIN | select.EPOLLOUT)
+            return False
+        except OSError:
+            # The association is ending; what there is to say about it comes through `poll`.
+            self._counts["dropped_link_gone"] += 1
+            return True
+        self._counts["frames_sent"] += 1
+        self._counts["bytes_sent"] += len(frame)
+        return True
+
+    def _probe(self, state: _LinkState, stream: int, frame: bytes, rail: str) -> None:
+        """Send a frame over one rail only, or not at all."""
+        address = state.rails.get(rail)
+        info = None if address is None else state.sock.peer_address_info(address)
+        if info is None or info.state != wire.SCTP_PATH_ACTIVE:
+            # The kernel would send it over another rail, and the answer would be a lie.
+            self._counts["probes_dropped_path"] += 1
+            return
+        try:
+            state.sock.sock.sendmsg(
+                [frame], _PROBE_ANCILLARY[stream], _SEND_FLAGS, state.destinations[rail]
+            )
+        except BlockingIOError:
+            self._counts["probes_dropped_full"] += 1
+        except OSError:
+            self._counts["dropped_link_gone"] += 1
+        else:
+            self._counts["probes_sent"] += 1
+
+    # ------------------------------------------------------------------- paths, counters
+
+    def set_primary(self, link: Link, rail: str) -> None:
+        """Make that rail's path the primary one; without effect if the link has no such path."""
+        self._opened()
+        state = self._links.get(link)
+        address = None if state is None else state.rails.get(rail)
+        if state is None or address is None:
+            return
+        try:
+            state.sock.set_primary(address)
+        except OSError:
+            self._counts["primary_refused"] += 1
+
+    def paths(self, link: Link) -> list[PathInfo]:
+        """The paths of a link now; empty if it is gone."""
+        self._opened()
+        state = self._links.get(link)
+        if state is None:
+            return []
+        primary = state.sock.primary_address()
+        found: list[PathInfo] = []
+        for rail, address in state.rails.items():
+            info = state.sock.peer_address_info(address)
+            if info is None:
+                continue
+            usable = info.state in (wire.SCTP_PATH_ACTIVE, wire.SCTP_PATH_POTENTIALLY_FAILED)
+            up = PathState.PRIMARY if address[0] == primary else PathState.UP
+            failing = int(info.state == wire.SCTP_PATH_POTENTIALLY_FAILED)
+            details = {
+                "rto_ms": info.rto_ms,
+                "mtu_bytes": info.mtu_bytes,
+                "potentially_failed": failing,
+            }
+            found.append(
+                PathInfo(
+                    rail=rail,
+                    address=address[0],
+                    state=up if usable else PathState.DOWN,
+                    srtt_us=info.srtt_ms * 1000,
+                    cwnd_bytes=info.cwnd_bytes,
+                    details=details,
+                )
+            )
+        return found
+
+    def stats(self) -> dict[str, int]:
+        """Counters since `open`: frames and bytes each way, drops by reason."""
+        return dict(self._counts)
+
+
+__all__ = ["FRAME_BYTES_MAX", "KernelSctp", "available"]

@@ -1,0 +1,349 @@
+"""A node in a process: its record, its drivers, and one core after another, under asyncio.
+
+Everything that is I/O is put together here; `Cluster` is the face of it. Nothing is decided: the
+core decides, and when it says that this incarnation is over, the next one is built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ipaddress
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from . import layers as layer_registry
+from . import wire
+from .config import ClusterConfig, NodeConfig
+from .config_file import config_hash, config_key_hashes
+from .core.endpoint import Endpoint, Start
+from .core.outputs import StreamItem
+from .drivers import kernel_sctp, user_sctp
+from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
+from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
+from .errors import RecordUnusable
+from .interfaces import find_rail_addresses
+from .layers import Layer
+from .pump import Pump
+from .record_file import RecordFile, state_directory
+
+CLOCK = time.CLOCK_BOOTTIME
+"""Counts the time in which the machine was suspended: leases run out in it too."""
+
+
+def now_ns() -> int:
+    """The clock of every core, in nanoseconds."""
+    return time.clock_gettime_ns(CLOCK)
+
+
+def choose_driver(config: ClusterConfig, local: LocalEndpoint) -> Driver:
+    """The driver that the configuration names; kernel SCTP by default where the kernel has it."""
+    name = config.driver
+    if name == "auto":
+        name = "kernel_sctp" if kernel_sctp.available() else "user_sctp"
+    if name == "kernel_sctp":
+        return kernel_sctp.KernelSctp(local, config.timing.sctp)
+    return user_sctp.UserSctp(local, config.timing.sctp)
+
+
+def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
+    """Where this node listens: configured addresses, and those found on the rails' networks."""
+    found = find_rail_addresses(config, node)
+    return LocalEndpoint(
+        node=node.id,
+        addresses={**node.addresses, **found},
+        networks={rail.name: ipaddress.ip_network(rail.network) for rail in config.rails},
+        port=node.port,
+        udp_port=node.udp_port,
+    )
+
+
+class _LifelineSide:
+    """Lifelines as the pump wants them."""
+
+    def __init__(self, lifelines: Lifelines, rails: tuple[str, ...]) -> None:
+        self._lifelines = lifelines
+        self._rails = rails
+
+    def feed(self, endpoint: Endpoint, now_ns: int) -> None:
+        for notice in self._lifelines.poll():
+            if isinstance(notice, LifelineUp):
+                endpoint.lifeline_up(
+                    notice.peer, notice.rail, notice.incarnation, notice.nonce, now_ns
+                )
+            elif isinstance(notice, LifelineEnded):
+                endpoint.lifeline_ended(
+                    notice.peer,
+                    notice.rail,
+                    notice.incarnation,
+                    notice.nonce,
+                    fin=notice.fin,
+                    now_ns=now_ns,
+                )
+        self._lifelines.expire(now_ns)
+
+    def connect(self, peer: int, rail: str, address: str, port: int) -> None:
+        self._lifelines.connect(peer, rail, address, port)
+
+    def drop(self, peer: int) -> None:
+        for rail in self._rails:
+            self._lifelines.drop(peer, rail)
+
+    def farewell(self) -> None:
+        self._lifelines.farewell()
+
+
+class Runtime:
+    """Runs one node; belongs to one event loop."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        node: NodeConfig,
+        *,
+        sink: Callable[[StreamItem], None],
+        failed: Callable[[BaseException], None],
+        turned: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.node = node
+        self.incarnation = 0
+        self.layers: Mapping[str, Layer] = {
+            name: make(config, node.id) for name, make in layer_registry.registered().items()
+        }
+        self._sink = sink
+        self._failed = failed
+        self._turned = turned
+        self._loop = asyncio.get_running_loop()
+        self._file = RecordFile(state_directory(config), node.name, cluster=config.name)
+        self._disk = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="phalanx-record")
+        self._driver: Driver | None = None
+        self._lifelines: Lifelines | None = None
+        self._local: LocalEndpoint | None = None
+        self.pump: Pump | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._soon = False
+        self._readers: list[int] = []
+        self._to_store: tuple[int, bytes] | None = None
+        self._storing = False
+        self.record_trouble: RecordUnusable | None = None
+
+    # ---------------------------------------------------------------------------- beginnings
+
+    def open(self, *, readmit: bool) -> None:
+        """Take the node's place on this machine and open its drivers.
+
+        Raises:
+            StateDirLocked, RecordUnusable, PortTaken, AddressMissing, DriverUnavailable.
+        """
+        self._file.lock()
+        self._local = local_endpoint(self.config, self.node)
+        self._driver = choose_driver(self.config, self._local)
+        self._driver.open()
+        self._watch(self._driver.fileno())
+        self.begin(self._load(readmit=readmit))
+
+    def _load(self, *, readmit: bool) -> wire.Record:
+        """The record of the incarnation before, or an empty one that may not vote."""
+        fresh = wire.Record(cluster=self.config.name, node=self.node.id, incarnation=0, voter=False)
+        try:
+            data = self._file.load()
+        except RecordUnusable:
+            if readmit:
+                return fresh
+            raise
+        if data is None:
+            return fresh
+        record = wire.decode_record(data)
+        if record is None or (record.cluster, record.node) != (self.config.name, self.node.id):
+            if readmit:
+                return fresh
+            raise RecordUnusable(
+                f"{self._file.path} is not the record of node {self.node.name!r}; "
+                "restore it, or start with readmit to come back as a node without memory"
+            )
+        return record
+
+    def begin(self, before: wire.Record, *, at_least: int = 0) -> None:
+        """Start the next incarnation; its number is durable before anything is sent."""
+        assert self._driver is not None, "open() comes first"
+        assert self._local is not None, "open() comes first"
+        self.incarnation = max(before.incarnation + 1, at_least)
+        record = msgspec.structs.replace(before, incarnation=self.incarnation)
+        self._file.store(wire.encode_record(record))
+        nonce = secrets.randbits(62)
+        endpoint = Endpoint(
+            Start(
+                config=self.config,
+                node=self.node.id,
+                incarnation=self.incarnation,
+                nonce=nonce,
+                record=record,
+                config_hash=config_hash(self.config),
+                key_hashes=config_key_hashes(self.config),
+                rails=tuple(rail.name for rail in self.config.rails),
+                now_ns=now_ns(),
+                jitter=random.random,
+            )
+        )
+        self._lifelines = Lifelines(
+            self._local,
+            cluster=endpoint.framer.cluster,
+            incarnation=self.incarnation,
+            nonce=nonce,
+        )
+        self._lifelines.open()
+        self._watch(self._lifelines.fileno())
+        self.pump = Pump(
+            endpoint=endpoint,
+            driver=self._driver,
+            lifelines=_LifelineSide(self._lifelines, tuple(self._local.networks)),
+            disk=self,
+            layers=self.layers,
+            peers=self._peers(),
+            sink=self._sink,
+            clock=now_ns,
+        )
+        self._turn(self.pump.start)
+
+    def _peers(self) -> dict[int, PeerEndpoint]:
+        return {
+            node.id: PeerEndpoint(
+                node=node.id,
+                addresses=node.addresses,
+                port=node.port,
+                udp_port=node.udp_port,
+            )
+            for node in self.config.nodes
+            if node.id != self.node.id
+        }
+
+    def begin_anew(self, *, at_least: int = 0, keep_record: bool = True) -> None:
+        """This incarnation is over: forget its associations and start the next one."""
+        assert self.pump is not None, "an incarnation runs"
+        assert self._driver is not None, "an incarnation runs"
+        record = self.pump.endpoint.acceptor.record
+        if not keep_record:
+            record = wire.Record(
+                cluster=record.cluster,
+                node=record.node,
+                incarnation=record.incarnation,
+                seen=record.seen,
+                voter=False,
+            )
+        for link in self.pump.endpoint.peers.links():
+            self._driver.disconnect(link, abort=True)
+        self._drop_lifelines()
+        self._to_store = None
+        self.begin(record, at_least=at_least)
+
+    def _drop_lifelines(self) -> None:
+        if self._lifelines is not None:
+            self._unwatch(self._lifelines.fileno())
+            self._lifelines.close()
+            self._lifelines = None
+
+    # ------------------------------------------------------------------------------- the pump
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The core of the current incarnation."""
+        assert self.pump is not None, "an incarnation runs"
+        return self.pump.endpoint
+
+    @property
+    def driver(self) -> Driver:
+        """The driver of all incarnations."""
+        assert self._driver is not None, "open() comes first"
+        return self._driver
+
+    def kick(self) -> None:
+        """Turn the pump soon; calls in one turn of the event loop are one."""
+        if not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._kicked)
+
+    def _kicked(self) -> None:
+        self._soon = False
+        self._readable()
+
+    def _readable(self) -> None:
+        if self.pump is not None:
+            self._turn(self.pump.turn)
+
+    def _turn(self, turn: Callable[[], int | None]) -> None:
+        try:
+            deadline = turn()
+        except Exception as error:
+            self._failed(error)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            delay = max(0, deadline - now_ns()) / 1e9
+            self._timer = self._loop.call_later(delay, self._readable)
+        self._turned()
+
+    def _watch(self, descriptor: int) -> None:
+        self._loop.add_reader(descriptor, self._readable)
+        self._readers.append(descriptor)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if descriptor in self._readers:
+            self._readers.remove(descriptor)
+            self._loop.remove_reader(descriptor)
+
+    # -------------------------------------------------------------------------------- the disk
+
+    def store(self, token: int, data: bytes) -> None:
+        """Make the newest record durable off the event loop; older ones not yet begun are moot."""
+        self._to_store = (token, data)
+        if not self._storing:
+            self._store_next()
+
+    def _store_next(self) -> None:
+        if self._to_store is None or self.pump is None:
+            return
+        (token, data), self._to_store = self._to_store, None
+        self._storing = True
+        endpoint = self.pump.endpoint
+        future = self._loop.run_in_executor(self._disk, self._file.store, data)
+        future.add_done_callback(lambda done: self._stored(endpoint, token, done))
+
+    def _stored(self, endpoint: Endpoint, token: int, done: asyncio.Future[None]) -> None:
+        self._storing = False
+        if done.cancelled():
+            return
+        error = done.exception()
+        if self.pump is not None and endpoint is self.pump.endpoint:
+            if error is None:
+                endpoint.persisted(token)
+                self.record_trouble = None
+            elif isinstance(error, RecordUnusable):
+                self.record_trouble = error
+                endpoint.persist_failed()
+            else:
+                self._failed(error)
+            self.kick()
+        self._store_next()
+
+    # --------------------------------------------------------------------------------- endings
+
+    def close(self) -> None:
+        """Free everything; links that are still there are aborted. Idempotent."""
+        self.pump = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drop_lifelines()
+        if self._driver is not None:
+            self._unwatch(self._driver.fileno())
+            self._driver.close()
+            self._driver = None
+        self._disk.shutdown(wait=True)
+        self._file.close()
