@@ -93,6 +93,8 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     paths: list[PathSeen] = []
     moves: list[PathMoved] = []
     barriers: list[BarrierSeen] = []
+    undelivered: dict[int, int] = {}
+    """How often this sender was told that messages of it did not reach a node."""
     notes: list[str] = []
     """Remarkable things, in words."""
 

@@ -13,6 +13,7 @@ import gc
 import os
 import sys
 import time
+from collections import Counter
 
 from phalanx.transport import (
     Batch,
@@ -74,6 +75,7 @@ class Worker:
         self._moves: list[PathMoved] = []
         self._barriers: list[BarrierSeen] = []
         self._notes: list[str] = []
+        self._undelivered: Counter[int] = Counter()
         self._quiet_ns = sys.maxsize
         self._quiet = False
         self.go = asyncio.Event()
@@ -127,7 +129,7 @@ class Worker:
             case PrimaryRegained():
                 self._notes.append("is in contact with the majority again")
             case MessageUndelivered(missing=missing):
-                self._notes.append(f"messages did not reach everybody: {dict(missing)}")
+                self._undelivered.update(missing.keys())
             case PeerRefused(peer=peer, reason=reason):
                 self._notes.append(f"refused node {peer}: {reason}")
             case _:
@@ -225,6 +227,7 @@ class Worker:
             moves=self._moves,
             barriers=self._barriers,
             notes=self._notes,
+            undelivered=dict(self._undelivered),
         )
         self._slots, self._views, self._moves = {}, [], []
         self._barriers, self._notes = [], []

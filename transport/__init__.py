@@ -1,6 +1,6 @@
 """phalanx.transport: membership, guaranteed messages and paths over several networks at once."""
 
-from .cluster import Cluster, PathStatus
+from .cluster import Cluster
 from .config import ClusterConfig
 from .errors import (
     AddressMissing,
@@ -32,6 +32,7 @@ from .events import (
     Message,
     MessageUndelivered,
     PathChanged,
+    PathStatus,
     PeerRefused,
     PrimaryLost,
     PrimaryRegained,

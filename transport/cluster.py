@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from pathlib import Path
-from types import TracebackType
 
 from . import config_file
 from .config import ClusterConfig
@@ -31,66 +29,25 @@ from .events import (
     Evicted,
     Lane,
     MessageUndelivered,
+    PathStatus,
     PeerRefused,
     PrimaryLost,
-    RailState,
     Rejoined,
     View,
     ViewInstalled,
 )
 from .faces import EventQueue
 from .identity import Identities
+from .joining import Joining
 from .layers import Layer
 from .receipts import Receipt
-from .runtime import Runtime, now_ns
+from .runtime import DriverFactory, Runtime, now_ns
 from .sending import Sending
+from .status import counters, path_table
 
 LEAVE_TIMEOUT_S = 5.0
 LINGER_S = 0.5
 """How long the last frames (the farewell) may take to be carried after leaving."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathStatus:
-    """How one peer is reached over one rail."""
-
-    carrier: str
-    state: RailState
-    rtt_us: int
-    """Smoothed round trip of our own heartbeats, in microseconds; 0 while unknown."""
-    primary: bool
-    failovers: int
-    """How often the traffic moved to this rail."""
-
-
-class Joining:
-    """What `Cluster.join` returns: await it, or use it with `async with`."""
-
-    def __init__(self, make: Callable[[], Cluster], timeout: float | None) -> None:
-        self._make = make
-        self._timeout = timeout
-        self._cluster: Cluster | None = None
-
-    def __await__(self) -> Generator[object, None, Cluster]:
-        return self._join().__await__()
-
-    async def _join(self) -> Cluster:
-        cluster = self._make()
-        await cluster._enter(self._timeout)
-        return cluster
-
-    async def __aenter__(self) -> Cluster:
-        self._cluster = await self._join()
-        return self._cluster
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._cluster is not None, "__aenter__ came first"
-        await self._cluster.leave()
 
 
 class Cluster:
@@ -107,6 +64,7 @@ class Cluster:
         readmit: bool = False,
         deliver: Collection[str] | None = None,
         on_waiting: Callable[[str], None] | None = None,
+        drivers: DriverFactory | None = None,
     ) -> Joining:
         """Join as `node`; await the result, or use it with `async with` (leaves on exit).
 
@@ -118,6 +76,7 @@ class Cluster:
             readmit: start although the durable record is lost (see docs/operations.md).
             deliver: channels whose messages the application reads; None for all, () for none.
             on_waiting: called with words about what is waited for, each time they change.
+            drivers: where frames go; for tests (`phalanx.transport.testing.memory`).
 
         Raises:
             ConfigError: the file cannot be used.
@@ -138,6 +97,7 @@ class Cluster:
                 readmit=readmit,
                 deliver=None if deliver is None else frozenset(deliver),
                 on_waiting=on_waiting,
+                drivers=drivers,
             )
 
         return Joining(make, timeout)
@@ -151,6 +111,7 @@ class Cluster:
         readmit: bool,
         deliver: frozenset[str] | None,
         on_waiting: Callable[[str], None] | None,
+        drivers: DriverFactory | None,
     ) -> None:
         self.config = config
         self._node = config.node(node)
@@ -162,7 +123,12 @@ class Cluster:
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._runtime = Runtime(
-            config, self._node, sink=self._take, failed=self._fail, turned=self._turned
+            config,
+            self._node,
+            sink=self._take,
+            failed=self._fail,
+            turned=self._turned,
+            drivers=drivers,
         )
         self._queue = EventQueue(bytes_max=config.limits.receive_queue_bytes, freeze=self._freeze)
         self._sending = Sending(config, self._runtime, self._check_state)
@@ -176,7 +142,8 @@ class Cluster:
 
     # ------------------------------------------------------------------------------ life
 
-    async def _enter(self, timeout: float | None) -> None:
+    async def enter(self, timeout: float | None) -> None:
+        """For `Joining`: open everything and wait for the first view."""
         try:
             self._runtime.open(readmit=self._readmit)
             async with asyncio.timeout(timeout):
@@ -410,37 +377,11 @@ class Cluster:
     @property
     def paths(self) -> dict[int, dict[str, PathStatus]]:
         """Per peer and rail, how it is reached now."""
-        if self._runtime.pump is None:
-            return {}
-        carrier = self._runtime.driver.capabilities.name
-        return {
-            node: {
-                rail: PathStatus(
-                    carrier=carrier,
-                    state=path.state,
-                    rtt_us=path.srtt_ns // 1000,
-                    primary=rail == primary,
-                    failovers=path.failovers,
-                )
-                for rail, path in paths.items()
-            }
-            for node, (primary, paths) in self._runtime.endpoint.paths.table().items()
-        }
+        return path_table(self._runtime)
 
     def stats(self) -> dict[str, dict[str, int]]:
-        """Counters by part: `core`, `driver`, `queue`, `windows` and each layer."""
-        if self._runtime.pump is None:
-            return {"queue": self._queue.stats()}
-        endpoint = self._runtime.endpoint
-        return {
-            "core": dict(endpoint.outputs.counters),
-            "driver": self._runtime.driver.stats(),
-            "queue": self._queue.stats(),
-            "windows": {
-                f"{lane.name.lower()} to {addressee or 'all'}": stream.window_used_bytes
-                for (addressee, lane), stream in endpoint.delivery.out.items()
-            },
-        }
+        """Counters by part: `core`, `driver`, `queue` and `windows`."""
+        return {**counters(self._runtime), "queue": self._queue.stats()}
 
     # ------------------------------------------------------------------------------- sending
 
@@ -540,10 +481,10 @@ class Cluster:
                 f"import phalanx.{name} before Cluster.join"
             ) from None
 
-    def add_layer_listener(self, name: str, listener: Callable[[], None]) -> None:
-        """Have `listener` called after each turn in which a layer may have outcomes."""
+    def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each turn in which a layer may have outcomes."""
         self.layer(name)
-        self._listeners.append(listener)
+        self._listeners.append(callback)
 
     def kick(self) -> None:
         """Turn the pump soon."""

@@ -73,6 +73,19 @@ class RailState(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathStatus:
+    """How one peer is reached over one rail."""
+
+    carrier: str
+    state: RailState
+    rtt_us: int
+    """Smoothed round trip of our own heartbeats, in microseconds; 0 while unknown."""
+    primary: bool
+    failovers: int
+    """How often the traffic moved to this rail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message of a member, unchanged, at most once, in the order its sender sent it."""
 

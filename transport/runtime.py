@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import ipaddress
 import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -20,8 +22,9 @@ from . import layers as layer_registry
 from . import wire
 from .config import ClusterConfig, NodeConfig
 from .config_file import config_hash, config_key_hashes
-from .core.endpoint import Endpoint, Start
+from .core.endpoint import Endpoint
 from .core.outputs import StreamItem
+from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
@@ -60,6 +63,48 @@ def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
         port=node.port,
         udp_port=node.udp_port,
     )
+
+
+class DriverFactory(Protocol):
+    """Where a node gets its drivers from; the default opens real ones."""
+
+    def local(self, config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
+        """Where the node listens."""
+        ...
+
+    def driver(self, config: ClusterConfig, local: LocalEndpoint) -> Driver:
+        """A driver that is not open yet."""
+        ...
+
+    def lifelines(
+        self, local: LocalEndpoint, *, cluster: int, incarnation: int, nonce: int
+    ) -> Lifelines | None:
+        """Lifelines that are not open yet; None where there are none."""
+        ...
+
+
+class RealDrivers:
+    """SCTP and TCP on this machine's own networks."""
+
+    def __init__(self, lifeline_rails: frozenset[str]) -> None:
+        self._lifeline_rails = lifeline_rails
+
+    def local(self, config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
+        return local_endpoint(config, node)
+
+    def driver(self, config: ClusterConfig, local: LocalEndpoint) -> Driver:
+        return choose_driver(config, local)
+
+    def lifelines(
+        self, local: LocalEndpoint, *, cluster: int, incarnation: int, nonce: int
+    ) -> Lifelines | None:
+        rails = self._lifeline_rails
+        if not rails:
+            return None
+        # A rail that proves nothing is not listened on: a peer's end of file must not count there.
+        addresses = {rail: addr for rail, addr in local.addresses.items() if rail in rails}
+        only = dataclasses.replace(local, addresses=addresses)
+        return Lifelines(only, cluster=cluster, incarnation=incarnation, nonce=nonce)
 
 
 class _LifelineSide:
@@ -108,6 +153,7 @@ class Runtime:
         sink: Callable[[StreamItem], None],
         failed: Callable[[BaseException], None],
         turned: Callable[[], None],
+        drivers: DriverFactory | None = None,
     ) -> None:
         self.config = config
         self.node = node
@@ -115,6 +161,9 @@ class Runtime:
         self.layers: Mapping[str, Layer] = {
             name: make(config, node.id) for name, make in layer_registry.registered().items()
         }
+        self._drivers: DriverFactory = drivers or RealDrivers(
+            frozenset(rail.name for rail in config.rails if rail.lifeline)
+        )
         self._sink = sink
         self._failed = failed
         self._turned = turned
@@ -141,8 +190,8 @@ class Runtime:
             StateDirLocked, RecordUnusable, PortTaken, AddressMissing, DriverUnavailable.
         """
         self._file.lock()
-        self._local = local_endpoint(self.config, self.node)
-        self._driver = choose_driver(self.config, self._local)
+        self._local = self._drivers.local(self.config, self.node)
+        self._driver = self._drivers.driver(self.config, self._local)
         self._driver.open()
         self._watch(self._driver.fileno())
         self.begin(self._load(readmit=readmit))
@@ -190,18 +239,21 @@ class Runtime:
                 jitter=random.random,
             )
         )
-        self._lifelines = Lifelines(
+        side: _LifelineSide | None = None
+        self._lifelines = self._drivers.lifelines(
             self._local,
             cluster=endpoint.framer.cluster,
             incarnation=self.incarnation,
             nonce=nonce,
         )
-        self._lifelines.open()
-        self._watch(self._lifelines.fileno())
+        if self._lifelines is not None:
+            self._lifelines.open()
+            self._watch(self._lifelines.fileno())
+            side = _LifelineSide(self._lifelines, tuple(self._local.networks))
         self.pump = Pump(
             endpoint=endpoint,
             driver=self._driver,
-            lifelines=_LifelineSide(self._lifelines, tuple(self._local.networks)),
+            lifelines=side,
             disk=self,
             layers=self.layers,
             peers=self._peers(),

@@ -3,12 +3,15 @@
 To put another driver under the suite, write one class with the methods of `Bench` (or use
 `netns_bench.NetnsBench` with the driver's name), and subclass the cases:
 
-    class TestMyDriver(LinkCases, FrameCases, RailCases):
+    class TestMyDriver(LinkCases, FrameCases, RailCases, ProcessCases):
         @pytest.fixture(scope="class")
         @classmethod
         def bench(cls) -> Iterator[Bench]:
             with MyBench() as bench:
                 yield bench
+
+`ProcessCases` is for drivers that run in processes on real networks; a bench whose class leaves
+it out need not offer `send_datagram`, `hold_port`, `kill` and `memory_bytes`.
 
 A bench has hosts numbered from 1, each with one address on rail "a" and one on rail "b". It is
 used by all cases of a class; `reset` runs after each of them.
@@ -16,17 +19,16 @@ used by all cases of a class; `reset` runs after each of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
-
-import pytest
 
 from phalanx.transport.config import SctpTuning
 from phalanx.transport.drivers.base import (
     Driver,
     Input,
     Link,
+    LinkLost,
     LinkUp,
     LocalEndpoint,
     PeerEndpoint,
@@ -114,8 +116,7 @@ class Bench(Protocol):
     """Hosts on two rails, and faults."""
 
     name: str
-    lacks: Mapping[str, str]
-    """What this bench cannot do, with the reason: "kill", "datagrams", "memory", "names"."""
+    """Of the driver, for messages."""
 
     def start(
         self,
@@ -157,12 +158,6 @@ class Bench(Protocol):
         ...
 
 
-def need(bench: Bench, ability: str) -> None:
-    """Skip a case that a bench cannot run, with the bench's own reason."""
-    if ability in bench.lacks:
-        pytest.skip(f"{bench.name} lacks {ability}: {bench.lacks[ability]}")
-
-
 def wait(host: Host, until: Callable[[Log], T | None], seconds: float = WAIT_S) -> T:
     """Collect inputs until the condition gives a true value; that value.
 
@@ -200,6 +195,13 @@ def accepted(host: Host, number: int = 0) -> LinkUp:
         return found[number] if len(found) > number else None
 
     return wait(host, find)
+
+
+def lost(host: Host, link: int, seconds: float = 10.0) -> LinkLost:
+    """Wait until a link is lost."""
+    return wait(
+        host, lambda log: next((x for x in log.of(LinkLost) if x.link == link), None), seconds
+    )
 
 
 def join(dialler: Host, listener: Host, number: int = 0) -> tuple[Link, Link]:

@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -47,15 +47,11 @@ def ip(*arguments: str) -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def why_no_namespaces() -> str:
-    """Empty if network namespaces can be made here, else why not."""
-    name = f"phx-try-{os.getpid()}"
-    try:
-        ip("netns", "add", name)
-        ip("netns", "del", name)
-    except (RuntimeError, OSError) as error:
-        return str(error)
-    return ""
+def peer_of(local: LocalEndpoint) -> PeerEndpoint:
+    """The same endpoint as others see it."""
+    return PeerEndpoint(
+        node=local.node, addresses=local.addresses, port=local.port, udp_port=local.udp_port
+    )
 
 
 class RemoteDriver:
@@ -75,13 +71,14 @@ class RemoteDriver:
 
 
 class NetnsHost:
-    """One worker process in a namespace."""
+    """One worker process in a namespace; in the test's own one if that is empty."""
 
     def __init__(self, namespace: str, peer: PeerEndpoint) -> None:
         self._peer = peer
         self._log = Log()
+        enter = ["ip", "netns", "exec", namespace] if namespace else []
         self._process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, sys.executable, str(WORKER)],
+            [*enter, sys.executable, str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -166,8 +163,6 @@ class NetnsHost:
 
 class NetnsBench:
     """A `Bench` on network namespaces; `family` 4, 6, or 46 for rail a on IPv4 and b on IPv6."""
-
-    lacks: Mapping[str, str] = {}
 
     def __init__(self, factory: str, *, hosts: int = 3, family: int = 4) -> None:
         self.name = factory.rpartition(":")[2]
@@ -260,12 +255,16 @@ class NetnsBench:
         for rail in absent:
             self._absent.add((number, rail))
             ip("-n", namespace, "addr", "flush", "dev", rail)
-        peer = PeerEndpoint(
-            node=number, addresses=local.addresses, port=local.port, udp_port=local.udp_port
-        )
-        host = NetnsHost(namespace, peer)
+        host = NetnsHost(namespace, peer_of(local))
         self._hosts.append(host)
         host.ask("open", self._factory, local, tuning or PROFILES["lan"].sctp)
+        return host
+
+    @staticmethod
+    def local_host(factory: str, local: LocalEndpoint) -> Host:
+        """A host without a namespace of its own; the caller kills it."""
+        host = NetnsHost("", peer_of(local))
+        host.ask("open", factory, local, PROFILES["lan"].sctp)
         return host
 
     def reset(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 
 from phalanx.transport.config import PROFILES
@@ -33,7 +36,7 @@ def told(host: Host, link: Link, rail: str, state: PathState, since: int = 0) ->
 def settled(host: Host, link: Link) -> None:
     """Wait until both paths of a link are up."""
 
-    def both_up(log: Log) -> bool:
+    def both_up(_: Log) -> bool:
         paths = host.driver.paths(link)
         return len(paths) == 2 and all(path.state is not PathState.DOWN for path in paths)
 
@@ -49,7 +52,7 @@ def longest_gap_ms(host: Host, link: Link, from_ns: int) -> float:
     ]
     last_before = max((at for at in times if at < from_ns), default=from_ns)
     window = [at for at in times if last_before <= at <= from_ns + 2_000_000_000]
-    return max(b - a for a, b in zip(window, window[1:], strict=False)) / 1e6
+    return max(b - a for a, b in itertools.pairwise(window)) / 1e6
 
 
 class RailCases:
@@ -87,7 +90,7 @@ class RailCases:
         bench: Bench,
         fault: str,
         bound_ms: float,
-        record_property: pytest.RecordProperty,
+        record_property: Callable[[str, object], None],
     ) -> None:
         """RFC 7829: data moves to the other rail after the first timeout."""
         gaps: list[float] = []
@@ -183,7 +186,8 @@ class RailCases:
             assert one.driver.transmit(link, Stream.FIFO, b"data%d" % number)
             one.collect(BEAT_S / 5)
         told(one, link, rail, PathState.DOWN)
-        frames = wait(two, lambda log: b"data59" in log.frames(at_two)) and two.log.frames(at_two)
+        wait(two, lambda log: b"data59" in log.frames(at_two))
+        frames = two.log.frames(at_two)
         assert not [frame for frame in frames if frame.startswith(b"dead")]
         assert len([frame for frame in frames if frame.startswith(b"live")]) >= 30
         assert [f for f in frames if f.startswith(b"data")] == [b"data%d" % n for n in range(60)]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from .bench import Bench
-from .conftest import require
 from .frame_cases import FrameCases
 from .link_cases import LinkCases
 from .netns_bench import NetnsBench
+from .process_cases import ProcessCases
 from .rail_cases import RailCases
 
 USER_SCTP = "phalanx.transport.drivers.user_sctp:UserSctp"
@@ -23,13 +23,13 @@ def _clean_after_each_case(bench: Bench) -> Iterator[None]:  # pyright: ignore[r
 
 
 @pytest.mark.netns
-class TestUserSctp(LinkCases, FrameCases, RailCases):
+class TestUserSctp(LinkCases, FrameCases, RailCases, ProcessCases):
     """usrsctp over UDP encapsulation, on IPv4."""
 
     @pytest.fixture(scope="class")
     @classmethod
-    def bench(cls) -> Iterator[Bench]:
+    def bench(cls, require: Callable[..., None]) -> Iterator[Bench]:
         """Three hosts."""
-        require("netns")
+        require("netns", "usrsctp")
         with NetnsBench(USER_SCTP) as bench:
             yield bench

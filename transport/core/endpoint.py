@@ -7,156 +7,50 @@ incarnation of one node; a node that comes back is a new endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from ..._native import codec
 from .. import wire
-from ..config import ClusterConfig
 from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
 from ..events import Lane, Member, PrimaryLost, PrimaryRegained, View, ViewId
-from ..wire import NO_VIEW, Kind, Record
-from .acceptor import Acceptor
-from .delivery import Delivery
-from .flush import Flush
-from .framing import Framer
-from .gather import Gather, Standing
-from .leases import Leases, Quorum
-from .membership import Membership
-from .outputs import CloseLifelines, Disconnect, Left, Outputs, Transmit
-from .paths import Paths
-from .peers import Peers, Verdict
-from .timers import Timer, TimerTable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Everything that one incarnation begins with; all of it comes from outside."""
-
-    config: ClusterConfig
-    node: int
-    incarnation: int
-    nonce: int
-    record: Record
-    """Its `incarnation` is this one and is durable already."""
-    config_hash: str
-    key_hashes: dict[str, str]
-    rails: tuple[str, ...]
-    """In the order of preference."""
-    now_ns: int
-    jitter: Callable[[], float]
-    """Numbers in [0, 1), from whatever source of randomness the caller has."""
+from ..wire import NO_VIEW, Kind
+from .outputs import CloseLifelines, Disconnect, Left, Transmit
+from .parts import Start, assemble
+from .peers import Verdict
+from .timers import Timer
 
 
 class Endpoint:
     """One node's protocol, without sockets and without a clock."""
 
     def __init__(self, start: Start) -> None:
-        config, node = start.config, start.node
-        timing = config.timing
-        self.node = node
-        self.me = Member(node, start.incarnation)
-        self.timers = TimerTable()
-        self.outputs = Outputs()
-        self._timing = timing
-        self._expected_wake_ns = start.now_ns
-        framer = Framer(cluster=config.name, node=node, incarnation=start.incarnation)
-        self.framer = framer
-        quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
-        self.peers = Peers(
-            node=node,
-            incarnation=start.incarnation,
-            hello=wire.Hello(
-                cluster=config.name,
-                config_hash=start.config_hash,
-                node=node,
-                incarnation=start.incarnation,
-                nonce=start.nonce,
-                version=codec.WIRE_VERSION,
-                version_oldest=codec.WIRE_VERSION_OLDEST,
-            ),
-            key_hashes=start.key_hashes,
-            others=[n.id for n in config.nodes if n.id != node],
-            rails=start.rails,
-            lifeline_rails=frozenset(rail.name for rail in config.rails if rail.lifeline),
-            timing=timing,
-            framer=framer,
-            timers=self.timers,
-            outputs=self.outputs,
-            seen=dict(start.record.seen),
-            jitter=start.jitter,
-        )
-        self.paths = Paths(
-            rails=start.rails,
-            timing=timing,
-            framer=framer,
-            peers=self.peers,
-            timers=self.timers,
-            outputs=self.outputs,
-        )
-        self.leases = Leases(
-            node=node,
-            nodes=[n.id for n in config.nodes],
-            quorum=quorum,
-            lease_ns=timing.lease_ns,
-            drift=timing.drift,
-        )
-        self.delivery = Delivery(
-            node=node,
-            limits=config.limits,
-            timing=timing,
-            framer=framer,
-            peers=self.peers,
-            timers=self.timers,
-            outputs=self.outputs,
-        )
-        self.flush = Flush(self.delivery)
-        # A restarted acceptor waits one lease: its grants were forgotten with its memory.
-        fresh = start.record.decided is None
-        votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
-        self.acceptor = Acceptor(
-            record=start.record, votes_from_ns=votes_from, outputs=self.outputs
-        )
-        standing = Standing(self.me)
-        self.standing = standing
-        gather = Gather(
-            config=config,
-            standing=standing,
-            acceptor=self.acceptor,
-            framer=framer,
-            leases=self.leases,
-            quorum=quorum,
-            paths=self.paths,
-            peers=self.peers,
-            timers=self.timers,
-            outputs=self.outputs,
-        )
-        self.gather = gather
-        self.membership = Membership(
-            config=config,
-            standing=standing,
-            gather=gather,
-            acceptor=self.acceptor,
-            delivery=self.delivery,
-            flush=self.flush,
-            framer=framer,
-            leases=self.leases,
-            quorum=quorum,
-            paths=self.paths,
-            peers=self.peers,
-            timers=self.timers,
-            outputs=self.outputs,
-            jitter=start.jitter,
-        )
+        parts = assemble(start)
+        timing = start.config.timing
+        self.node = start.node
+        self.me = parts.standing.me
+        self.timers = parts.timers
+        self.outputs = parts.outputs
+        self.framer = parts.framer
+        self.peers = parts.peers
+        self.paths = parts.paths
+        self.leases = parts.leases
+        self.delivery = parts.delivery
+        self.flush = parts.flush
+        self.acceptor = parts.acceptor
+        self.standing = parts.standing
+        self.gather = parts.gather
+        self.membership = parts.membership
         self.detached = False
         """The lease ran out for a whole lease: sends and barriers raise `NoQuorum`."""
+        self._timing = timing
+        self._backlog_bytes_max = start.config.limits.link_backlog_bytes
+        self._expected_wake_ns = start.now_ns
         self._acted_ns = start.now_ns
+        self._lease_of = NO_VIEW
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
-        self._backlog_bytes_max = config.limits.link_backlog_bytes
         self._changed = True
-        if not fresh:
-            self.timers.arm(Timer.VOTE, "", votes_from)
+        votes_in_ns = self.acceptor.votes_in_ns(start.now_ns)
+        if votes_in_ns > 0:
+            self.timers.arm(Timer.VOTE, "", start.now_ns + votes_in_ns)
 
     # -------------------------------------------------------------------------------- inputs
 
@@ -441,6 +335,10 @@ class Endpoint:
         view = self.standing.view
         if view is None:
             return
+        if view.id != self._lease_of:
+            # Installed and not yet granted: there is one lease for the grants to come.
+            self._lease_of = view.id
+            self._acted_ns = now_ns
         if acting:
             self._acted_ns = now_ns
             runs_out = self.leases.runs_out_ns(now_ns)

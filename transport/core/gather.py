@@ -230,7 +230,7 @@ class Gather:
         standing, target = self._standing, self.target
         if standing.me not in target or standing.leaving:
             return False
-        nodes = {member.node for member in target}
+        nodes = frozenset(member.node for member in target)
         rows = {node: self._rows[node] for node in nodes if node in self._rows}
         known = self.decided.id if self.decided is not None else NO_VIEW
         if any(row.decided > known for row in rows.values()) or not self._quorum.reached(nodes):
@@ -246,7 +246,7 @@ class Gather:
         lowest = min(continuing) if continuing else min(nodes)
         return lowest == standing.me.node and self._quorum_of_voters(nodes, rows, now_ns)
 
-    def _quorum_of_voters(self, nodes: set[int], rows: dict[int, Row], now_ns: int) -> bool:
+    def _quorum_of_voters(self, nodes: frozenset[int], rows: dict[int, Row], now_ns: int) -> bool:
         """Whether those that may vote now are a quorum; at the very first start all may."""
         if self.decided is None and nodes == self.configured:
             return True

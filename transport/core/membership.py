@@ -289,7 +289,7 @@ class Membership:
             nack = wire.Nack(k=message.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = {member.node for member in message.members} == self._configured
+        everybody = frozenset(member.node for member in message.members) == self._configured
         first_start = self.decided is None and everybody
         vote = self._acceptor.votes_in_ns(now_ns) == 0 or first_start
         self._close(message.k, message.ballot, now_ns)
@@ -298,7 +298,7 @@ class Membership:
     def _refusal(self, node: int, message: wire.Prepare, now_ns: int) -> str:
         if self._me not in message.members:
             return "this incarnation is not in the proposal"
-        nodes = {member.node for member in message.members}
+        nodes = frozenset(member.node for member in message.members)
         if not self._quorum.reached(nodes):
             return "the proposal has no majority of votes"
         continuing = set(message.members) & self.gather.current()
@@ -331,7 +331,7 @@ class Membership:
             nack = wire.Nack(k=value.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = {member.node for member in value.members} == self._configured
+        everybody = frozenset(member.node for member in value.members) == self._configured
         first_start = self.decided is None and everybody
         if self._acceptor.votes_in_ns(now_ns) != 0 and not first_start:
             return

@@ -13,8 +13,9 @@ import msgspec
 
 from .. import wire
 from ..config import MS, ClusterConfig, Limits, NodeConfig, RailConfig, Timing
-from ..core.endpoint import Endpoint, Start
+from ..core.endpoint import Endpoint
 from ..core.outputs import StreamItem
+from ..core.parts import Start
 from ..drivers.base import PeerEndpoint
 from ..drivers.simulator import Network, NetworkOptions, SimulatedDriver
 from ..events import Lane, View, ViewInstalled

@@ -1,0 +1,111 @@
+"""The `phalanx` command."""
+
+from __future__ import annotations
+
+import enum
+import importlib.metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli_lab import lab_app
+
+app = typer.Typer(
+    name="phalanx",
+    help="A cluster transport over several networks at once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lab_app, name="lab")
+
+
+class DriverName(enum.StrEnum):
+    """What carries the traffic."""
+
+    AUTO = "auto"
+    USER_SCTP = "user_sctp"
+    KERNEL_SCTP = "kernel_sctp"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"phalanx {importlib.metadata.version('phalanx')}")
+        raise typer.Exit
+
+
+@app.callback()
+def phalanx(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """A cluster transport over several networks at once."""
+
+
+@app.command()
+def demo(
+    nodes: Annotated[
+        int, typer.Option(min=2, max=16, help="Hosts; below 3 no process is killed.")
+    ] = 3,
+    rails: Annotated[int, typer.Option(min=1, max=8, help="Networks between them.")] = 2,
+    seconds: Annotated[float, typer.Option(min=4, max=3600, help="Length of the traffic.")] = 15,
+    rate: Annotated[
+        float, typer.Option(min=1, max=100_000, help="Messages of 200 bytes a second and node.")
+    ] = 1000,
+    driver: Annotated[DriverName, typer.Option(help="What carries it.")] = DriverName.AUTO,
+    json: Annotated[
+        bool, typer.Option("--json", help="Only the closing line of JSON on standard output.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="The picture of what was delivered when.")
+    ] = Path("demo.png"),
+) -> None:
+    """Run a cluster on hosts and rails of its own while cables are cut and a process is killed.
+
+    The exit status is 0 only if nothing was lost, duplicated or reordered among members that
+    stayed.
+    """
+    from .demo import Options, run  # what draws and runs is loaded only where it is used
+
+    options = Options(
+        nodes=nodes,
+        rails=rails,
+        seconds=seconds,
+        rate=rate,
+        driver=driver.value,
+        json=json,
+        output=output,
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def node(
+    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The cluster file.")],
+    name: Annotated[str, typer.Argument(help="Name or id of the node that this is.")],
+    echo: Annotated[
+        bool, typer.Option("--echo", help="Print received messages as NAME: TEXT.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for the first view; without it, for ever."),
+    ] = None,
+    rejoin: Annotated[bool, typer.Option(help="Come back after an eviction.")] = True,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Start although the durable record is lost.")
+    ] = False,
+) -> None:
+    """Run one node in the foreground until Ctrl-C; lines of standard input are multicast."""
+    from .node_command import NodeOptions, run
+
+    options = NodeOptions(
+        config=config, name=name, echo=echo, timeout=timeout, rejoin=rejoin, readmit=readmit
+    )
+    raise typer.Exit(run(options))
+
+
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,0 +1,312 @@
+"""`phalanx demo`: the main job on hosts and rails of its own, while cables are cut and one dies.
+
+One process a host multicasts a numbered stream, checks everybody's, and meets the others at a
+barrier ten times a second. Meanwhile a rail is dropped silently and restored, a link is taken
+down, and a process is killed and started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import msgspec
+from rich.console import Console
+
+from phalanx.transport.errors import PhalanxError
+from phalanx.transport.testing.lab import capability, ensure_privileges
+
+from .demo_book import Process
+from .demo_crew import Crew, DemoFailed
+from .demo_live import REFRESH_S, Lines, LiveTable, Show
+from .demo_plot import PlotUnavailable, draw
+from .demo_result import Findings
+from .demo_script import Act, Mark, Plan, make_plan
+from .demo_stage import LabStage, LoopbackStage, Stage
+
+JOIN_TIMEOUT_S = 30.0
+COME_BACK_TIMEOUT_S = 15.0
+QUIET_AHEAD_NS = 300_000_000
+"""How long before it is to be quiet everybody is told, so that all stop at the same time."""
+COMPLETE_TIMEOUT_S = 8.0
+LEAVE_TIMEOUT_S = 15.0
+SPARE_S = 60.0
+"""The whole demo may take this much longer than its traffic and its time-outs."""
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks for."""
+
+    nodes: int = 3
+    rails: int = 2
+    seconds: float = 15.0
+    rate: float = 1000.0
+    driver: str = "auto"
+    json: bool = False
+    """Only the closing line on standard output."""
+    output: Path | None = Path("demo.png")
+    """The picture; None for none."""
+
+
+class _Interrupted(BaseException):
+    """A signal asks to stop; no error of ours, so that nothing swallows it."""
+
+
+def run(options: Options) -> int:
+    """Play the demo; returns the exit status.
+
+    It is 0 only if nothing was lost, duplicated or reordered among members that stayed.
+    """
+    kind = capability()
+    in_lab = not kind.startswith("none")
+    if in_lab:
+        ensure_privileges()
+    progress = sys.stderr if options.json else sys.stdout
+    stage: Stage
+    if in_lab:
+        stage = LabStage(options.nodes, options.rails)
+    else:
+        print(f"no hosts and rails here ({kind.removeprefix('none: ')});", file=progress)
+        print("all nodes run on the loopback interface, over one rail", file=progress)
+        stage = LoopbackStage(options.nodes)
+    try:
+        with _stoppable(), tempfile.TemporaryDirectory(prefix="phalanx-demo-") as folder:
+            config = Path(folder, "cluster.toml")
+            with stage:
+                stage.configure(config, options.driver)
+                demo = Demo(options, stage, config)
+                with _show(options, stage) as show:
+                    asyncio.run(demo.play(show))
+            # Namespaces and processes are gone already; what is left to do is to tell.
+            return demo.tell()
+    except _Interrupted:
+        print("interrupted; hosts, rails and processes are removed", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except PhalanxError as error:
+        print(f"phalanx demo: {error}", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def _stoppable() -> Generator[None, None, None]:
+    """Within it, the first Ctrl-C or SIGTERM ends the demo and the next ones are ignored.
+
+    What is being removed then is removed to the end.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Interrupted
+
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _show(options: Options, stage: Stage) -> Show:
+    if options.json or not sys.stdout.isatty():
+        return Lines(sys.stderr if options.json else sys.stdout)
+    title = f"{len(stage.names)} hosts, rails {', '.join(stage.rails)}"
+    return LiveTable(Console(), stage.names, title)
+
+
+class Demo:
+    """One performance."""
+
+    def __init__(self, options: Options, stage: Stage, config: Path) -> None:
+        self._options = options
+        self._stage = stage
+        self._crew = Crew(stage, config, options.rate)
+        self._plan: Plan = make_plan(
+            seconds=options.seconds,
+            nodes=len(stage.names),
+            rails=len(stage.rails),
+            breakable=stage.breakable,
+        )
+        self._marks: list[Mark] = []
+        self._broken: dict[Act, tuple[str, str]] = {}
+        self._start_ns = self._go_ns = self._end_ns = 0
+        self._living: list[Process] = []
+        self._incomplete = False
+
+    # -------------------------------------------------------------------------------- playing
+
+    async def play(self, show: Show) -> None:
+        """From the first process to the last one's leaving.
+
+        Raises:
+            DemoFailed: it did not come to its end.
+        """
+        refreshing = asyncio.create_task(self._refresh(show))
+        allowed = self._options.seconds + SPARE_S + COME_BACK_TIMEOUT_S + JOIN_TIMEOUT_S
+        try:
+            async with asyncio.timeout(allowed):
+                await self._play(show)
+            show.refresh(self._crew)
+        except TimeoutError:
+            raise DemoFailed(f"the demo has not ended within {allowed:g} s") from None
+        finally:
+            refreshing.cancel()
+            self._crew.close()
+
+    async def _refresh(self, show: Show) -> None:
+        while True:
+            show.refresh(self._crew)
+            await asyncio.sleep(REFRESH_S)
+
+    async def _play(self, show: Show) -> None:
+        for words in self._plan.left_out:
+            show.say(words)
+        await self._gather(show)
+        crew = self._crew
+        crew.tell_all("go")
+        self._go_ns = time.monotonic_ns()
+        show.say(f"everybody multicasts {self._options.rate:g} messages a second")
+        for at, act in self._plan.acts:
+            await self._sleep_until(at)
+            await self._perform(act, show)
+        await self._sleep_until(self._options.seconds)
+        names = self._stage.names
+        if any(mark.act is Act.RESTART for mark in self._marks) and not await crew.until(
+            lambda: self._all_in_view(len(names)), COME_BACK_TIMEOUT_S
+        ):
+            show.say(f"{names[-1]} did not become a member again in time")
+        self._end_ns = time.monotonic_ns() + QUIET_AHEAD_NS
+        crew.tell_all(f"quiet {self._end_ns}")
+        self._incomplete = not await crew.until(
+            lambda: crew.book.complete(crew.living), COMPLETE_TIMEOUT_S
+        )
+        self._living = crew.living
+        show.say("the traffic has ended; everybody leaves")
+        await crew.dismiss(LEAVE_TIMEOUT_S)
+
+    async def _gather(self, show: Show) -> None:
+        self._start_ns = time.monotonic_ns()
+        names = self._stage.names
+        for name in names:
+            await self._crew.start(name)
+        show.say(f"started {', '.join(names)}; they look for each other")
+        if not await self._crew.until(lambda: self._all_in_view(len(names)), JOIN_TIMEOUT_S):
+            raise DemoFailed(f"no view of all nodes within {JOIN_TIMEOUT_S:g} s")
+        elapsed = (time.monotonic_ns() - self._start_ns) / 1e9
+        show.say(f"a view of all {len(names)}, {elapsed:.1f} s after the start")
+
+    def _all_in_view(self, count: int) -> bool:
+        views = [process.view for process in self._crew.living]
+        return len(views) == count and all(
+            view is not None and len(view.members) == count for view in views
+        )
+
+    async def _sleep_until(self, at_s: float) -> None:
+        """Until that time after the traffic has begun, unless a process ends before."""
+        left = at_s - (time.monotonic_ns() - self._go_ns) / 1e9
+        await self._crew.until(lambda: False, max(0.0, left))
+
+    async def _perform(self, act: Act, show: Show) -> None:
+        names = self._stage.names
+        match act:
+            case Act.DROP:
+                # Rail a carries the traffic of a cluster that has had no fault.
+                await self._break(act, self._stage.rails[0], names[1 % len(names)], show)
+            case Act.LINK_DOWN:
+                name = names[2 % len(names)]
+                await self._break(act, self._rail_in_use(name), name, show)
+            case Act.HEAL_DROP:
+                await self._heal(act, Act.DROP, show)
+            case Act.HEAL_LINK:
+                await self._heal(act, Act.LINK_DOWN, show)
+            case Act.KILL:
+                hand = self._crew.hands[names[-1]]
+                hand.expected_to_end = True
+                self._mark(act, f"{hand.name} killed (SIGKILL)", show)
+                os.kill(hand.child.pid, signal.SIGKILL)
+                await asyncio.to_thread(hand.child.wait, 5.0)
+            case Act.RESTART:
+                self._mark(act, f"{names[-1]} started again", show)
+                hand = await self._crew.start(names[-1])
+                hand.tell("go")
+
+    def _mark(self, act: Act, words: str, show: Show) -> None:
+        self._marks.append(Mark(act=act, at_ns=time.monotonic_ns(), words=words))
+        show.say(words)
+
+    async def _break(self, act: Act, rail: str, name: str, show: Show) -> None:
+        self._broken[act] = (rail, name)
+        if act is Act.DROP:
+            self._mark(act, f"rail {rail} of {name} silently dropped", show)
+            await asyncio.to_thread(self._stage.drop, rail, name)
+        else:
+            self._mark(act, f"link of {name} to rail {rail} down", show)
+            await asyncio.to_thread(self._stage.cut, rail, name)
+
+    async def _heal(self, act: Act, fault: Act, show: Show) -> None:
+        rail, name = self._broken[fault]
+        self._mark(act, f"rail {rail} of {name} restored", show)
+        await asyncio.to_thread(self._stage.heal, rail, name)
+
+    def _rail_in_use(self, name: str) -> str:
+        """The rail over which this node reaches most of its peers now."""
+        paths = self._crew.hands[name].process.paths
+        used = Counter(path.rail for path in paths if path.primary)
+        return used.most_common(1)[0][0] if used else self._stage.rails[0]
+
+    # -------------------------------------------------------------------------------- telling
+
+    def tell(self) -> int:
+        """The picture, the summary and the closing line; returns the exit status."""
+        findings = Findings(
+            book=self._crew.book,
+            marks=self._marks,
+            names=self._stage.names,
+            living=self._living,
+            start_ns=self._start_ns,
+            go_ns=self._go_ns,
+            end_ns=self._end_ns,
+        )
+        lines = findings.words()
+        if self._incomplete:
+            lines.append(f"Not everything sent had arrived {COMPLETE_TIMEOUT_S:g} s later.")
+        lines += [f"Left out: {words}." for words in self._plan.left_out]
+        if self._options.output is not None:
+            lines.append(self._picture(self._options.output))
+        progress = sys.stderr if self._options.json else sys.stdout
+        print("\n" + "\n".join(lines) + "\n", file=progress, flush=True)
+        print(msgspec.json.encode(findings.result()).decode(), flush=True)
+        return 0 if findings.good and not self._incomplete else 1
+
+    def _picture(self, path: Path) -> str:
+        book = self._crew.book
+        title = f"phalanx demo: {len(self._stage.names)} nodes, {len(self._stage.rails)} rails, "
+        title += f"{self._options.rate:g} messages/s each, {book.carrier}"
+        try:
+            draw(
+                path,
+                book=book,
+                marks=self._marks,
+                names=self._stage.names,
+                start_ns=self._start_ns,
+                go_ns=self._go_ns,
+                end_ns=self._end_ns,
+                title=title,
+            )
+        except PlotUnavailable as error:
+            return f"{str(error).capitalize()}."
+        return f"Picture: {path}"

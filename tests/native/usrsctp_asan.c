@@ -1,0 +1,222 @@
+/* Drives the C side of the user_sctp driver without Python, to be run under ASan and UBSan: one
+ * stack that connects to itself over loopback, while another socket throws garbage at it. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "usrsctp_internal.h"
+
+enum { BATCH = 2 << 20, RECORDS = 4096, FRAME_MAX = 256 << 10, GARBAGE = 4000 };
+
+static uint8_t buffer[BATCH];
+static px_record records[RECORDS];
+static uint8_t frame[FRAME_MAX + 1];
+static unsigned seed = 1;
+
+static struct {
+    int ups, lost, writables, primaries, frames;
+    int64_t dialled, accepted;
+    uint32_t last_reason;
+    size_t last_length;
+} seen;
+
+#define CHECK(condition)                                                            \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                 \
+            exit(1);                                                                \
+        }                                                                           \
+    } while (0)
+
+static unsigned next_random(void)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return seed >> 8;
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void look(const px_record *r)
+{
+    CHECK((size_t)r->offset + r->length <= BATCH);
+    switch (r->kind) {
+    case PX_FRAME:
+        for (uint32_t i = 0; i < r->length; i++)
+            CHECK(buffer[r->offset + i] == (uint8_t)(r->length + i));
+        seen.frames++;
+        seen.last_length = r->length;
+        break;
+    case PX_UP:
+        CHECK(r->length % sizeof(px_address) == 0 && r->length > 0);
+        seen.ups++;
+        *(r->detail ? &seen.accepted : &seen.dialled) = r->link;
+        break;
+    case PX_LOST:
+        seen.lost++;
+        seen.last_reason = r->detail;
+        break;
+    case PX_PATH:
+        seen.primaries += r->detail == PX_PATH_PRIMARY;
+        break;
+    case PX_WRITABLE:
+        seen.writables++;
+        break;
+    default:
+        CHECK(!"a kind of record that does not exist");
+    }
+}
+
+/* Polls until the counter reaches the goal; the deadline is generous, as ASan is slow. */
+static void until(const int *counter, int goal)
+{
+    double deadline = now() + 20;
+
+    while (*counter < goal) {
+        struct pollfd waiting = {.fd = px_fileno(), .events = POLLIN};
+        size_t used;
+        int count;
+
+        CHECK(now() < deadline);
+        poll(&waiting, 1, 100);
+        count = px_poll(buffer, sizeof buffer, records, RECORDS, &used);
+        CHECK(count >= 0 && used <= sizeof buffer);
+        for (int i = 0; i < count; i++)
+            look(&records[i]);
+    }
+}
+
+static const uint8_t *fill(size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        frame[i] = (uint8_t)(length + i);
+    return frame;
+}
+
+static void throw_garbage(uint16_t port)
+{
+    static const uint8_t init[] = {0xc3, 0x5d, 0x15, 0x1d, 0, 0, 0, 0, 0, 0, 0, 0,
+                                   1, 0, 0, 20, 0x12, 0x34, 0x56, 0x78, 0, 0x0f, 0xff, 0xff,
+                                   0, 5, 0, 5, 0x12, 0x34, 0x56, 0x78};
+    struct sockaddr_in target = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    uint8_t packet[1500];
+
+    CHECK(fd >= 0);
+    target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < GARBAGE; i++) {
+        size_t length = next_random() % sizeof packet;
+
+        for (size_t at = 0; at < length; at++)
+            packet[at] = (uint8_t)next_random();
+        if (i % 2 == 0) { /* a valid beginning and a valid checksum reach deeper */
+            size_t keep = length < sizeof init ? length : sizeof init;
+            uint32_t sum;
+
+            memcpy(packet, init, keep);
+            if (length > 16)
+                packet[12 + next_random() % (length - 12)] ^= (uint8_t)(1u << next_random() % 8);
+            if (i % 4 == 0 && length > 12)
+                packet[12] = (uint8_t)(next_random() % 16);
+            if (length >= 12) {
+                memset(packet + 8, 0, 4);
+                sum = usrsctp_crc32c(packet, length);
+                memcpy(packet + 8, &sum, 4);
+            }
+        }
+        sendto(fd, packet, length, 0, (struct sockaddr *)&target, sizeof target);
+    }
+    close(fd);
+}
+
+static void exchange_frames(void)
+{
+    static const size_t sizes[] = {1, 2, 3, 1000, 1443, 1444, 1445, 16384, 65536, FRAME_MAX};
+    int count = (int)(sizeof sizes / sizeof sizes[0]), before = seen.frames;
+
+    for (int i = 0; i < count; i++) {
+        CHECK(px_transmit(seen.dialled, (uint32_t)i % 5, fill(sizes[i]), sizes[i]) == 1);
+        CHECK(px_transmit(seen.accepted, (uint32_t)i % 5, frame, sizes[i]) == 1);
+    }
+    until(&seen.frames, before + 2 * count);
+    CHECK(px_probe(seen.dialled, 3, 0, fill(20), 20) == 1);
+    until(&seen.frames, before + 2 * count + 1);
+}
+
+static void fill_until_refused(void)
+{
+    int before = seen.frames, taken = 0;
+
+    fill(60000);
+    while (px_transmit(seen.dialled, 2, frame, 60000))
+        taken++;
+    CHECK(taken > 10);
+    until(&seen.writables, 1);
+    until(&seen.frames, before + taken);
+}
+
+static void one_life(uint16_t port)
+{
+    px_tuning tuning = {.rto_initial_ms = 50, .rto_min_ms = 20, .rto_max_ms = 100,
+                        .sack_delay_ms = 10, .sack_freq = 2, .heartbeat_ms = 100,
+                        .path_max_retrans = 4, .association_max_retrans = 10,
+                        .init_attempts = 4, .init_timeout_ms = 100,
+                        .send_buffer_bytes = 1 << 20, .receive_buffer_bytes = 1 << 20,
+                        .frame_bytes_max = FRAME_MAX, .streams = 5};
+    px_rail rail = {.family = 4, .prefix_bits = 8, .bytes = {127}, .tag = 0x1234568};
+    px_address local = {.family = 4, .bytes = {127, 0, 0, 1}, .rail = PX_NO_RAIL};
+    px_path paths[4];
+    px_stats stats;
+    int stage, primaries;
+
+    memset(&seen, 0, sizeof seen);
+    CHECK(px_open(&tuning, &rail, 1, &local, 1, 5405, port, &stage) == 0);
+    CHECK(px_open(&tuning, &rail, 1, &local, 1, 5405, port, &stage) < 0);
+    throw_garbage(port);
+    CHECK(px_connect(&local, 1, 5405, port) > 0);
+    until(&seen.ups, 2);
+    exchange_frames();
+    throw_garbage(port);
+    fill_until_refused();
+    primaries = seen.primaries;
+    CHECK(px_set_primary(seen.dialled, 0) == 1);
+    until(&seen.primaries, primaries + 1);
+    CHECK(px_paths(seen.dialled, paths, 4) == 1);
+    CHECK(px_set_primary(seen.dialled, 7) == 0 && px_set_primary(12345, 0) == 0);
+    CHECK(px_transmit(999999, 0, frame, 10) == 1);
+    CHECK(px_disconnect(seen.dialled, 0) == 1);
+    until(&seen.lost, 2);
+    CHECK(px_connect(&local, 1, 5405, port) > 0);
+    until(&seen.ups, 4);
+    CHECK(px_disconnect(seen.accepted, 1) == 1);
+    until(&seen.lost, 4);
+    CHECK(px_connect(&local, 0, 5405, port) > 0);
+    until(&seen.lost, 5);
+    CHECK(seen.last_reason == PX_UNREACHABLE);
+    CHECK(px_connect(&local, 1, 5405, port) > 0); /* left open: px_close has work to do */
+    until(&seen.ups, 6);
+    px_get_stats(&stats);
+    CHECK(stats.links_up == 6 && stats.frames_received == (uint64_t)seen.frames);
+    CHECK(px_close() == 0);
+    CHECK(px_close() == 0);
+}
+
+int main(int count, char **arguments)
+{
+    CHECK(count == 3);
+    one_life((uint16_t)atoi(arguments[1]));
+    one_life((uint16_t)atoi(arguments[2]));
+    puts("clean");
+    return 0;
+}

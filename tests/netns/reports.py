@@ -1,0 +1,158 @@
+"""What a test and its worker processes say to each other: one JSON object a line."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+MESSAGE_BYTES = 200
+
+
+class Stream(msgspec.Struct, tag=True, kw_only=True):
+    """Send numbered messages at a steady rate until `Halt`; to one member, or multicast (0)."""
+
+    rate: float
+    to: int = 0
+    size: int = MESSAGE_BYTES
+    wait: bool = True
+
+
+class Halt(msgspec.Struct, tag=True, kw_only=True):
+    """End the streams; answered with `sent`."""
+
+
+class Burst(msgspec.Struct, tag=True, kw_only=True):
+    """Send so many messages in one go; answered with `sent` once all are accepted."""
+
+    count: int
+    to: int = 0
+    size: int = MESSAGE_BYTES
+    timeout_s: float = 5.0
+    held: bool = False
+    """Wait until every addressee holds them, too."""
+
+
+class Reach(msgspec.Struct, tag=True, kw_only=True):
+    """Answered when message `number` of the sender's current incarnation is delivered."""
+
+    sender: int
+    number: int
+    directed: bool = False
+
+
+class PathWanted(msgspec.Struct, tag=True, kw_only=True):
+    """Answered when the path to a peer is in this state."""
+
+    peer: int
+    rail: str
+    state: str = "up"
+    primary: bool
+
+
+class Meet(msgspec.Struct, tag=True, kw_only=True):
+    """Multicast `before` messages, then wait at a barrier."""
+
+    name: str
+    before: int = 0
+    parties: int | None = None
+    timeout_s: float = 5.0
+
+
+class Gap(msgspec.Struct, tag=True, kw_only=True):
+    """The longest time between two deliveries of one sender here, within a span of time."""
+
+    sender: int
+    from_ns: int
+    to_ns: int
+    directed: bool = False
+
+
+class Look(msgspec.Struct, tag=True, kw_only=True):
+    """Say what has happened so far, and what the process uses."""
+
+
+class Leave(msgspec.Struct, tag=True, kw_only=True):
+    """Leave the cluster in good order and end."""
+
+
+Order: TypeAlias = Stream | Halt | Burst | Reach | PathWanted | Meet | Gap | Look | Leave
+
+
+class Command(msgspec.Struct, kw_only=True):
+    """An order with the number that its answer will carry."""
+
+    number: int
+    order: Order
+
+
+class Seen(msgspec.Struct, tag=True, kw_only=True, omit_defaults=True):
+    """An event of the cluster's stream, or `Failed` if there is no cluster."""
+
+    kind: str
+    """Name of the event's class."""
+    at_ns: int
+    """On the monotonic clock, which all hosts of a lab share."""
+    view: tuple[int, int] = (0, 0)
+    members: dict[int, int] = {}
+    """Incarnations by node id."""
+    joined: list[int] = []
+    left: dict[int, str] = {}
+    marks: dict[str, int] = {}
+    """Of each multicast stream ("node.incarnation") the last number delivered before."""
+    peer: int = 0
+    rail: str = ""
+    state: str = ""
+    primary: bool = False
+    text: str = ""
+    """What else the event, or the error, says."""
+
+
+class Received(msgspec.Struct, kw_only=True):
+    """What was delivered of one stream of numbers."""
+
+    first: int
+    last: int
+    count: int
+
+
+class Refusals(msgspec.Struct, kw_only=True):
+    """Sends that raised one kind of error."""
+
+    count: int
+    first_ns: int
+    last_ns: int
+
+
+class Answer(msgspec.Struct, tag=True, kw_only=True, omit_defaults=True):
+    """What became of one command; `error` is the name of the exception."""
+
+    number: int
+    at_ns: int
+    error: str = ""
+    text: str = ""
+    missing: dict[int, str] = {}
+    outcome: str = ""
+    sent: int = 0
+    marks: dict[str, int] = {}
+    generation: tuple[int, int, int] = (0, 0, 0)
+    position: tuple[int, int, int] = (0, 0, 0)
+    parties: list[int] = []
+    gap_ns: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    stale: int = 0
+    received: dict[str, Received] = {}
+    refusals: dict[str, Refusals] = {}
+    accept_ns_max: int = 0
+    own_ns: int = 0
+    """When a multicast of this node was last delivered to itself."""
+    primary: bool = False
+    incarnation: int = 0
+    stats: dict[str, dict[str, int]] = {}
+    rss_bytes: int = 0
+    descriptors: int = 0
+
+
+Line: TypeAlias = Seen | Answer

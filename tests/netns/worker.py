@@ -1,0 +1,359 @@
+"""One node of the tests' clusters: `python -m netns.worker CONFIG NODE TIMEOUT`.
+
+It joins, checks all that it receives, says every event on standard output, and obeys the
+commands on standard input; see `reports.py`. The end of its input ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from phalanx.barrier import Barriers
+from phalanx.transport import (
+    Batch,
+    Cluster,
+    Event,
+    Evicted,
+    EvictedError,
+    Message,
+    MessageUndelivered,
+    PathChanged,
+    PeerRefused,
+    PhalanxError,
+    PrimaryLost,
+    PrimaryRegained,
+    Rejoined,
+    ViewInstalled,
+)
+from phalanx.transport.errors import BarrierError, NoQuorum
+
+from .audit import Audit, make_message
+from .reports import (
+    MESSAGE_BYTES,
+    Answer,
+    Burst,
+    Command,
+    Gap,
+    Halt,
+    Leave,
+    Line,
+    Look,
+    Meet,
+    Order,
+    PathWanted,
+    Reach,
+    Received,
+    Refusals,
+    Seen,
+    Stream,
+)
+
+BURST_MAX = 64
+"""Messages that a stream which is late sends in one go before others get their turn."""
+
+_encoder = msgspec.json.Encoder()
+_commands = msgspec.json.Decoder(Command)
+
+
+def say(line: Line) -> None:
+    """Write one line, at once."""
+    sys.stdout.buffer.write(_encoder.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+class Worker:
+    """The tasks of one node and what they have seen."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._node = cluster.node_id
+        self._audit = Audit(cluster.node_id)
+        self._sent: dict[tuple[int, int], int] = {}
+        self._streams: list[asyncio.Task[None]] = []
+        self._refusals: dict[str, Refusals] = {}
+        self._accept_ns_max = 0
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving = asyncio.Event()
+
+    # ----------------------------------------------------------------------------- receiving
+
+    async def read(self) -> None:
+        """Take everything that comes, until the stream ends."""
+        try:
+            async for event in self._cluster.batches():
+                self._take(event)
+        except EvictedError as error:
+            say(Seen(kind="EvictedError", at_ns=time.monotonic_ns(), text=str(error)))
+
+    def _take(self, event: Batch | Event) -> None:
+        now_ns = time.monotonic_ns()
+        if isinstance(event, Batch):
+            self._audit.take(event.sender, event.payloads, directed=event.directed, at_ns=now_ns)
+        else:
+            say(self._seen(event, now_ns))
+        for item in list(self._waiting):
+            if item[0]() and not item[1].done():
+                item[1].set_result(None)
+
+    def _seen(self, event: Event, now_ns: int) -> Seen:
+        seen = Seen(kind=type(event).__name__, at_ns=now_ns)
+        match event:
+            case ViewInstalled(view=view, joined=joined, left=left):
+                seen.view = (view.id.era, view.id.k)
+                seen.members = {member.node: member.incarnation for member in view.incarnations}
+                seen.joined, seen.left = list(joined), dict(left)
+                seen.marks = self._audit.marks()
+                self._audit.installed(seen.members, joined)
+            case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
+                seen.peer, seen.rail = peer, rail
+                seen.state, seen.primary = state.value, primary
+            case Evicted(view_id=view_id) | PrimaryRegained(view_id=view_id):
+                seen.view = (view_id.era, view_id.k)
+            case PrimaryLost(view_id=view_id, reachable=reachable):
+                seen.view, seen.text = (view_id.era, view_id.k), str(reachable)
+            case Rejoined(incarnation=incarnation):
+                seen.text = str(incarnation)
+            case PeerRefused(peer=peer, reason=reason):
+                seen.peer, seen.text = peer, reason
+            case MessageUndelivered(missing=missing):
+                seen.left = dict(missing)
+            case _:
+                seen.text = repr(event)
+        return seen
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Return when something that came has made the condition true."""
+        if condition():
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        item = (condition, future)
+        self._waiting.append(item)
+        try:
+            await future
+        finally:
+            self._waiting.remove(item)
+
+    # ------------------------------------------------------------------------------- sending
+
+    async def _send_one(
+        self, to: int, size: int, *, wait: bool, timeout: float | None = None, held: bool = False
+    ) -> None:
+        incarnation = self._cluster.incarnation
+        number = self._sent.get((incarnation, to), 0) + 1
+        message = make_message(self._node, incarnation, number, size)
+        before_ns = time.monotonic_ns()
+        # Only one task sends to each addressee at a time, so that numbers are in order.
+        if to:
+            receipt = await self._cluster.send(to, message, wait=wait, timeout=timeout)
+        else:
+            receipt = await self._cluster.multicast(message, wait=wait, timeout=timeout)
+        self._accept_ns_max = max(self._accept_ns_max, time.monotonic_ns() - before_ns)
+        self._sent[incarnation, to] = number
+        if held:
+            await receipt.held(timeout=timeout)
+
+    async def _stream(self, order: Stream) -> None:
+        start_ns, done = time.monotonic_ns(), 0
+        while True:
+            due = int((time.monotonic_ns() - start_ns) * order.rate / 1e9) - done
+            for _ in range(min(due, BURST_MAX)):
+                done += 1
+                try:
+                    await self._send_one(order.to, order.size, wait=order.wait)
+                except PhalanxError as error:
+                    self._refused(error)
+            ahead_s = (start_ns + (done + 1) * 1e9 / order.rate - time.monotonic_ns()) / 1e9
+            await asyncio.sleep(max(0.0, ahead_s))
+
+    def _refused(self, error: PhalanxError) -> None:
+        now_ns = time.monotonic_ns()
+        name = type(error).__name__
+        refusals = self._refusals.get(name)
+        if refusals is None:
+            refusals = Refusals(count=0, first_ns=now_ns, last_ns=now_ns)
+            self._refusals[name] = refusals
+        refusals.count += 1
+        refusals.last_ns = now_ns
+
+    async def _halt(self) -> None:
+        for stream in self._streams:
+            stream.cancel()
+        await asyncio.gather(*self._streams, return_exceptions=True)
+        self._streams.clear()
+
+    def _sent_to(self, to: int) -> int:
+        return self._sent.get((self._cluster.incarnation, to), 0)
+
+    # ------------------------------------------------------------------------------ commands
+
+    async def obey(self) -> None:
+        """Start a task for each command, until the input ends or the order to leave comes."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            task = asyncio.ensure_future(self._answer(_commands.decode(line)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._leaving.set()
+
+    async def stay(self) -> None:
+        """Return when it is time to leave."""
+        await self._leaving.wait()
+
+    async def _answer(self, command: Command) -> None:
+        answer = Answer(number=command.number, at_ns=0)
+        try:
+            await self._do(command.order, answer)
+        except (PhalanxError, TimeoutError) as error:
+            answer.error, answer.text = type(error).__name__, str(error)
+            if isinstance(error, BarrierError):
+                answer.missing = error.missing
+            if isinstance(error, NoQuorum):
+                answer.outcome = error.outcome
+        answer.at_ns = answer.at_ns or time.monotonic_ns()
+        say(answer)
+
+    async def _do(self, order: Order, answer: Answer) -> None:
+        match order:
+            case Stream():
+                self._streams.append(asyncio.ensure_future(self._stream(order)))
+            case Halt():
+                await self._halt()
+                answer.sent = self._sent_to(0)
+            case Burst():
+                for left in range(order.count - 1, -1, -1):
+                    await self._send_one(
+                        order.to,
+                        order.size,
+                        wait=True,
+                        timeout=order.timeout_s,
+                        held=order.held and not left,
+                    )
+                answer.sent = self._sent_to(order.to)
+            case Reach(sender=sender, number=number, directed=directed):
+                await self._until(lambda: self._audit.last(sender, directed=directed) >= number)
+            case PathWanted():
+                await self._until(lambda: self._path_is(order))
+            case Meet():
+                await self._meet(order, answer)
+            case Gap():
+                answer.gap_ns = self._audit.gap_ns(
+                    order.sender,
+                    directed=order.directed,
+                    from_ns=order.from_ns,
+                    to_ns=order.to_ns,
+                )
+            case Look():
+                self._look(answer)
+            case Leave():
+                await self._halt()
+                await self._cluster.leave()
+                self._leaving.set()
+
+    def _path_is(self, wanted: PathWanted) -> bool:
+        path = self._cluster.paths.get(wanted.peer, {}).get(wanted.rail)
+        return path is not None and (path.state.value, path.primary) == (
+            wanted.state,
+            wanted.primary,
+        )
+
+    async def _meet(self, order: Meet, answer: Answer) -> None:
+        for _ in range(order.before):
+            await self._send_one(0, MESSAGE_BYTES, wait=True)
+        answer.sent = self._sent_to(0)
+        release = await Barriers(self._cluster).wait(
+            order.name, parties=order.parties, timeout=order.timeout_s
+        )
+        answer.at_ns = time.monotonic_ns()
+        # What the barrier promises can be had without waiting: look before anything else runs.
+        self._drain()
+        answer.marks = self._audit.marks()
+        answer.parties = [member.node for member in release.parties]
+        at = release.generation
+        answer.generation = (at.era, at.k, at.index)
+        at = release.position
+        answer.position = (at.era, at.k, at.index)
+
+    def _drain(self) -> None:
+        """Take all that is ready, as batches of one message."""
+        for event in self._cluster.take_ready():
+            if isinstance(event, Message):
+                event = Batch(  # noqa: PLW2901
+                    sender=event.sender,
+                    payloads=(event.payload,),
+                    channel=event.channel,
+                    lane=event.lane,
+                    view_id=event.view_id,
+                    directed=event.directed,
+                )
+            self._take(event)
+
+    def _look(self, answer: Answer) -> None:
+        audit = self._audit
+        answer.sent = self._sent_to(0)
+        answer.lost, answer.duplicated = audit.lost, audit.duplicated
+        answer.reordered, answer.stale = audit.reordered, audit.stale
+        answer.received = {
+            key: Received(first=first, last=last, count=count)
+            for key, (first, last, count) in audit.streams().items()
+        }
+        answer.marks = audit.marks()
+        answer.refusals, self._refusals = self._refusals, {}
+        answer.accept_ns_max, self._accept_ns_max = self._accept_ns_max, 0
+        answer.own_ns = audit.last_ns(self._node)
+        answer.primary = self._cluster.primary
+        answer.incarnation = self._cluster.incarnation
+        answer.stats = self._cluster.stats()
+        with open("/proc/self/statm", encoding="ascii") as file:
+            answer.rss_bytes = int(file.read().split()[1]) * resource.getpagesize()
+        # One of them is the listing itself.
+        answer.descriptors = len(os.listdir("/proc/self/fd")) - 1
+
+
+async def run(config: str, node: str, timeout: float) -> None:
+    """The whole life of the process."""
+    async with Cluster.join(config, node=node, timeout=timeout, rejoin=True) as cluster:
+        worker = Worker(cluster)
+        # What was imported lives for ever: the collector need not look at it again and again.
+        gc.freeze()
+        reading = asyncio.ensure_future(worker.read())
+        obeying = asyncio.ensure_future(worker.obey())
+        staying = asyncio.ensure_future(worker.stay())
+        done, _ = await asyncio.wait(
+            {obeying, staying, reading}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done:
+            task.result()  # a task that failed ends the process with its traceback
+        for task in (obeying, staying):
+            task.cancel()
+    await reading
+
+
+def main() -> int:
+    """Entry point of the process."""
+    config, node, timeout = sys.argv[1:4]
+    try:
+        asyncio.run(run(config, node, float(timeout)))
+    except PhalanxError as error:
+        kind = type(error).__name__
+        say(Seen(kind="Failed", at_ns=time.monotonic_ns(), state=kind, text=str(error)))
+        return 1
+    except BrokenPipeError:
+        # Nobody reads any more; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

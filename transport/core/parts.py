@@ -1,0 +1,169 @@
+"""The parts of one core and how they hang together; made once for each incarnation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+from ..._native import codec
+from .. import wire
+from ..config import ClusterConfig, Timing
+from ..events import Member
+from ..wire import Record
+from .acceptor import Acceptor
+from .delivery import Delivery
+from .flush import Flush
+from .framing import Framer
+from .gather import Gather, Standing
+from .leases import Leases, Quorum
+from .membership import Membership
+from .outputs import Outputs
+from .paths import Paths
+from .peers import Peers
+from .timers import TimerTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Everything that one incarnation begins with; all of it comes from outside."""
+
+    config: ClusterConfig
+    node: int
+    incarnation: int
+    nonce: int
+    record: Record
+    """Its `incarnation` is this one and is durable already."""
+    config_hash: str
+    key_hashes: dict[str, str]
+    rails: tuple[str, ...]
+    """In the order of preference."""
+    now_ns: int
+    jitter: Callable[[], float]
+    """Numbers in [0, 1), from whatever source of randomness the caller has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an `Endpoint` routes between."""
+
+    timers: TimerTable
+    outputs: Outputs
+    framer: Framer
+    peers: Peers
+    paths: Paths
+    leases: Leases
+    delivery: Delivery
+    flush: Flush
+    acceptor: Acceptor
+    standing: Standing
+    gather: Gather
+    membership: Membership
+
+
+class _Shared(TypedDict):
+    """What everything that sends to peers needs."""
+
+    timing: Timing
+    framer: Framer
+    peers: Peers
+    timers: TimerTable
+    outputs: Outputs
+
+
+class _Log(TypedDict):
+    """What both halves of the membership need."""
+
+    config: ClusterConfig
+    standing: Standing
+    acceptor: Acceptor
+    leases: Leases
+    quorum: Quorum
+    paths: Paths
+    framer: Framer
+    peers: Peers
+    timers: TimerTable
+    outputs: Outputs
+
+
+def assemble(start: Start) -> Parts:
+    """Make every part; nothing happens yet."""
+    config, timing = start.config, start.config.timing
+    timers, outputs = TimerTable(), Outputs()
+    framer = Framer(cluster=config.name, node=start.node, incarnation=start.incarnation)
+    peers = _peers(start, framer, timers, outputs)
+    shared = _Shared(timing=timing, framer=framer, peers=peers, timers=timers, outputs=outputs)
+    paths = Paths(rails=start.rails, **shared)
+    delivery = Delivery(node=start.node, limits=config.limits, **shared)
+    flush = Flush(delivery)
+    quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
+    leases = Leases(
+        node=start.node,
+        nodes=[n.id for n in config.nodes],
+        quorum=quorum,
+        lease_ns=timing.lease_ns,
+        drift=timing.drift,
+    )
+    # A restarted acceptor waits one lease: its grants were forgotten with its memory.
+    fresh = start.record.decided is None
+    votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
+    acceptor = Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
+    standing = Standing(Member(start.node, start.incarnation))
+    log = _Log(
+        config=config,
+        standing=standing,
+        acceptor=acceptor,
+        leases=leases,
+        quorum=quorum,
+        paths=paths,
+        framer=framer,
+        peers=peers,
+        timers=timers,
+        outputs=outputs,
+    )
+    gather = Gather(**log)
+    membership = Membership(
+        gather=gather, delivery=delivery, flush=flush, jitter=start.jitter, **log
+    )
+    return Parts(
+        timers=timers,
+        outputs=outputs,
+        framer=framer,
+        peers=peers,
+        paths=paths,
+        leases=leases,
+        delivery=delivery,
+        flush=flush,
+        acceptor=acceptor,
+        standing=standing,
+        gather=gather,
+        membership=membership,
+    )
+
+
+def _peers(start: Start, framer: Framer, timers: TimerTable, outputs: Outputs) -> Peers:
+    config = start.config
+    hello = wire.Hello(
+        cluster=config.name,
+        config_hash=start.config_hash,
+        node=start.node,
+        incarnation=start.incarnation,
+        nonce=start.nonce,
+        version=codec.WIRE_VERSION,
+        version_oldest=codec.WIRE_VERSION_OLDEST,
+    )
+    return Peers(
+        node=start.node,
+        incarnation=start.incarnation,
+        hello=hello,
+        key_hashes=start.key_hashes,
+        others=[n.id for n in config.nodes if n.id != start.node],
+        rails=start.rails,
+        lifeline_rails=frozenset(rail.name for rail in config.rails if rail.lifeline),
+        timing=config.timing,
+        framer=framer,
+        timers=timers,
+        outputs=outputs,
+        seen=dict(start.record.seen),
+        jitter=start.jitter,
+    )

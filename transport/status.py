@@ -1,0 +1,41 @@
+"""What a running node can say of itself: paths and counters, as plain data."""
+
+from __future__ import annotations
+
+from .events import PathStatus
+from .runtime import Runtime
+
+
+def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
+    """Per peer and rail, how it is reached now; empty when nothing runs."""
+    if runtime.pump is None:
+        return {}
+    carrier = runtime.driver.capabilities.name
+    return {
+        node: {
+            rail: PathStatus(
+                carrier=carrier,
+                state=path.state,
+                rtt_us=path.srtt_ns // 1000,
+                primary=rail == primary,
+                failovers=path.failovers,
+            )
+            for rail, path in paths.items()
+        }
+        for node, (primary, paths) in runtime.endpoint.paths.table().items()
+    }
+
+
+def counters(runtime: Runtime) -> dict[str, dict[str, int]]:
+    """Counters of the core and the driver, and the bytes in each window."""
+    if runtime.pump is None:
+        return {}
+    endpoint = runtime.endpoint
+    return {
+        "core": dict(endpoint.outputs.counters),
+        "driver": runtime.driver.stats(),
+        "windows": {
+            f"{lane.name.lower()} to {addressee or 'all'}": stream.window_used_bytes
+            for (addressee, lane), stream in endpoint.delivery.out.items()
+        },
+    }
