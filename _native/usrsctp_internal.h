@@ -32,6 +32,10 @@ enum {
     PX_PEERS_MAX = 16,
     PX_NO_RAIL = 255,
     PX_STREAM_BITS = 7, /* of a probe's payload protocol identifier */
+    PX_STREAM_CONTROL = 0, /* may use the reserve */
+    PX_RESERVE_BYTES = 512 << 10,
+    PX_CHUNKS_QUEUED_MAX = 16384,
+    PX_RESERVE_CHUNKS = 4096,
     PX_UDP_SOCKETS = 2, /* the stack opens one for IPv4 and one for IPv6 */
     PX_DETAIL_MAX = 64
 };
@@ -43,6 +47,7 @@ typedef struct {
     int64_t number; /* 0 while the slot is free */
     struct socket *so;
     bool up, accepted, closing;
+    bool lowered;       /* the stack's bound is lower while a caller waits for room */
     bool blocked;       /* a frame was refused: a PX_WRITABLE is owed */
     bool shutdown_owed; /* shut down as soon as the held frame is away */
     uint32_t lost;      /* reason that is not reported yet */

@@ -61,6 +61,7 @@ void px_release(px_link *link)
     link->number = 0;
     link->so = NULL;
     link->up = link->accepted = link->closing = link->blocked = link->shutdown_owed = false;
+    link->lowered = false;
     link->lost = PX_NOT_LOST;
     link->lost_detail[0] = '\0';
     link->primary_owed = link->peer_count = link->out_streams = 0;
@@ -99,22 +100,48 @@ int px_send_now(px_link *link, uint32_t stream, const uint8_t *frame, size_t len
 
 /* How much the stack takes. While a caller waits for room the bound is lower, so that it is
  * woken for a good part of the buffer and not for each packet that is acknowledged. */
-static void bound_sending(const px_link *link, bool lower)
+static void bound_sending(const px_link *link, uint32_t reserve)
 {
     uint32_t whole = px_the_stack.tuning.send_buffer_bytes;
     uint32_t least = px_the_stack.tuning.frame_bytes_max;
-    int bytes = (int)(lower ? whole - whole / 4 : whole);
+    int bytes = (int)(link->lowered ? whole - whole / 4 : whole);
 
     if (bytes < (int)least)
         bytes = (int)least;
+    bytes += (int)reserve;
     usrsctp_setsockopt(link->so, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
+/* Opens or closes the reserve. Control frames and probes may use it: a link that is full of data
+ * must not look dead, nor stop the protocol. */
+static void use_reserve(px_link *link, bool open)
+{
+    if (open)
+        link->lowered = false; /* the caller sets it back */
+    bound_sending(link, open ? PX_RESERVE_BYTES : 0);
+    usrsctp_sysctl_set_sctp_max_chunks_on_queue(PX_CHUNKS_QUEUED_MAX +
+                                                (open ? PX_RESERVE_CHUNKS : 0));
+}
+
+static int send_control(px_link *link, const uint8_t *frame, size_t length)
+{
+    bool lowered = link->lowered;
+    int sent;
+
+    use_reserve(link, true);
+    sent = px_send_now(link, PX_STREAM_CONTROL, frame, length);
+    link->lowered = lowered;
+    use_reserve(link, false);
+    return sent;
 }
 
 /* Refuses a frame: a PX_WRITABLE is owed from now on. */
 static int refuse(px_link *link)
 {
-    if (!link->blocked && link->held_length > 0)
-        bound_sending(link, true);
+    if (!link->lowered && link->held_length > 0) {
+        link->lowered = true;
+        bound_sending(link, 0);
+    }
     link->blocked = true;
     PX_ADD(frames_refused, 1);
     return 0;
@@ -131,8 +158,10 @@ void px_flush_held(px_link *link)
         if (sent < 0)
             PX_ADD(frames_dropped_lost, 1);
         link->held_length = 0;
-        if (link->blocked)
-            bound_sending(link, false);
+        if (link->lowered) {
+            link->lowered = false;
+            bound_sending(link, 0);
+        }
     }
     if (link->shutdown_owed) {
         link->shutdown_owed = false;
@@ -166,9 +195,12 @@ static int transmit(px_link *link, uint32_t stream, const uint8_t *frame, size_t
         return 1;
     }
     px_flush_held(link);
-    if (link->held_length > 0)
+    if (link->held_length > 0 &&
+        (stream != PX_STREAM_CONTROL || link->held_stream == PX_STREAM_CONTROL))
         return refuse(link);
     sent = px_send_now(link, stream, frame, length);
+    if (sent == 0 && stream == PX_STREAM_CONTROL)
+        sent = send_control(link, frame, length);
     if (sent > 0)
         return 1;
     if (sent < 0) {
@@ -176,7 +208,7 @@ static int transmit(px_link *link, uint32_t stream, const uint8_t *frame, size_t
         return 1;
     }
     /* No wake-up is lost: what frees room makes an upcall that waits for our lock. */
-    if (hold(link, stream, frame, length))
+    if (link->held_length == 0 && hold(link, stream, frame, length))
         return 1;
     return refuse(link);
 }
@@ -242,9 +274,14 @@ int px_probe(int64_t number, uint32_t stream, int rail, const uint8_t *frame, si
                               .snd_ppid = htonl(tag)},
             .sendv_prinfo = {.pr_policy = SCTP_PR_SCTP_RTX, .pr_value = 0}};
 
+        bool lowered = link->lowered;
+
         px_to_sockaddr(peer, link->peer_port, &address);
+        use_reserve(link, true);
         sent = usrsctp_sendv(link->so, frame, length, &address.sa, 1, &spa, sizeof spa,
                              SCTP_SENDV_SPA, 0) >= 0;
+        link->lowered = lowered;
+        use_reserve(link, false);
     }
     if (link != NULL)
         px_unlock(link);

@@ -63,6 +63,20 @@ def _setns(descriptor: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+@contextlib.contextmanager
+def entered(namespace: str) -> Generator[None]:
+    """What this thread opens inside belongs to that network namespace."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(there)
+        yield
+    finally:
+        _setns(home)
+        os.close(there)
+        os.close(home)
+
+
 @dataclass
 class Host:
     """One network namespace with an interface on each rail."""
@@ -74,18 +88,9 @@ class Host:
     def addresses(self) -> dict[str, str]:
         return {"a": f"10.71.0.{self.number}", "b": f"10.72.0.{self.number}"}
 
-    @contextlib.contextmanager
-    def entered(self) -> Generator[None]:
+    def entered(self) -> contextlib.AbstractContextManager[None]:
         """What is opened inside belongs to this host."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(there)
-            yield
-        finally:
-            _setns(home)
-            os.close(there)
-            os.close(home)
+        return entered(self.name)
 
     def sh(self, command: str) -> None:
         """Run a command line on this host."""

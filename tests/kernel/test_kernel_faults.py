@@ -140,11 +140,16 @@ def test_a_probe_on_a_dead_rail_never_arrives_by_another(left: End, right: End) 
     pump([left, right], lambda: right.frames(Stream.CONTROL) == [b"again"], what="probe")
 
 
-def test_a_probe_on_a_rail_that_the_peer_has_not_is_dropped(left: End, right: End) -> None:
+def test_a_probe_on_a_rail_that_the_peer_has_not_is_dropped(left: End) -> None:
     """Nothing to say about such a rail."""
-    link, _ = join(left, right)
-    assert left.driver.transmit(link, Stream.CONTROL, b"probe", rail="c")
-    assert left.driver.stats()["probes_dropped_path"] == 1
+    right = kernel_end(RIGHT, addresses={"a": RIGHT.addresses["a"]})
+    try:
+        link = left.connect(right.host.peer(addresses={"a": RIGHT.addresses["a"]}))
+        pump([left, right], lambda: bool(left.ups()), what="association")
+        assert left.driver.transmit(link, Stream.CONTROL, b"probe", rail="b")
+        assert left.driver.stats()["probes_dropped_path"] == 1
+    finally:
+        right.driver.close()
 
 
 def test_the_primary_path_can_be_moved(left: End, right: End) -> None:

@@ -11,6 +11,8 @@ What happens between two views (report, fetch, deliver up to the cut) is in `flu
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..config import Limits, Timing
 from ..drivers.base import Stream
 from ..events import Lane, View
@@ -465,6 +467,6 @@ class Delivery:
         if self.view is not None and node in self.view.members:
             self.send_full_ack(node)
 
-    def all_held(self) -> bool:
-        """Whether every member holds everything that was accepted here."""
-        return all(stream.idle for stream in self.out.values())
+    def all_held(self, gone: Collection[int]) -> bool:
+        """Whether every member but those `gone` holds everything that was accepted here."""
+        return all(stream.held_without(gone) for stream in self.out.values())

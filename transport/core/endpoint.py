@@ -322,10 +322,12 @@ class Endpoint:
 
     def _bury_the_dead(self) -> None:
         for node, peer in self.peers.peers.items():
-            if not peer.incarnation or peer.member in self.peers.dead:
+            if not peer.incarnation or peer.buried:
                 continue
-            if self.peers.proven_dead(node, self.paths.rails_up(node)):
-                self.outputs.counters["proven_dead"] += 1
+            proven = self.peers.proven_dead(node, self.paths.rails_up(node))
+            if proven or peer.member in self.peers.dead:
+                # Its lifelines ended here, it said farewell, or another member knows it.
+                self.outputs.counters["proven_dead"] += proven
                 self.peers.bury(node)
                 self.paths.forget(node)
                 self.leases.forget_given(node)
@@ -360,9 +362,11 @@ class Endpoint:
 
     def _step_down_if_due(self, now_ns: int) -> None:
         assert self._leave_by_ns is not None, "leaving has a deadline"
-        acknowledged = self.delivery.all_held()
+        acknowledged = self.delivery.all_held({member.node for member in self.peers.dead})
         if not acknowledged and now_ns < self._leave_by_ns:
             return
+        # What arrived here counts for its senders: they may be about to leave as well.
+        self.delivery.send_acks()
         self.standing.left = True
         self.delivery.closed = True
         self.outputs.stream.append(Left(acknowledged=acknowledged))

@@ -61,6 +61,8 @@ class Peer:
     backlog: list[Transmit] = field(default_factory=list[Transmit])
     backlog_bytes: int = 0
     lifelines: dict[str, Lifeline] = field(default_factory=dict[str, Lifeline])
+    buried: bool = False
+    """This incarnation is dead, and everything that led to it was given up."""
     failures: int = 0
     """Connect attempts in a row that led to nothing."""
 
@@ -239,6 +241,7 @@ class Peers:
         peer.incarnation = hello.incarnation
         peer.nonce = hello.nonce
         peer.failures = 0
+        peer.buried = False
         self.seen[peer.node] = hello.incarnation
         if hello.seen > self._incarnation:
             self._outputs.stream.append(RecordLost(peer=peer.node, seen=hello.seen))
@@ -356,6 +359,7 @@ class Peers:
         """The current incarnation is proven dead: forget its association and lifelines."""
         peer = self.peers[node]
         self.dead.add(peer.member)
+        peer.buried = True
         self.drop(node)
         self._outputs.commands.append(DropLifelines(peer=node))
         peer.lifelines.clear()

@@ -9,7 +9,7 @@ all members hold them, so that any holder can repair.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -234,10 +234,13 @@ class OutStream:
         """(sequence, token) of each batch that somebody does not hold, in order."""
         return [(sequence, sent.token) for sequence, sent in sorted(self.sent.items())]
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is queued, and everybody holds everything."""
-        return not self.queue and not self.sent
+    def held_without(self, gone: Collection[int]) -> bool:
+        """Nothing is queued, and every addressee but those `gone` holds everything."""
+        return not self.queue and all(
+            progress.held >= self.last
+            for node, progress in self.progress.items()
+            if node not in gone
+        )
 
     @property
     def window_used_bytes(self) -> int:

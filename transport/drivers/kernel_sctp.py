@@ -158,7 +158,7 @@ class KernelSctp:
     def open(self) -> None:
         """Bind and listen on the addresses that exist now; see `base.Driver.open`."""
         if self._listener is not None:
-            raise UsageError("the driver is open already; make a new one")
+            raise UsageError("the driver is open already; close it first")
         listener = self._new_socket(self._encapsulation_port)
         try:
             self._check_encapsulation()
@@ -248,13 +248,16 @@ class KernelSctp:
         self._pending.clear()
         if self._listener is not None:
             self._listener.close()
-        if self._epoll is not None and not self._epoll.closed:
+            self._listener = None
+        if self._epoll is not None:
             self._epoll.close()
+            self._epoll = None
             os.close(self._wakeup)
+        self._bound.clear()
 
     def _opened(self) -> select.epoll:
-        if self._epoll is None or self._epoll.closed:
-            raise UsageError("the driver is not open; call open() first, and nothing after close()")
+        if self._epoll is None:
+            raise UsageError("the driver is not open; call open() first")
         return self._epoll
 
     # ------------------------------------------------------------------------- receiving
@@ -493,6 +496,8 @@ class KernelSctp:
         # The first INIT goes to the first address: let that be one that we share a rail with.
         rails = sorted(peer.addresses, key=lambda rail: rail not in self._bound)
         try:
+            if not rails:
+                raise OSError(errno.EDESTADDRREQ, "the peer has no address")
             for address in self._bound.values():
                 # A rail may have gone since `open`.
                 with contextlib.suppress(OSError):
@@ -560,10 +565,10 @@ class KernelSctp:
 
     def _probe(self, state: _LinkState, stream: int, frame: bytes, rail: str) -> None:
         """Send a frame over one rail only, or not at all."""
-        address = state.rails.get(rail)
-        info = None if address is None else state.sock.peer_address_info(address)
-        if info is None or info.state != wire.SCTP_PATH_ACTIVE:
-            # The kernel would send it over another rail, and the answer would be a lie.
+        if rail not in self._local.networks:
+            known = ", ".join(self._local.networks)
+            raise UsageError(f"there is no rail {rail!r}; there are: {known}")
+        if not self._would_keep_rail(state, rail):
             self._counts["probes_dropped_path"] += 1
             return
         try:
@@ -576,6 +581,24 @@ class KernelSctp:
             self._counts["dropped_link_gone"] += 1
         else:
             self._counts["probes_sent"] += 1
+
+    @staticmethod
+    def _would_keep_rail(state: _LinkState, rail: str) -> bool:
+        """Whether the kernel would send a frame for this rail over this rail.
+
+        A frame for a path that is not active goes over the best of all paths instead, which is
+        the same one only if it is merely potentially failed and no other path is better.
+        """
+        found = {
+            name: info.state
+            for name, address in state.rails.items()
+            if (info := state.sock.peer_address_info(address)) is not None
+        }
+        own = found.pop(rail, wire.SCTP_PATH_INACTIVE)
+        if own != wire.SCTP_PATH_POTENTIALLY_FAILED:
+            return own == wire.SCTP_PATH_ACTIVE
+        usable = (wire.SCTP_PATH_ACTIVE, wire.SCTP_PATH_POTENTIALLY_FAILED)
+        return not any(other in usable for other in found.values())
 
     # ------------------------------------------------------------------- paths, counters
 
