@@ -44,6 +44,8 @@ LEAVE_TIMEOUT_S = 15.0
 SPARE_S = 60.0
 """The whole demo may take this much longer than its traffic and its time-outs."""
 EXIT_INTERRUPTED = 130
+_REPORT_TIMEOUT_S = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,8 @@ class Options:
     """The picture; None for none."""
 
 
-class _Interrupted(BaseException):
-    """A signal asks to stop; no error of ours, so that nothing swallows it."""
+class _Interrupted(KeyboardInterrupt):
+    """A signal asks to stop. Event loops let this kind of exception through."""
 
 
 def run(options: Options) -> int:
@@ -90,6 +92,7 @@ def run(options: Options) -> int:
                 demo = Demo(options, stage, config)
                 with _show(options, stage) as show:
                     asyncio.run(demo.play(show))
+                _ignore_signals()  # what was built is removed to the end
             # Namespaces and processes are gone already; what is left to do is to tell.
             return demo.tell()
     except _Interrupted:
@@ -106,19 +109,22 @@ def _stoppable() -> Generator[None, None, None]:
 
     What is being removed then is removed to the end.
     """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(_number: int, _frame: FrameType | None) -> NoReturn:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
+        _ignore_signals()
         raise _Interrupted
 
-    before = {each: signal.signal(each, stop) for each in signals}
+    before = {each: signal.signal(each, stop) for each in _SIGNALS}
     try:
         yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _ignore_signals() -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _show(options: Options, stage: Stage) -> Show:
@@ -234,15 +240,26 @@ class Demo:
             case Act.HEAL_LINK:
                 await self._heal(act, Act.LINK_DOWN, show)
             case Act.KILL:
-                hand = self._crew.hands[names[-1]]
-                hand.expected_to_end = True
-                self._mark(act, f"{hand.name} killed (SIGKILL)", show)
-                os.kill(hand.child.pid, signal.SIGKILL)
-                await asyncio.to_thread(hand.child.wait, 5.0)
+                await self._kill(names[-1], show)
             case Act.RESTART:
                 self._mark(act, f"{names[-1]} started again", show)
                 hand = await self._crew.start(names[-1])
                 hand.tell("go")
+
+    async def _kill(self, name: str, show: Show) -> None:
+        hand = self._crew.hands[name]
+        asked_ns = time.monotonic_ns()
+        hand.tell("report")  # what it has not told by now it will never tell
+
+        def has_reported() -> bool:
+            latest = hand.process.latest
+            return latest is not None and latest.at_ns > asked_ns
+
+        await self._crew.until(has_reported, _REPORT_TIMEOUT_S)
+        hand.expected_to_end = True
+        self._mark(Act.KILL, f"{name} killed (SIGKILL)", show)
+        os.kill(hand.child.pid, signal.SIGKILL)
+        await asyncio.to_thread(hand.child.wait, 5.0)
 
     def _mark(self, act: Act, words: str, show: Show) -> None:
         self._marks.append(Mark(act=act, at_ns=time.monotonic_ns(), words=words))
@@ -286,16 +303,18 @@ class Demo:
             lines.append(f"Not everything sent had arrived {COMPLETE_TIMEOUT_S:g} s later.")
         lines += [f"Left out: {words}." for words in self._plan.left_out]
         if self._options.output is not None:
-            lines.append(self._picture(self._options.output))
+            lines.append(self._picture(self._options.output, findings))
         progress = sys.stderr if self._options.json else sys.stdout
         print("\n" + "\n".join(lines) + "\n", file=progress, flush=True)
         print(msgspec.json.encode(findings.result()).decode(), flush=True)
         return 0 if findings.good and not self._incomplete else 1
 
-    def _picture(self, path: Path) -> str:
+    def _picture(self, path: Path, findings: Findings) -> str:
         book = self._crew.book
-        title = f"phalanx demo: {len(self._stage.names)} nodes, {len(self._stage.rails)} rails, "
-        title += f"{self._options.rate:g} messages/s each, {book.carrier}"
+        title = (
+            f"phalanx demo: {len(self._stage.names)} nodes, {len(self._stage.rails)} rails, "
+            f"{self._options.rate:g} messages/s each, {book.carrier}"
+        )
         try:
             draw(
                 path,
@@ -306,6 +325,7 @@ class Demo:
                 go_ns=self._go_ns,
                 end_ns=self._end_ns,
                 title=title,
+                captions=findings.captions(),
             )
         except PlotUnavailable as error:
             return f"{str(error).capitalize()}."

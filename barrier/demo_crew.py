@@ -62,6 +62,7 @@ class Crew:
     def __init__(self, stage: Stage, config: Path, rate: float) -> None:
         self.book = Book()
         self.hands: dict[str, Hand] = {}
+        self._all: list[Hand] = []
         self._stage = stage
         self._config = config
         self._rate = rate
@@ -82,6 +83,7 @@ class Crew:
         node = self._stage.names.index(name) + 1
         hand = Hand(name=name, child=child, process=self.book.begin(node), stderr=stderr)
         self.hands[name] = hand
+        self._all.append(hand)
         assert child.stdout is not None, "asked for a pipe"
         os.set_blocking(child.stdout.fileno(), False)
         asyncio.get_running_loop().add_reader(child.stdout.fileno(), self._readable, hand)
@@ -177,7 +179,11 @@ class Crew:
     def close(self) -> None:
         """Close what is open; ending the processes is the stage's part."""
         loop = asyncio.get_running_loop()
-        for hand in self.hands.values():
-            assert hand.child.stdout is not None, "asked for a pipe"
+        for hand in self._all:
+            assert hand.child.stdout is not None and hand.child.stdin is not None, "pipes"
             hand.expected_to_end = True
             loop.remove_reader(hand.child.stdout.fileno())
+            with contextlib.suppress(OSError):
+                hand.child.stdin.close()
+            hand.child.stdout.close()
+            hand.stderr.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,9 @@ _VIEW = "#7d8590"
 _BARS = ("#2f6db3", "#d97b1d", "#3a9a8f", "#8e5ea2", "#b0413e", "#6b8e23", "#555555")
 _SPANS = ((Act.DROP, Act.HEAL_DROP), (Act.LINK_DOWN, Act.HEAL_LINK), (Act.KILL, Act.RESTART))
 _LABELS = {
-    Act.DROP: "silent drop",
     Act.HEAL_DROP: "restored",
-    Act.LINK_DOWN: "link down",
-    Act.HEAL_LINK: "link up",
-    Act.KILL: "SIGKILL",
-    Act.RESTART: "started again",
+    Act.HEAL_LINK: "restored",
+    Act.RESTART: "restarted",
 }
 
 
@@ -46,8 +43,11 @@ def draw(
     go_ns: int,
     end_ns: int,
     title: str,
+    captions: Mapping[Act, str],
 ) -> None:
     """Write the picture; the suffix of `path` says in which format.
+
+    `captions` say what came of a fault.
 
     Raises:
         PlotUnavailable: there is no matplotlib, or the file cannot be written.
@@ -68,7 +68,7 @@ def draw(
         _deliveries(axes, book, number, name, start_ns)
         _faults(axes, seconds)
         _views(axes, book, number, start_ns, names)
-    _labels(rows[0], seconds)
+    _labels(rows[0], seconds, captions)
     rows[-1].set_xlabel("seconds since the processes were started")
     left, right = (go_ns - start_ns) / _S - _MARGIN_S, (end_ns - start_ns) / _S + _MARGIN_S
     rows[-1].set_xlim(max(0.0, left), right)
@@ -111,18 +111,18 @@ def _faults(axes: Axes, seconds: Sequence[tuple[Mark, float]]) -> None:
             axes.axvline(at[end], color=_MENDED, linewidth=1.3, linestyle=(0, (4, 2)))
 
 
-def _labels(axes: Axes, seconds: Sequence[tuple[Mark, float]]) -> None:
+def _labels(axes: Axes, seconds: Sequence[tuple[Mark, float]], captions: Mapping[Act, str]) -> None:
     for mark, second in seconds:
         fault = mark.act in {begin for begin, _ in _SPANS}
+        caption = captions.get(mark.act, "")
         axes.annotate(
-            mark.words if fault else _LABELS[mark.act],
+            f"{mark.words}\n{caption}" if fault else _LABELS[mark.act],
             (second, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(2, 16 if fault else 4),
+            xytext=(2, 4),
             textcoords="offset points",
             color=_FAULT if fault else _MENDED,
             fontsize=9,
-            fontweight="bold" if fault else "normal",
         )
 
 

@@ -110,6 +110,13 @@ class Findings:
 
     # ---------------------------------------------------------------------------------- words
 
+    def captions(self) -> dict[Act, str]:
+        """What came of each fault, in a few words."""
+        found = {Act(act): f"longest gap {_ms(gap)}" for act, gap in self.gaps.items()}
+        if Act.KILL in self._marks:
+            found[Act.KILL] = f"view without it after {_ms(self.crash_ms)}"
+        return found
+
     def result(self) -> Result:
         """The closing line."""
         released, broken = self._book.barriers()

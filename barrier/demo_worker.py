@@ -1,8 +1,8 @@
 """One process of the demo: it sends a numbered stream, checks all others, meets at barriers.
 
 `python -m phalanx.barrier.demo_worker CONFIG NODE RATE` is started by `phalanx demo`. It reads
-`go`, `quiet AT_NS` and `leave` from its standard input and writes `Report`s to standard output.
-The end of its input means that whoever started it is gone: it leaves.
+`go`, `report`, `quiet AT_NS` and `leave` from its standard input and writes `Report`s to its
+standard output. The end of its input means that whoever started it is gone: it leaves.
 """
 
 from __future__ import annotations
@@ -244,6 +244,8 @@ async def _commands(worker: Worker) -> None:
         match line.split():
             case [b"go"]:
                 worker.go.set()
+            case [b"report"]:
+                worker.write()
             case [b"quiet", at_ns]:
                 worker.quiet_at(int(at_ns))
             case _:

@@ -165,8 +165,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     nonce: Count
     version: Count
     version_oldest: Count
-    seen: Count = 0
-    """The highest incarnation of the addressee that the sender remembers."""
+    seen: tuple[Count, Count] = (0, 0)
+    """The highest incarnation of the addressee that the sender remembers, with its nonce."""
 
 
 class CutEntry(NamedTuple):
@@ -426,8 +426,8 @@ class Record(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
     """For the instance after `decided` only, like `accepted`."""
     accepted_ballot: Ballot = NO_BALLOT
     accepted: ViewValue | None = None
-    seen: dict[NodeId, Count] = {}
-    """The highest incarnation seen of each node."""
+    seen: dict[NodeId, tuple[Count, Count]] = {}
+    """The highest incarnation seen of each node, with its nonce: two starts may claim it."""
     voter: bool = True
     """False after the record was lost, until a view has admitted this node."""
 

@@ -97,6 +97,31 @@ def test_rails_may_be_ipv6_or_one_of_each_family(family: int) -> None:
 
 
 @pytest.mark.netns
+def test_control_frames_and_probes_pass_a_link_that_is_full_of_data() -> None:
+    """A reserve is kept for them: else a busy peer would look dead, and a view change would
+    wait behind megabytes. Each is accepted, and arrives while the stream still runs."""
+    with NetnsBench(USER_SCTP, hosts=2) as bench:
+        one, two = bench.start(1), bench.start(2)
+        link, at_two = join(one, two)
+        settled(one, link)
+        count, asked = 2000, 0
+        one.stream(link, count=count, every_ns=0, size=60_000)
+        while one.sent() < count:
+            asked += 1
+            assert one.driver.transmit(link, Stream.CONTROL, b"%d" % asked)
+            assert one.driver.transmit(link, Stream.REPAIR, b"probe", rail="b")
+            two.collect(0.005)
+        assert asked > 10
+        assert one.driver.stats()["frames_refused"] > 0, "the link was never full"
+        assert one.driver.stats()["probes_dropped"] == 0
+        wait(two, lambda log: len(log.frames(at_two, Stream.FIFO)) == count)
+        expected = [b"%d" % number for number in range(1, asked + 1)]
+        wait(two, lambda log: log.frames(at_two, Stream.CONTROL) == expected)
+        overtaken = two.log.frames(at_two).index(expected[-1])
+        assert overtaken < len(two.log.frames(at_two)) - 1, "it came behind all the data"
+
+
+@pytest.mark.netns
 def test_restarts_of_a_peer_leave_nothing_behind() -> None:
     """The survivor's memory and descriptors stay flat; each time the link comes back."""
     with NetnsBench(USER_SCTP, hosts=2) as bench:

@@ -60,7 +60,8 @@ class Acceptor:
     def promise(self, node: int, k: int, ballot: Ballot, *, vote: bool) -> None:
         """Promise a ballot; without a vote nothing is written, and the report goes at once."""
         if vote:
-            self._change(promised=ballot)
+            # A durable vote makes the record as good as any: it is remembered from now on.
+            self._change(promised=ballot, voter=True)
         token = self._token if vote else 0
         self._replies.append(
             Reply(node=node, token=token, k=k, ballot=ballot, accepted=False, vote=vote)
@@ -69,7 +70,7 @@ class Acceptor:
     def accept(self, node: int, ballot: Ballot, value: ViewValue, *, not_before_ns: int) -> None:
         """Accept a value of a ballot that is at least the one promised."""
         assert ballot >= self.promised, "the membership refuses lower ballots"
-        self._change(promised=ballot, accepted_ballot=ballot, accepted=value)
+        self._change(promised=ballot, accepted_ballot=ballot, accepted=value, voter=True)
         self._replies.append(
             Reply(
                 node=node,
@@ -93,7 +94,7 @@ class Acceptor:
             voter=self.record.voter or admitted,
         )
 
-    def remember(self, seen: dict[int, int]) -> None:
+    def remember(self, seen: dict[int, tuple[int, int]]) -> None:
         """Keep the highest incarnations seen; written with the next change at the latest."""
         if seen != self.record.seen:
             self._change(seen=dict(seen))

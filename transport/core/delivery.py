@@ -206,7 +206,8 @@ class Delivery:
             self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._timing.ack_delay_ns)
             return
         stream.held = data.sequence
-        if not data.key.addressee:
+        if self._held_by.get(data.key):
+            # Another member may lack it one day; in a view of two there is none.
             stream.kept[data.sequence] = frame
         if self.closed:
             stream.waiting.append(Arrived(data, frame))
@@ -256,8 +257,10 @@ class Delivery:
         )
 
     def _advance(self) -> None:
-        for slot in self.epochs.advance(self._ordered_held):
+        slots, endings = self.epochs.advance(self._ordered_held)
+        for slot in slots:
             self.deliver_ordered(slot)
+        self._say(endings)
 
     def _ordered_held(self, member: int) -> int:
         return self.ins[StreamKey(member, 0, Lane.ORDERED)].held
@@ -334,6 +337,8 @@ class Delivery:
         if self.view is None or self.closed or not self._dirty:
             return
         shared = [key for key in sorted(self._dirty) if not key.addressee]
+        for key in shared:
+            self._forget_held_by_all(key)
         directed: dict[int, list[StreamKey]] = {}
         for key in sorted(self._dirty):
             if key.addressee:
@@ -408,8 +413,13 @@ class Delivery:
         if holders is None or node not in holders or held <= holders[node]:
             return
         holders[node] = held
-        stream = self.ins[key]
-        stream.forget_up_to(min(stream.held, *holders.values()))
+        self._forget_held_by_all(key)
+
+    def _forget_held_by_all(self, key: StreamKey) -> None:
+        holders = self._held_by.get(key)
+        if holders:
+            stream = self.ins[key]
+            stream.forget_up_to(min(stream.held, *holders.values()))
 
     def _settle(self, stream: OutStream, lane: Lane) -> None:
         token = stream.settle()

@@ -44,6 +44,8 @@ class Epochs:
         self.complete = 0
         """The last complete epoch."""
         self._dirty = False
+        self._highest = 0
+        """The highest epoch of which anything was seen."""
         self._ends: dict[int, dict[int, int]] = {}
         self.own_ends: deque[Ending] = deque()
         """Our ENDs that some member may lack."""
@@ -73,11 +75,15 @@ class Epochs:
         self._last[slot.origin] = slot.sequence
 
     def see(self, epoch: int) -> list[Ending]:
-        """Somebody is in `epoch`: close everything up to it, unless it is absurdly far ahead."""
-        if epoch > self.complete + 4 * IN_FLIGHT_MAX:
-            return []
+        """Somebody is in `epoch`: close everything up to it, as far as the bound allows.
+
+        What is beyond the bound is closed when older epochs have become complete. So nobody is
+        more than two bounds ahead of anybody: one of its own, and one of what others closed.
+        """
+        self._highest = max(self._highest, epoch)
+        last = min(self._highest, self.complete + IN_FLIGHT_MAX)
         endings: list[Ending] = []
-        while self.current <= epoch:
+        while self.current <= last:
             endings.append(self._close())
         return endings
 
@@ -112,16 +118,20 @@ class Epochs:
             while self.own_ends and self.own_ends[0].epoch <= lowest:
                 self.own_ends.popleft()
 
-    def advance(self, held: Callable[[int], int]) -> list[Slot]:
-        """Batches of every epoch that has become complete, in the agreed order."""
+    def advance(self, held: Callable[[int], int]) -> tuple[list[Slot], list[Ending]]:
+        """Batches of every epoch that has become complete, in the agreed order.
+
+        Also returns ENDs that may be said now that there is room for more epochs.
+        """
         delivered: list[Slot] = []
+        endings: list[Ending] = []
         while True:
             epoch = self.complete + 1
             ends = self._ends.get(epoch)
             if ends is None or len(ends) < len(self._members):
-                return delivered
+                return delivered, endings
             if any(held(member) < sequence for member, sequence in ends.items()):
-                return delivered
+                return delivered, endings
             for member in self._rotated(epoch):
                 slots = self._slots[member]
                 while slots and slots[0].sequence <= ends[member]:
@@ -129,6 +139,7 @@ class Epochs:
             del self._ends[epoch]
             self.complete = epoch
             self.done[self._node] = epoch
+            endings += self.see(self._highest)
 
     def safe(self) -> int:
         """The last epoch that every member holds completely."""

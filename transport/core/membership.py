@@ -290,7 +290,7 @@ class Membership:
             self._send(node, nack)
             return
         everybody = frozenset(member.node for member in message.members) == self._configured
-        first_start = self.decided is None and everybody
+        first_start = self.decided is None and everybody and not self._acceptor.record.voter
         vote = self._acceptor.votes_in_ns(now_ns) == 0 or first_start
         self._close(message.k, message.ballot, now_ns)
         self._acceptor.promise(node, message.k, message.ballot, vote=vote)
@@ -332,7 +332,7 @@ class Membership:
             self._send(node, nack)
             return
         everybody = frozenset(member.node for member in value.members) == self._configured
-        first_start = self.decided is None and everybody
+        first_start = self.decided is None and everybody and not self._acceptor.record.voter
         if self._acceptor.votes_in_ns(now_ns) != 0 and not first_start:
             return
         self._peers.dead.update(member for member in message.dead if member != self._me)

@@ -105,7 +105,7 @@ def assemble(start: Start) -> Parts:
         drift=timing.drift,
     )
     # A restarted acceptor waits one lease: its grants were forgotten with its memory.
-    fresh = start.record.decided is None
+    fresh = not start.record.voter
     votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
     acceptor = Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
     standing = Standing(Member(start.node, start.incarnation))

@@ -95,7 +95,7 @@ class Peers:
         framer: Framer,
         timers: TimerTable,
         outputs: Outputs,
-        seen: dict[int, int],
+        seen: dict[int, tuple[int, int]],
         jitter: Callable[[], float],
     ) -> None:
         self._node = node
@@ -112,7 +112,7 @@ class Peers:
         self._refusals: set[tuple[int, str]] = set()
         self._links: dict[int, _LinkInfo] = {}
         self.seen = seen
-        """Highest incarnation of each node ever seen; part of the durable record."""
+        """Highest incarnation of each node ever seen, and its nonce; part of the record."""
         self.dead: set[Member] = set()
         """Incarnations proven dead or stepped down."""
         self.stopped = False
@@ -147,7 +147,7 @@ class Peers:
 
     def _send_hello(self, link: int, node: int) -> None:
         values = {name: getattr(self._hello, name) for name in self._hello.__struct_fields__}
-        values["seen"] = self.seen.get(node, 0)
+        values["seen"] = self.seen.get(node, (0, 0))
         frame = self._framer.hello(wire.Hello(**values))
         self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
 
@@ -221,14 +221,15 @@ class Peers:
         """A peer says who it is; returns what that means and the node."""
         info = self._links.get(link)
         refusal = "unknown association" if info is None else self._refusal(info, hello)
+        if info is not None and info.accepted and hello.node in self.peers:
+            # Also to one that is refused: it may have to learn that its record is lost.
+            self._send_hello(link, hello.node)
         if info is None or refusal:
             self._refuse(link, hello, refusal)
             return Verdict.REFUSED, 0
         if not info.peer:
             info.peer = hello.node
         peer = self.peers[hello.node]
-        if info.accepted:
-            self._send_hello(link, hello.node)
         self._timers.stop(Timer.HELLO, link)
         self._timers.stop(Timer.RECONNECT, peer.node)
         new = hello.incarnation != peer.incarnation
@@ -242,9 +243,12 @@ class Peers:
         peer.nonce = hello.nonce
         peer.failures = 0
         peer.buried = False
-        self.seen[peer.node] = hello.incarnation
-        if hello.seen > self._incarnation:
-            self._outputs.stream.append(RecordLost(peer=peer.node, seen=hello.seen))
+        self.seen[peer.node] = (hello.incarnation, hello.nonce)
+        remembered, nonce = hello.seen
+        if remembered > self._incarnation or (
+            remembered == self._incarnation and nonce != self._hello.nonce
+        ):
+            self._outputs.stream.append(RecordLost(peer=peer.node, seen=remembered))
         self._open_lifelines(peer, now_ns)
         return (Verdict.NEW if new else Verdict.AGAIN), peer.node
 
@@ -259,8 +263,11 @@ class Peers:
             return f"it speaks wire versions {hello.version_oldest} to {hello.version}"
         if hello.config_hash != self._hello.config_hash:
             return "its configuration differs"
-        if hello.incarnation < self.seen.get(hello.node, 0):
+        seen, nonce = self.seen.get(hello.node, (0, 0))
+        if hello.incarnation < seen:
             return f"incarnation {hello.incarnation} is over, a later one was seen"
+        if hello.incarnation == seen and hello.nonce != nonce:
+            return f"another start was incarnation {seen}: its record is lost or an old copy"
         if Member(hello.node, hello.incarnation) in self.dead:
             return f"incarnation {hello.incarnation} has ended"
         return ""

@@ -1,0 +1,89 @@
+"""A standing cluster of three nodes for the tests that leave it whole, and the list of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from phalanx.transport.testing.lab import Lab, LabUnavailable
+
+from .harness import Fleet
+
+Figure = Callable[[str, float, float], None]
+"""`figure(name, value, limit)`: note what was measured, then hold it to its limit."""
+
+_figures: list[str] = []
+
+
+class Standing:
+    """The lab and the cluster that tests share."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self._lab = lab
+        self._folder = folder
+        self._fleet: Fleet | None = None
+        self._built = 0
+
+    def whole(self) -> Fleet:
+        """A cluster of three, healed, or a new one where the last test left a wreck."""
+        if self._fleet is not None:
+            try:
+                self._fleet.make_whole()
+            except AssertionError:
+                _figures.append(f"cluster {self._built} could not be healed: building another")
+                self.end()
+            else:
+                return self._fleet
+        self._built += 1
+        fleet = self._fleet = Fleet(self._lab, self._folder / f"cluster-{self._built}")
+        fleet.make_whole()
+        return fleet
+
+    def end(self) -> None:
+        """Kill the processes."""
+        if self._fleet is not None:
+            self._fleet.end()
+            self._fleet = None
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """Four hosts on two rails; the first three are a cluster, the fourth is a stranger."""
+    lab = Lab(4, ("a", "b"))
+    try:
+        lab.up()
+    except LabUnavailable as error:
+        pytest.fail(f"these tests need hosts and rails: {error}", pytrace=False)
+    standing = Standing(lab, tmp_path_factory.mktemp("standing"))
+    try:
+        yield standing
+    finally:
+        standing.end()
+        lab.down()
+
+
+@pytest.fixture
+def trio(standing: Standing) -> Fleet:
+    """Three nodes (alpha, bravo, charlie) in one view; all paths up; nothing is being sent."""
+    return standing.whole()
+
+
+@pytest.fixture
+def figure() -> Figure:
+    """Notes a measured value for the closing summary, and asserts that it is within its limit."""
+
+    def note(name: str, value: float, limit: float) -> None:
+        _figures.append(f"{name}: {value:.1f} (limit {limit:g})")
+        assert value <= limit, f"{name}: {value:.1f}, the limit is {limit:g}"
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures, whether the tests passed or not."""
+    if _figures:
+        terminalreporter.section("figures of the clusters on real rails")
+        for line in _figures:
+            terminalreporter.write_line(line)
