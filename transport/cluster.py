@@ -190,7 +190,7 @@ class Cluster:
         except TimeoutError:
             pass  # the deadline of leaving: the others will find out by the lifelines
         finally:
-            self._end(ClosedError("the cluster was left; join again to go on"))
+            self._end(ClosedError("the cluster was left; join again to go on"), in_good_order=True)
 
     async def _next_turn(self) -> None:
         turned: asyncio.Future[None] = self._loop.create_future()
@@ -213,14 +213,14 @@ class Cluster:
         context = {"message": "phalanx stopped", "exception": error}
         self._loop.call_exception_handler(context)
 
-    def _end(self, error: PhalanxError) -> None:
+    def _end(self, error: PhalanxError, *, in_good_order: bool = False) -> None:
         if self._over is None:
             self._over = error
         for layer in self._runtime.layers.values():
             layer.detached(str(self._over), now_ns=now_ns())
         self._runtime.close()
         self._fail_waiters(self._over)
-        self._queue.end(self._over)
+        self._queue.end(self._over, in_good_order=in_good_order)
         for listener in list(self._listeners):
             listener()
 

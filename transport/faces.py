@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 
 from .core.outputs import Delivered
-from .errors import ClosedError, PhalanxError, UsageError
+from .errors import PhalanxError, UsageError
 from .events import Batch, Event, Lane, Message
 
 
@@ -26,6 +26,7 @@ class EventQueue:
         self._frozen: set[Lane] = set()
         self._waiter: asyncio.Future[None] | None = None
         self._ended: PhalanxError | None = None
+        self._in_good_order = False
         self._half_read: deque[Message] = deque()
 
     # -------------------------------------------------------------------------------- writing
@@ -41,9 +42,11 @@ class EventQueue:
                 self._freeze(lane, True)
         self._wake()
 
-    def end(self, error: PhalanxError | None) -> None:
+    def end(self, error: PhalanxError, *, in_good_order: bool) -> None:
         """Nothing follows: the reader gets what is here, then the end or this error."""
-        self._ended = error or ClosedError("the cluster was left; join again to go on")
+        if self._ended is None:
+            self._ended = error
+            self._in_good_order = in_good_order
         self._wake()
 
     def _wake(self) -> None:
@@ -115,8 +118,10 @@ class EventQueue:
         while True:
             try:
                 event = await self.event()
-            except ClosedError:
-                return
+            except PhalanxError as error:
+                if error is self._ended and self._in_good_order:
+                    return
+                raise
             yield event
 
     async def batches(self) -> AsyncIterator[Batch | Event]:
@@ -124,8 +129,10 @@ class EventQueue:
         while True:
             try:
                 batch = await self.batch()
-            except ClosedError:
-                return
+            except PhalanxError as error:
+                if error is self._ended and self._in_good_order:
+                    return
+                raise
             yield batch
 
     def stats(self) -> dict[str, int]:

@@ -169,6 +169,10 @@ class Gather:
 
     def update(self, now_ns: int) -> None:
         """Find L anew, and stop granting to members that it leaves out."""
+        me = self._standing.me
+        # We are the proof that an older start of ours is over.
+        former = (m for m in self.current() if m.node == me.node and m != me)
+        self._peers.dead.update(former)
         target = self._find_target(now_ns)
         if target != self.target:
             self.target = target
@@ -194,7 +198,8 @@ class Gather:
         if self._standing.view is None or self._standing.me not in self.target:
             return
         for member in self._peers.dead:
-            if self._peers.peers[member.node].incarnation == member.incarnation:
+            peer = self._peers.peers.get(member.node)
+            if peer is not None and peer.incarnation == member.incarnation:
                 self._leases.forget_given(member.node)
         primary = self._quorum.reached(member.node for member in self.target)
         gone = self.missing() if primary else frozenset[Member]()
