@@ -166,7 +166,9 @@ class Demo:
         try:
             async with asyncio.timeout(allowed):
                 await self._play(show)
-            show.refresh(self._crew)
+                refreshing.cancel()  # the table keeps showing everybody at the end
+                show.refresh(self._crew)
+                await self._crew.dismiss(LEAVE_TIMEOUT_S)
         except TimeoutError:
             raise DemoFailed(f"the demo has not ended within {allowed:g} s") from None
         finally:
@@ -202,7 +204,6 @@ class Demo:
         )
         self._living = crew.living
         show.say("the traffic has ended; everybody leaves")
-        await crew.dismiss(LEAVE_TIMEOUT_S)
 
     async def _gather(self, show: Show) -> None:
         self._start_ns = time.monotonic_ns()

@@ -78,7 +78,7 @@ class Crew:
         """Start the process of a node."""
         argv = [sys.executable, "-m", "phalanx.barrier.demo_worker"]
         argv += [str(self._config), name, repr(self._rate)]
-        stderr = tempfile.TemporaryFile()
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         child = await asyncio.to_thread(self._stage.spawn, name, argv, stderr)
         node = self._stage.names.index(name) + 1
         hand = Hand(name=name, child=child, process=self.book.begin(node), stderr=stderr)
@@ -180,7 +180,8 @@ class Crew:
         """Close what is open; ending the processes is the stage's part."""
         loop = asyncio.get_running_loop()
         for hand in self._all:
-            assert hand.child.stdout is not None and hand.child.stdin is not None, "pipes"
+            assert hand.child.stdout is not None, "asked for a pipe"
+            assert hand.child.stdin is not None, "asked for a pipe"
             hand.expected_to_end = True
             loop.remove_reader(hand.child.stdout.fileno())
             with contextlib.suppress(OSError):

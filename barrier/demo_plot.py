@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from phalanx.transport.errors import EnvironmentTrouble
 
@@ -13,8 +13,8 @@ from .demo_book import Book
 from .demo_reports import SLOT_NS
 from .demo_script import Act, Mark
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+Axes: TypeAlias = Any
+"""Of matplotlib, whose own annotations are incomplete, so that strict checking is no use here."""
 
 _S = 1_000_000_000
 _MARGIN_S = 0.3
@@ -59,7 +59,7 @@ def draw(
         raise PlotUnavailable(
             "no picture: matplotlib is not installed (pip install 'phalanx[plot]')"
         ) from error
-    figure = Figure(figsize=(13, 1.6 + 1.75 * len(names)), layout="constrained")
+    figure: Any = Figure(figsize=(13, 1.6 + 1.75 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
     all_axes: Any = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)
     rows: list[Axes] = [row[0] for row in all_axes]

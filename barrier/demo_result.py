@@ -114,7 +114,7 @@ class Findings:
         """What came of each fault, in a few words."""
         found = {Act(act): f"longest gap {_ms(gap)}" for act, gap in self.gaps.items()}
         if Act.KILL in self._marks:
-            found[Act.KILL] = f"view without it after {_ms(self.crash_ms)}"
+            found[Act.KILL] = f"new view after {_ms(self.crash_ms)}"
         return found
 
     def result(self) -> Result:

@@ -38,7 +38,7 @@ from .events import (
 )
 from .faces import EventQueue
 from .identity import Identities
-from .joining import Joining
+from .joining import Joining, JoinOptions
 from .layers import Layer
 from .receipts import Receipt
 from .runtime import DriverFactory, Runtime, now_ns
@@ -89,37 +89,20 @@ class Cluster:
         except KeyError as error:
             raise UsageError(str(error.args[0])) from None
 
-        def make() -> Cluster:
-            return cls(
-                loaded,
-                node,
-                rejoin=rejoin,
-                readmit=readmit,
-                deliver=None if deliver is None else frozenset(deliver),
-                on_waiting=on_waiting,
-                drivers=drivers,
-            )
+        options = JoinOptions(
+            rejoin=rejoin,
+            readmit=readmit,
+            deliver=None if deliver is None else frozenset(deliver),
+            on_waiting=on_waiting,
+            drivers=drivers,
+        )
+        return Joining(lambda: cls(loaded, node, options), timeout)
 
-        return Joining(make, timeout)
-
-    def __init__(
-        self,
-        config: ClusterConfig,
-        node: str | int,
-        *,
-        rejoin: bool,
-        readmit: bool,
-        deliver: frozenset[str] | None,
-        on_waiting: Callable[[str], None] | None,
-        drivers: DriverFactory | None,
-    ) -> None:
+    def __init__(self, config: ClusterConfig, node: str | int, options: JoinOptions) -> None:
         self.config = config
         self._node = config.node(node)
         self._identities = Identities(config)
-        self._rejoin = rejoin
-        self._readmit = readmit
-        self._deliver = deliver
-        self._on_waiting = on_waiting
+        self._options = options
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._runtime = Runtime(
@@ -128,7 +111,7 @@ class Cluster:
             sink=self._take,
             failed=self._fail,
             turned=self._turned,
-            drivers=drivers,
+            drivers=options.drivers,
         )
         self._queue = EventQueue(bytes_max=config.limits.receive_queue_bytes, freeze=self._freeze)
         self._sending = Sending(config, self._runtime, self._check_state)
@@ -145,7 +128,7 @@ class Cluster:
     async def enter(self, timeout: float | None) -> None:
         """For `Joining`: open everything and wait for the first view."""
         try:
-            self._runtime.open(readmit=self._readmit)
+            self._runtime.open(readmit=self._options.readmit)
             async with asyncio.timeout(timeout):
                 await self._first_view
         except TimeoutError:
@@ -237,7 +220,7 @@ class Cluster:
         """One item of the core's stream, in order."""
         match item:
             case Delivered():
-                if self._deliver is None or item.channel in self._deliver:
+                if self._options.deliver is None or item.channel in self._options.deliver:
                     self._queue.put(item)
             case Settled():
                 if not self._sending.settled(item) and item.missing:
@@ -277,7 +260,7 @@ class Cluster:
     def _evicted(self, event: Evicted) -> None:
         self._queue.put(event)
         error = EvictedError(f"the cluster went on in view {event.view_id} without this node")
-        if not self._rejoin:
+        if not self._options.rejoin:
             self._loop.call_soon(self._end, error)
             return
         self._sending.begin_anew(error)
@@ -285,7 +268,7 @@ class Cluster:
         self._loop.call_soon(self._begin_anew, 0, True)
 
     def _record_lost(self, item: RecordLost) -> None:
-        if self._readmit:
+        if self._options.readmit:
             self._loop.call_soon(self._begin_anew, item.seen + 1, False)
             return
         self._loop.call_soon(
@@ -306,11 +289,11 @@ class Cluster:
             self._end(error)
 
     def _turned(self) -> None:
-        if not self._first_view.done() and self._on_waiting is not None:
+        if not self._first_view.done() and self._options.on_waiting is not None:
             words = self._waiting_for()
             if words != self._said_waiting:
                 self._said_waiting = words
-                self._on_waiting(words)
+                self._options.on_waiting(words)
         for listener in list(self._listeners):
             listener()
 

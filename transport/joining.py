@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .runtime import DriverFactory
+
 if TYPE_CHECKING:
     from .cluster import Cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOptions:
+    """The choices of `Cluster.join`, as documented there."""
+
+    rejoin: bool
+    readmit: bool
+    deliver: frozenset[str] | None
+    on_waiting: Callable[[str], None] | None
+    drivers: DriverFactory | None
 
 
 class Joining:

@@ -30,6 +30,8 @@ from .bench import RAILS, Host, Log
 PORT, UDP_PORT = 5405, 9899
 LENGTH = struct.Struct("=I")
 ANSWER_S = 30.0
+IP = shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin") or "ip"
+"""A user's PATH on Debian has no /usr/sbin."""
 WORKER = Path(__file__).with_name("worker.py")
 
 _serial = itertools.count(1)
@@ -41,7 +43,7 @@ def ip(*arguments: str) -> None:
     Raises:
         RuntimeError: it failed; with its own words.
     """
-    command = [shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin") or "ip", *arguments]
+    command = [IP, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
@@ -76,7 +78,7 @@ class NetnsHost:
     def __init__(self, namespace: str, peer: PeerEndpoint) -> None:
         self._peer = peer
         self._log = Log()
-        enter = ["ip", "netns", "exec", namespace] if namespace else []
+        enter = [IP, "netns", "exec", namespace] if namespace else []
         self._process = subprocess.Popen(
             [*enter, sys.executable, str(WORKER)],
             stdin=subprocess.PIPE,
@@ -318,7 +320,7 @@ class NetnsBench:
         )
         with ours, theirs:
             subprocess.run(
-                ["ip", "netns", "exec", self._namespace(number), sys.executable, "-c", code],
+                [IP, "netns", "exec", self._namespace(number), sys.executable, "-c", code],
                 pass_fds=[theirs.fileno()],
                 check=True,
             )

@@ -19,6 +19,7 @@ from phalanx.transport.testing.lab import Lab, freeze, thaw
 
 from .reports import (
     Answer,
+    Burst,
     Command,
     Gap,
     Halt,
@@ -314,18 +315,17 @@ class Fleet:
     def flow(self, messages: int, hosts: Collection[str] | None = None) -> None:
         """Return when each of these hosts has received so many more messages of each other."""
         chosen = self.hosts if hosts is None else hosts
-        numbers: list[tuple[Node, int]] = []
-        for host in chosen:
-            node = self.nodes[host]
-            marks = node.ask(Look()).marks
-            view = node.view()
-            assert view is not None, "it is a member"
-            for other in chosen:
-                sender = self.nodes[other].id
-                last = marks.get(f"{sender}.{view.members[sender]}", 0)
-                order = Reach(sender=sender, number=last + messages)
-                numbers.append((node, node.begin(order)))
-        for node, number in numbers:
+        sent = {self.nodes[host].id: self.nodes[host].ask(Look()).sent for host in chosen}
+        self._reach({sender: number + messages for sender, number in sent.items()}, chosen)
+
+    def _reach(self, numbers: Mapping[int, int], hosts: Collection[str]) -> None:
+        """Return when all of these hosts have received these numbers of these senders."""
+        asked = [
+            (self.nodes[host], self.nodes[host].begin(Reach(sender=sender, number=number)))
+            for host in hosts
+            for sender, number in numbers.items()
+        ]
+        for node, number in asked:
             node.result(number)
 
     def settle(self, hosts: Collection[str] | None = None) -> dict[str, Answer]:
@@ -334,14 +334,11 @@ class Fleet:
         Nothing may be lost, twice, out of order or of a former life at any of these hosts.
         """
         chosen = self.hosts if hosts is None else hosts
-        sent = {host: self.nodes[host].ask(Halt()).sent for host in chosen}
-        numbers = [
-            (self.nodes[host], self.nodes[host].begin(Reach(sender=self.nodes[s].id, number=n)))
-            for host in chosen
-            for s, n in sent.items()
-        ]
-        for node, number in numbers:
-            node.result(number)
+        for host in chosen:
+            self.nodes[host].ask(Halt())
+        # One more of each: who has come since a stream ended has received nothing of it.
+        last = {self.nodes[host].id: self.nodes[host].ask(Burst(count=1)).sent for host in chosen}
+        self._reach(last, chosen)
         looks = {host: self.nodes[host].ask(Look()) for host in chosen}
         for host, look in looks.items():
             faults = (look.lost, look.duplicated, look.reordered, look.stale)

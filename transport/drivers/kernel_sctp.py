@@ -537,6 +537,8 @@ class KernelSctp:
             raise UsageError(f"there are streams 0 to {STREAMS - 1}, and not {stream}")
         epoll = self._opened()
         state = self._links.get(link)
+        if rail is not None:
+            self._check_rail(rail)
         if state is None or state.phase in (_Phase.CLOSING, _Phase.PEER_CLOSING):
             self._counts["dropped_link_gone"] += 1
             return True
@@ -563,11 +565,14 @@ class KernelSctp:
         self._counts["bytes_sent"] += len(frame)
         return True
 
-    def _probe(self, state: _LinkState, stream: int, frame: bytes, rail: str) -> None:
-        """Send a frame over one rail only, or not at all."""
+    def _check_rail(self, rail: str) -> None:
+        """A rail's name comes from the configuration; a typo must not vanish."""
         if rail not in self._local.networks:
             known = ", ".join(self._local.networks)
             raise UsageError(f"there is no rail {rail!r}; there are: {known}")
+
+    def _probe(self, state: _LinkState, stream: int, frame: bytes, rail: str) -> None:
+        """Send a frame over one rail only, or not at all."""
         if not self._would_keep_rail(state, rail):
             self._counts["probes_dropped_path"] += 1
             return
@@ -605,6 +610,7 @@ class KernelSctp:
     def set_primary(self, link: Link, rail: str) -> None:
         """Make that rail's path the primary one; without effect if the link has no such path."""
         self._opened()
+        self._check_rail(rail)
         state = self._links.get(link)
         address = None if state is None else state.rails.get(rail)
         if state is None or address is None:

@@ -52,6 +52,10 @@ class NetworkOptions:
     """How long a connect attempt that nobody answers takes."""
 
 
+Tap = Callable[[int, bytes], None]
+"""Sees each frame with the node that is about to send it; what it raises ends that node's turn."""
+
+
 @dataclass(slots=True)
 class _End:
     """One end of an association."""
@@ -92,6 +96,8 @@ class Network:
         self._serial = 0
         self._hosts: dict[int, SimulatedDriver] = {}
         self._cut: set[tuple[int, int, str]] = set()
+        self._loss: dict[tuple[int, int, str], float] = {}
+        self.tap: Tap | None = None
 
     # -------------------------------------------------------------------------------- time
 
@@ -123,6 +129,31 @@ class Network:
         self._cut.discard((source, target, rail))
         for driver in list(self._hosts.values()):
             driver.retry_pending()
+
+    def lose(self, source: int, target: int, rail: str, share: float) -> None:
+        """Lose this share of the packets of one direction; 0 undoes it.
+
+        A lost probe is lost; a frame of an association comes a retransmission later.
+        """
+        if share:
+            self._loss[source, target, rail] = share
+        else:
+            self._loss.pop((source, target, rail), None)
+
+    def is_lost(self, source: int, target: int, rail: str) -> bool:
+        """Whether the next packet is lost; draws a number only where packets may be lost."""
+        share = self._loss.get((source, target, rail), 0.0)
+        return share > 0 and self.random.random() < share
+
+    def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
+        """The kernel of `node` aborts its associations with `peer`, whatever the paths are.
+
+        What is in flight to `node` is lost. Without `tell` the ABORT chunk is lost as well: the
+        peer finds out when it is answered with another (RFC 9260, section 8.4).
+        """
+        driver = self._hosts.get(node)
+        if driver is not None:
+            driver.reset(peer, tell=tell)
 
     def works(self, source: int, target: int, rail: str) -> bool:
         """Whether a packet would arrive."""
@@ -245,6 +276,8 @@ class SimulatedDriver:
         association = self._associations.get(link)
         if association is None:
             return True
+        if self._network.tap is not None:
+            self._network.tap(self.node, frame)
         here, there = association.ends(link, self)
         if rail is not None:
             self._probe(there, stream, frame, rail)
@@ -258,8 +291,9 @@ class SimulatedDriver:
         return True
 
     def _probe(self, there: _End, stream: int, frame: bytes, rail: str) -> None:
-        network = self._network
-        if network.works(self.node, there.driver.node, rail) and there.alive:
+        network, target = self._network, there.driver.node
+        lost = network.is_lost(self.node, target, rail)
+        if network.works(self.node, target, rail) and there.alive and not lost:
             network.after(network.delay(), lambda: there.driver._arrive(there, stream, frame))
 
     def _carry(self, here: _End, there: _End) -> None:
@@ -271,9 +305,12 @@ class SimulatedDriver:
             network.after(network.options.give_up_ns, lambda: self._give_up(here, there))
             return
         extra = 0 if here.primary in rails else network.options.retransmit_ns
+        carrier = here.primary if here.primary in rails else rails[0]
         while here.pending:
             stream, frame = here.pending.popleft()
-            at = max(network.now_ns + network.delay() + extra, here.last_arrival.get(stream, 0))
+            again = network.is_lost(self.node, target, carrier)
+            late = extra + (network.options.retransmit_ns if again else 0)
+            at = max(network.now_ns + network.delay() + late, here.last_arrival.get(stream, 0))
             here.last_arrival[stream] = at
             network.at(at, partial(self._hand, here, there, stream, frame))
 
@@ -319,6 +356,20 @@ class SimulatedDriver:
         if association is not None:
             association.ends(link, self)[0].primary = rail
             self._give(PathNotice(link=link, rail=rail, state=PathState.PRIMARY))
+
+    def reset(self, peer: int, *, tell: bool) -> None:
+        """See `Network.reset`."""
+        for association in list(self._associations.values()):
+            here, there = association.a, association.b
+            if here.driver is not self:
+                here, there = there, here
+            if there.driver.node != peer:
+                continue
+            self._end(here, LossReason.ABORTED)
+            if tell:
+                self._network.after(
+                    self._network.delay(), partial(there.driver._end, there, LossReason.ABORTED)
+                )
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
         association = self._associations.get(link)

@@ -9,20 +9,22 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-import msgspec
-
-from .. import wire
-from ..config import MS, ClusterConfig, Limits, NodeConfig, RailConfig, Timing
-from ..core.endpoint import Endpoint
-from ..core.outputs import StreamItem
-from ..core.parts import Start
+from ..config import MS, ClusterConfig, Limits, NodeConfig, QuorumConfig, RailConfig, Timing
 from ..drivers.base import PeerEndpoint
-from ..drivers.simulator import Network, NetworkOptions, SimulatedDriver
-from ..events import Lane, View, ViewInstalled
-from ..layers import Layer, LayerFactory
-from ..pump import Pump
+from ..drivers.simulator import Network, NetworkOptions
+from ..events import Lane
+from ..layers import LayerFactory
+from .simulated_node import Life, ProcessEnded, SimulatedNode
 
-FSYNC_NS = 1 * MS
+__all__ = [
+    "MS",
+    "Lane",
+    "Life",
+    "ProcessEnded",
+    "SimulatedNode",
+    "Simulation",
+    "simulated_config",
+]
 
 
 def simulated_config(
@@ -31,6 +33,7 @@ def simulated_config(
     *,
     limits: Limits | None = None,
     timing: Timing | None = None,
+    tie_breaker: int = 0,
 ) -> ClusterConfig:
     """A cluster file of `nodes` nodes, as plain data."""
     names = tuple(rails)
@@ -49,254 +52,12 @@ def simulated_config(
             for node in range(1, nodes + 1)
         ),
     )
-    return replace(config, limits=limits or config.limits, timing=timing or config.timing)
-
-
-class _Disk:
-    """A record that is durable one fsync after it was handed over."""
-
-    def __init__(self, node: SimulatedNode) -> None:
-        self._node = node
-
-    def store(self, token: int, data: bytes) -> None:
-        node, process = self._node, self._node.process
-        node.simulation.network.after(FSYNC_NS, lambda: node.stored(process, token, data))
-
-
-class _Lifelines:
-    """Lifelines in virtual time: an end of file arrives one delay after a process died."""
-
-    def __init__(self, node: SimulatedNode) -> None:
-        self._node = node
-        self.lines: set[tuple[int, str]] = set()
-        self.news: list[Callable[[Endpoint, int], None]] = []
-
-    def feed(self, endpoint: Endpoint, now_ns: int) -> None:
-        news, self.news = self.news, []
-        for item in news:
-            item(endpoint, now_ns)
-
-    def connect(self, peer: int, rail: str, address: str, port: int) -> None:
-        del address, port
-        simulation, here = self._node.simulation, self._node
-        there = simulation.nodes[peer]
-        if there.lifelines is None or not simulation.network.both_ways(here.id, peer, rail):
-            return
-        self.lines.add((peer, rail))
-        there.lifelines.lines.add((here.id, rail))
-        self._tell_up(there, rail)
-        there.lifelines._tell_up(here, rail)
-
-    def _tell_up(self, other: SimulatedNode, rail: str) -> None:
-        incarnation, nonce, peer = other.incarnation, other.nonce, other.id
-        self.news.append(lambda e, now: e.lifeline_up(peer, rail, incarnation, nonce, now))
-        self._node.wake_soon()
-
-    def ended(self, identity: tuple[int, int, int], rail: str, *, fin: bool) -> None:
-        """The other side's end of a lifeline is gone."""
-        peer, incarnation, nonce = identity
-        if (peer, rail) not in self.lines:
-            return
-        self.lines.discard((peer, rail))
-        self.news.append(
-            lambda e, now: e.lifeline_ended(peer, rail, incarnation, nonce, fin=fin, now_ns=now)
-        )
-        self._node.wake_soon()
-
-    def drop(self, peer: int) -> None:
-        for other, rail in sorted(self.lines):
-            if other == peer:
-                self._end(peer, rail, fin=False)
-
-    def farewell(self) -> None:
-        for peer, rail in sorted(self.lines):
-            self._end(peer, rail, fin=True)
-
-    def _end(self, peer: int, rail: str, *, fin: bool) -> None:
-        self.lines.discard((peer, rail))
-        here, network = self._node, self._node.simulation.network
-        there = here.simulation.nodes[peer].lifelines
-        if there is not None and network.works(here.id, peer, rail):
-            there.ended((here.id, here.incarnation, here.nonce), rail, fin=fin)
-
-
-@dataclass(slots=True)
-class Sent:
-    """A message that an application sent."""
-
-    lane: Lane
-    addressee: int
-    payload: bytes
-    token: int
-
-
-class SimulatedNode:
-    """One host with its disk; a process that may be started, frozen, killed and started again."""
-
-    def __init__(self, simulation: Simulation, node: int) -> None:
-        self.simulation = simulation
-        self.id = node
-        self.record: bytes | None = None
-        self.incarnation = 0
-        self.nonce = 0
-        self.process = 0
-        """Counts the processes that ran on this host."""
-        self.running = False
-        self.frozen = False
-        self.pump: Pump | None = None
-        self.driver: SimulatedDriver | None = None
-        self.lifelines: _Lifelines | None = None
-        self.layers: dict[str, Layer] = {}
-        self.history: list[tuple[int, StreamItem]] = []
-        """(time, item) for everything that came out of this process's core."""
-        self.past: list[list[tuple[int, StreamItem]]] = []
-        self.sent: list[Sent] = []
-        self._wake_at: int | None = None
-
-    # -------------------------------------------------------------------------------- life
-
-    def start(self) -> None:
-        """Start a process: a new incarnation, durable before anything else."""
-        assert not self.running, "a host runs one process"
-        simulation = self.simulation
-        old = wire.decode_record(self.record) if self.record is not None else None
-        self.incarnation = (old.incarnation if old else 0) + 1
-        record = (
-            msgspec.structs.replace(old, incarnation=self.incarnation)
-            if old
-            else wire.Record(
-                cluster=simulation.config.name,
-                node=self.id,
-                incarnation=self.incarnation,
-                voter=False,
-            )
-        )
-        self.record = wire.encode_record(record)
-        self.process += 1
-        self.nonce = simulation.network.random.randrange(1 << 62)
-        self.running = True
-        self.frozen = False
-        if self.history:
-            self.past.append(self.history)
-        self.history = []
-        self.sent = []
-        self.driver = SimulatedDriver(simulation.network, self.id, self.wake_soon)
-        self.driver.open()
-        self.lifelines = _Lifelines(self)
-        self.layers = {
-            name: make(simulation.config, self.id) for name, make in simulation.layers.items()
-        }
-        endpoint = Endpoint(
-            Start(
-                config=simulation.config,
-                node=self.id,
-                incarnation=self.incarnation,
-                nonce=self.nonce,
-                record=record,
-                config_hash="same",
-                key_hashes={},
-                rails=tuple(rail.name for rail in simulation.config.rails),
-                now_ns=simulation.network.now_ns,
-                jitter=simulation.network.random.random,
-            )
-        )
-        self.pump = Pump(
-            endpoint=endpoint,
-            driver=self.driver,
-            lifelines=self.lifelines,
-            disk=_Disk(self),
-            layers=self.layers,
-            peers=simulation.peers,
-            sink=self._sink,
-            clock=lambda: simulation.network.now_ns,
-        )
-        self._schedule(self.pump.start())
-
-    def kill(self) -> None:
-        """SIGKILL: the kernel closes the lifelines, nobody else is told."""
-        assert self.driver is not None, "the process runs"
-        assert self.lifelines is not None, "the process runs"
-        self.running = False
-        network = self.simulation.network
-        for peer, rail in sorted(self.lifelines.lines):
-            there = self.simulation.nodes[peer].lifelines
-            if there is not None and network.works(self.id, peer, rail):
-                network.after(network.delay(), _ended(there, self, rail))
-        self.driver.crash()
-        self.lifelines = None
-        self.pump = None
-
-    def freeze(self) -> None:
-        """SIGSTOP."""
-        self.frozen = True
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self.frozen = False
-        self.wake_soon()
-
-    # ------------------------------------------------------------------------------ the pump
-
-    def wake_soon(self) -> None:
-        """Something is there for the pump."""
-        self._schedule(self.simulation.network.now_ns)
-
-    def _schedule(self, at_ns: int | None) -> None:
-        if at_ns is None or not self.running:
-            return
-        at_ns = max(at_ns, self.simulation.network.now_ns)
-        if self._wake_at is not None and self._wake_at <= at_ns:
-            return
-        self._wake_at = at_ns
-        process = self.process
-        self.simulation.network.at(at_ns, lambda: self._wake(at_ns, process))
-
-    def _wake(self, at_ns: int, process: int) -> None:
-        if self._wake_at != at_ns or process != self.process:
-            return
-        self._wake_at = None
-        if self.running and not self.frozen and self.pump is not None:
-            self._schedule(self.pump.turn())
-
-    def stored(self, process: int, token: int, data: bytes) -> None:
-        """An fsync is over."""
-        if process == self.process and self.running and self.pump is not None:
-            self.record = data
-            self.pump.endpoint.persisted(token)
-            self.wake_soon()
-
-    def _sink(self, item: StreamItem) -> None:
-        self.history.append((self.simulation.network.now_ns, item))
-
-    # ------------------------------------------------------------------------------- the face
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """The core of the running process."""
-        assert self.pump is not None, "the process does not run"
-        return self.pump.endpoint
-
-    @property
-    def view(self) -> View | None:
-        """The view installed by the running process."""
-        return self.endpoint.view if self.pump is not None else None
-
-    def send(self, payload: bytes, lane: Lane = Lane.FIFO, addressee: int = 0) -> int:
-        """Hand over a message; 0 if there was no room."""
-        token = self.endpoint.submit(addressee, lane, b"", payload)
-        if token:
-            self.sent.append(Sent(lane, addressee, payload, token))
-        self.wake_soon()
-        return token
-
-    def views(self) -> list[View]:
-        """Views of this process, in order."""
-        return [item.view for _, item in self.history if isinstance(item, ViewInstalled)]
-
-
-def _ended(there: _Lifelines, who: SimulatedNode, rail: str) -> Callable[[], None]:
-    identity = (who.id, who.incarnation, who.nonce)
-    return lambda: there.ended(identity, rail, fin=True)
+    return replace(
+        config,
+        limits=limits or config.limits,
+        timing=timing or config.timing,
+        quorum=QuorumConfig(tie_breaker=tie_breaker),
+    )
 
 
 @dataclass
@@ -307,6 +68,12 @@ class Simulation:
     seed: int = 1
     options: NetworkOptions | None = None
     layers: dict[str, LayerFactory] = field(default_factory=dict[str, LayerFactory])
+    lives: list[Life] = field(default_factory=list[Life])
+    """Every incarnation of every node, in the order of their beginnings."""
+    after_turn: list[Callable[[SimulatedNode], None]] = field(
+        default_factory=list[Callable[[SimulatedNode], None]]
+    )
+    """Called after each turn of each node: to take outcomes from layers, or to look on."""
 
     def __post_init__(self) -> None:
         rails = tuple(rail.name for rail in self.config.rails)
@@ -357,12 +124,12 @@ class Simulation:
     def agreed_on(self, *members: int) -> bool:
         """Whether exactly these nodes are in one view and may act in it."""
         views = [self.nodes[node].view for node in members]
-        first = views[0]
+        first = views[0] if views else None
         return (
             first is not None
             and first.members == tuple(sorted(members))
             and all(view == first for view in views)
-            and all(self.nodes[n].endpoint.acting(self.network.now_ns) for n in members)
+            and all(self.nodes[n].endpoint.acting(self.nodes[n].clock()) for n in members)
         )
 
     def explain(self) -> str:
@@ -383,13 +150,38 @@ class Simulation:
     def cut_rail(self, node: int, rail: str) -> None:
         """Cut one node off one rail, both ways."""
         for other in self.nodes:
-            if other != node:
-                self.network.cut(node, other, rail)
-                self.network.cut(other, node, rail)
+            self.cut_pair(node, other, rail)
 
     def heal_rail(self, node: int, rail: str) -> None:
         """Undo `cut_rail`."""
         for other in self.nodes:
-            if other != node:
-                self.network.heal(node, other, rail)
-                self.network.heal(other, node, rail)
+            self.heal_pair(node, other, rail)
+
+    def cut_pair(self, one: int, other: int, *rails: str) -> None:
+        """Cut two nodes off each other on these rails, or on all."""
+        for rail in rails or self.network.rails:
+            if one != other:
+                self.network.cut(one, other, rail)
+                self.network.cut(other, one, rail)
+
+    def heal_pair(self, one: int, other: int, *rails: str) -> None:
+        """Undo `cut_pair`."""
+        for rail in rails or self.network.rails:
+            if one != other:
+                self.network.heal(one, other, rail)
+                self.network.heal(other, one, rail)
+
+    def isolate(self, *nodes: int) -> None:
+        """Cut these nodes off all the others on every rail."""
+        for node in nodes:
+            for other in self.nodes.keys() - set(nodes):
+                self.cut_pair(node, other)
+
+    def heal_all(self) -> None:
+        """Undo every cut and every loss."""
+        for one in self.nodes:
+            for other in self.nodes:
+                if one != other:
+                    for rail in self.network.rails:
+                        self.network.heal(one, other, rail)
+                        self.network.lose(one, other, rail, 0.0)
