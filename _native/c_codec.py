@@ -5,7 +5,7 @@ passes their memory as it is, without the interpreter's lock, and nobody can cha
 meanwhile. What C has checked, Python unpacks without checking it again.
 """
 
-# ruff: noqa: PLR0917 - passing a header's fields by position costs least, once for each frame
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ environment variable `PHALANX_NATIVE` chooses when this module is imported:
 docs/wire.md has the layouts.
 """
 
-# ruff: noqa: PLR0917 - passing a header's fields by position costs least, once for each frame
+
 from __future__ import annotations
 
 import os
@@ -124,7 +124,7 @@ def _choose() -> tuple[str, Codec]:
     if mode == "twin":
         return "twin", twin
     try:
-        from . import c_codec  # noqa: PLC0415 - must not be loaded where the twin is chosen
+        from . import c_codec
     except ImportError as error:
         if mode == "require":
             raise ImportError(

@@ -5,7 +5,7 @@ objects are made here for the C codec as well: making a thousand `bytes` costs t
 either side, and one call into C for each message would cost more than its whole work here.
 """
 
-# ruff: noqa: PLR0917 - passing a header's fields by position costs least, once for each frame
+
 from __future__ import annotations
 
 import enum
