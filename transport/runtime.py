@@ -223,7 +223,8 @@ class Runtime:
         assert self._local is not None, "open() comes first"
         self.incarnation = max(before.incarnation + 1, at_least)
         record = msgspec.structs.replace(before, incarnation=self.incarnation)
-        self._file.store(wire.encode_record(record))
+        # Through the one thread that writes: after a store that is under way, never beside it.
+        self._disk.submit(self._file.store, wire.encode_record(record)).result()
         nonce = secrets.randbits(62)
         endpoint = Endpoint(
             Start(

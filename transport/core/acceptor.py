@@ -138,6 +138,7 @@ class Acceptor:
         self._replies = [reply for reply in self._replies if reply not in ready]
         return ready
 
-    def next_ready_ns(self) -> int | None:
-        """When the earliest reply that waits for time alone is ready."""
-        return min((r.not_before_ns for r in self._replies if r.not_before_ns), default=None)
+    def next_ready_ns(self, now_ns: int) -> int | None:
+        """When the time of the next reply comes; one that waits for the disk is told by it."""
+        later = (r.not_before_ns for r in self._replies if r.not_before_ns > now_ns)
+        return min(later, default=None)

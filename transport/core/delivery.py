@@ -90,7 +90,9 @@ class Delivery:
         if not stream.room_for(len(payload)):
             stream.full = True
             return 0
-        after = self.out[0, Lane.FIFO].token_accepted if lane is Lane.ORDERED else 0
+        # An entry of a layer says what its sender had sent before it; see OutStream.number.
+        layered = lane is Lane.ORDERED and channel.startswith(b"!")
+        after = self.out[0, Lane.FIFO].token_accepted if layered else 0
         return stream.accept(payload, channel, after)
 
     def flush(self, *, may_number: bool) -> None:

@@ -273,6 +273,8 @@ class Endpoint:
                 self._changed = True
             case wire.Refuse():
                 self.peers.refused_by(node, message)
+            case _ if self.standing.left:
+                pass  # it has stepped down and takes no part in any decision
             case _:
                 self.membership.receive(node, message, now_ns)
                 self._changed = True

@@ -158,9 +158,9 @@ class Membership:
             inbox, self._inbox = self._inbox, []
             for message in inbox:
                 self.receive(self._me.node, message, now_ns)
-        at = self._acceptor.next_ready_ns()
+        at = self._acceptor.next_ready_ns(now_ns)
         if at is not None:
-            self._timers.arm(Timer.GRANTS, "", max(at, now_ns + 1))
+            self._timers.arm(Timer.GRANTS, "", at)
 
     # -------------------------------------------------------------------------- the proposer
 
@@ -392,6 +392,7 @@ class Membership:
             self._install(value, now_ns)
         elif self.standing.view is not None:
             self.standing.evicted = True
+            self._delivery.closed = True
             self._outputs.stream.append(Evicted(view_id=value.id))
 
     def _install(self, value: ViewValue, now_ns: int) -> None:

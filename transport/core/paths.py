@@ -159,6 +159,7 @@ class Paths:
         suspect_ns = self._timing.path_suspect_ns
         next_ns = now_ns + self._timing.suspect_ns
         for node, paths in self._of.items():
+            changed: list[Path] = []
             for path in paths.paths.values():
                 silent = now_ns - path.answered_ns
                 if silent >= 2 * suspect_ns:
@@ -172,7 +173,11 @@ class Paths:
                 if state is not path.state:
                     path.state = state
                     path.clean = 0
-                    self._choose_primary(node, paths)
+                    changed.append(path)
+            if changed:
+                # Only when all its paths are judged: one that is as silent takes nothing over.
+                self._choose_primary(node, paths)
+                for path in changed:
                     self._tell(node, paths, path)
             last = max((path.answered_ns for path in paths.paths.values()), default=0)
             if last + self._timing.suspect_ns > now_ns:

@@ -92,6 +92,13 @@ class OutStream:
         self.queue_bytes += len(payload)
         return self.token_accepted
 
+    def abandon(self) -> None:
+        """The addressee is gone: what waits for it is settled. Tokens go on, should it return."""
+        self.queue.clear()
+        self.queue_bytes = 0
+        self.token_numbered = self.token_settled = self.token_accepted
+        self.start(())
+
     # ------------------------------------------------------------------------------ numbering
 
     def window_open(self) -> bool:

@@ -17,15 +17,11 @@ What Linux does that one would not expect:
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
-import ipaddress
 import os
 import select
 import socket
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..config import SctpTuning
 from ..errors import AddressMissing, DriverUnavailable, PortTaken, UsageError
@@ -47,7 +43,8 @@ from .base import (
     Stream,
     Writable,
 )
-from .sctp_socket import Address, SctpSocket, available
+from .kernel_link import FRAME_ANCILLARY, PROBE_ANCILLARY, KernelLink, Phase, RailMap
+from .sctp_socket import SctpSocket, available, check_encapsulation
 
 FRAME_BYTES_MAX = 256 << 10
 POLL_INPUTS_MAX = 1024
@@ -60,56 +57,6 @@ _PRIORITY = (Stream.CONTROL, Stream.ORDERED, Stream.REPAIR, Stream.FIFO, Stream.
 """Which frames go first when several wait; heartbeats must not queue behind bulk."""
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _ANCILLARY_BYTES = socket.CMSG_SPACE(wire.RCVINFO_BYTES)
-_UDP_PORT_SYSCTL = Path("/proc/sys/net/sctp/udp_port")
-
-
-_Ancillary = list[tuple[int, int, bytes]]
-_IPPROTO = wire.IPPROTO_SCTP
-
-
-def _frame_ancillary(stream: int) -> _Ancillary:
-    """What goes with an ordinary frame."""
-    return [(_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, 0, 0, 0, 0))]
-
-
-def _probe_ancillary(stream: int) -> _Ancillary:
-    """What goes with a probe: its own path, no order, no retransmission (RFC 3758, RFC 7496)."""
-    flags = wire.SCTP_UNORDERED | wire.SCTP_ADDR_OVER
-    return [
-        (_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, flags, 0, 0, 0)),
-        (_IPPROTO, wire.CMSG_PRINFO, wire.PRINFO.pack(wire.SCTP_PR_SCTP_RTX, 0)),
-    ]
-
-
-_FRAME_ANCILLARY = [_frame_ancillary(stream) for stream in range(STREAMS)]
-_PROBE_ANCILLARY = [_probe_ancillary(stream) for stream in range(STREAMS)]
-
-
-class _Phase(enum.Enum):
-    """Where an association is in its life."""
-
-    CONNECTING = enum.auto()
-    UP = enum.auto()
-    CLOSING = enum.auto()  # our `disconnect` waits for what is still to be carried
-    PEER_CLOSING = enum.auto()  # the peer's SHUTDOWN is here; the notice of the end follows
-
-
-@dataclass(slots=True)
-class _LinkState:
-    """One association."""
-
-    link: Link
-    sock: SctpSocket
-    phase: _Phase
-    descriptor: int
-    rails: dict[str, Address] = field(default_factory=dict[str, Address])
-    """The peer's address on each rail."""
-    destinations: dict[str, Address] = field(default_factory=dict[str, Address])
-    """The same, spelt for `sendmsg`."""
-    refused: bool = False
-    """A frame was refused, so `Writable` is owed."""
-    pieces: dict[int, bytearray] = field(default_factory=dict[int, bytearray])
-    """Frames of which only a part is here, by stream."""
 
 
 class KernelSctp:
@@ -126,19 +73,19 @@ class KernelSctp:
         self._local = local
         self._tuning = tuning
         self._encapsulation_port = encapsulation_port
-        addresses = [*local.addresses.values()]
-        self._family = socket.AF_INET6 if any(":" in item for item in addresses) else socket.AF_INET
+        six = any(":" in address for address in local.addresses.values())
+        self._family = socket.AF_INET6 if six else socket.AF_INET
         self._bound: dict[str, str] = {}
         self._missing: tuple[str, ...] = ()
         self._listener: SctpSocket | None = None
         self._epoll: select.epoll | None = None
         self._wakeup = -1
-        self._links: dict[Link, _LinkState] = {}
-        self._by_descriptor: dict[int, _LinkState] = {}
+        self._links: dict[Link, KernelLink] = {}
+        self._by_descriptor: dict[int, KernelLink] = {}
         self._next_link: Link = 1
         self._pending: list[Input] = []
         self._counts: Counter[str] = Counter()
-        self._rail_by_address: dict[str, str] = {}
+        self._rails = RailMap(local.networks)
         self._buffer = memoryview(bytearray(FRAME_BYTES_MAX))
 
     @property
@@ -161,7 +108,8 @@ class KernelSctp:
             raise UsageError("the driver is open already; close it first")
         listener = self._new_socket(self._encapsulation_port)
         try:
-            self._check_encapsulation()
+            if self._encapsulation_port:
+                check_encapsulation(self._local.udp_port)
             self._bind_rails(listener)
             listener.listen()
         except OSError as error:
@@ -206,27 +154,6 @@ class KernelSctp:
             f"SCTP port {self._local.port} at {address} is taken by another process of this "
             "machine; stop it or give this node another port"
         )
-
-    def _check_encapsulation(self) -> None:
-        """Linux handles encapsulated packets only if its namespace says on which UDP port.
-
-        Raises:
-            DriverUnavailable: it does not; the message says what to set.
-        """
-        if not self._encapsulation_port:
-            return
-        wanted = self._local.udp_port
-        try:
-            found = int(_UDP_PORT_SYSCTL.read_text())
-        except (OSError, ValueError) as error:
-            raise DriverUnavailable(
-                "this kernel cannot carry SCTP in UDP (Linux 5.11 or later can)"
-            ) from error
-        if found != wanted:
-            raise DriverUnavailable(
-                f"SCTP in UDP needs net.sctp.udp_port = {wanted}, and it is {found}; as root run: "
-                f"sysctl -w net.sctp.udp_port={wanted} net.sctp.encap_port={wanted}"
-            )
 
     def _new_socket(self, encapsulation_port: int) -> SctpSocket:
         sock = SctpSocket.open(self._family)
@@ -298,10 +225,10 @@ class KernelSctp:
             sock = self._listener.accept()
             if sock is None:
                 return
-            state = self._add(sock, _Phase.UP)
+            state = self._add(sock, Phase.UP)
             self._established(state, inputs, accepted=True)
 
-    def _serve(self, state: _LinkState, events: int, inputs: list[Input]) -> None:
+    def _serve(self, state: KernelLink, events: int, inputs: list[Input]) -> None:
         """Read what one socket has, and give back the room it found."""
         if events & ~select.EPOLLOUT:
             for _ in range(LINK_INPUTS_MAX):
@@ -310,12 +237,12 @@ class KernelSctp:
         if events & select.EPOLLOUT and state.refused and state.link in self._links:
             self._writable(state, inputs)
 
-    def _writable(self, state: _LinkState, inputs: list[Input]) -> None:
+    def _writable(self, state: KernelLink, inputs: list[Input]) -> None:
         state.refused = False
         self._opened().modify(state.descriptor, select.EPOLLIN)
         inputs.append(Writable(link=state.link))
 
-    def _receive(self, state: _LinkState, inputs: list[Input]) -> bool:
+    def _receive(self, state: KernelLink, inputs: list[Input]) -> bool:
         """Read one message, piece or notification; False if there is none left."""
         try:
             size, ancillary, flags, _ = state.sock.sock.recvmsg_into(
@@ -324,7 +251,7 @@ class KernelSctp:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._ended(state, self._reason(state, error.errno or 0), str(error), inputs)
+            self._ended(state, state.loss_reason(error.errno or 0), str(error), inputs)
             return False
         if flags & wire.MSG_NOTIFICATION:
             self._notified(state, bytes(self._buffer[:size]), inputs)
@@ -339,13 +266,13 @@ class KernelSctp:
             self._piece(state, stream, size, bool(flags & socket.MSG_EOR), inputs)
         return True
 
-    def _frame(self, state: _LinkState, stream: int, frame: bytes, inputs: list[Input]) -> None:
+    def _frame(self, state: KernelLink, stream: int, frame: bytes, inputs: list[Input]) -> None:
         self._counts["frames_received"] += 1
         self._counts["bytes_received"] += len(frame)
         inputs.append(Received(state.link, stream, frame))
 
     def _piece(
-        self, state: _LinkState, stream: int, size: int, last: bool, inputs: list[Input]
+        self, state: KernelLink, stream: int, size: int, last: bool, inputs: list[Input]
     ) -> None:
         """Collect a frame that the kernel hands over in pieces (its receive buffer is full)."""
         whole = state.pieces.setdefault(stream, bytearray())
@@ -360,7 +287,7 @@ class KernelSctp:
 
     # --------------------------------------------------------------------- notifications
 
-    def _notified(self, state: _LinkState, data: bytes, inputs: list[Input]) -> None:
+    def _notified(self, state: KernelLink, data: bytes, inputs: list[Input]) -> None:
         match wire.unpack_notification(data):
             case wire.AssociationChange() as change:
                 self._association_changed(state, change, inputs)
@@ -373,42 +300,23 @@ class KernelSctp:
                 self._counts["notifications_ignored"] += 1
 
     def _association_changed(
-        self, state: _LinkState, change: wire.AssociationChange, inputs: list[Input]
+        self, state: KernelLink, change: wire.AssociationChange, inputs: list[Input]
     ) -> None:
         if change.state == wire.SCTP_COMM_UP:
             if min(change.outbound_streams, change.inbound_streams) < STREAMS:
                 detail = f"the peer has fewer than {STREAMS} streams"
-                self._ended(state, self._reason(state, errno.ECONNRESET), detail, inputs)
-            elif state.phase is _Phase.CONNECTING:
+                self._ended(state, state.loss_reason(errno.ECONNRESET), detail, inputs)
+            elif state.phase is Phase.CONNECTING:
                 self._established(state, inputs, accepted=False)
             return
-        code = state.sock.error()
-        detail = os.strerror(code) if code else ""
-        if change.state == wire.SCTP_SHUTDOWN_COMP:
-            self._ended(state, LossReason.SHUTDOWN, detail, inputs)
-        elif change.state == wire.SCTP_RESTART:
-            # The same association in the kernel's eyes, a stranger in ours: begin anew.
-            self._ended(state, LossReason.RESTARTED, "the peer set it up anew", inputs)
-        elif change.abort_received:
-            self._ended(state, LossReason.ABORTED, detail, inputs)
-        else:
-            self._ended(state, self._reason(state, code), detail, inputs)
-
-    @staticmethod
-    def _reason(state: _LinkState, code: int) -> LossReason:
-        """What an errno of the socket says about the end of its association."""
-        if state.phase is _Phase.CONNECTING:
-            refused = code in (errno.ECONNREFUSED, errno.ECONNRESET)
-            return LossReason.REFUSED if refused else LossReason.UNREACHABLE
-        if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED):
-            return LossReason.ABORTED
-        return LossReason.TIMED_OUT
+        reason, detail = state.loss(change)
+        self._ended(state, reason, detail, inputs)
 
     def _address_changed(
-        self, state: _LinkState, change: wire.AddressChange, inputs: list[Input]
+        self, state: KernelLink, change: wire.AddressChange, inputs: list[Input]
     ) -> None:
-        rail = self._rail_of(change.address)
-        if rail is None or state.phase is _Phase.CONNECTING:
+        rail = self._rails.of(change.address)
+        if rail is None or state.phase is Phase.CONNECTING:
             return
         match change.state:
             case wire.SCTP_ADDR_AVAILABLE | wire.SCTP_ADDR_CONFIRMED:
@@ -423,48 +331,28 @@ class KernelSctp:
                 return
         inputs.append(PathNotice(link=state.link, rail=rail, state=found))
 
-    def _established(self, state: _LinkState, inputs: list[Input], *, accepted: bool) -> None:
-        state.phase = _Phase.UP
+    def _established(self, state: KernelLink, inputs: list[Input], *, accepted: bool) -> None:
+        state.phase = Phase.UP
         state.sock.schedule_by_priority(_PRIORITY)
-        self._learn_rails(state)
+        state.learn_rails(self._rails)
         inputs.append(LinkUp(link=state.link, accepted=accepted, rails=tuple(state.rails)))
         if state.refused:
             self._writable(state, inputs)
 
-    def _learn_rails(self, state: _LinkState) -> None:
-        """Note the peer's address on each rail, the primary one first."""
-        primary = state.sock.primary_address()
-        addresses = sorted(state.sock.peer_addresses(), key=lambda item: item[0] != primary)
-        for address in addresses:
-            rail = self._rail_of(address[0])
-            if rail is not None and rail not in state.rails:
-                state.rails[rail] = address
-                state.destinations[rail] = state.sock.destination(address)
-
-    def _rail_of(self, address: str) -> str | None:
-        """The rail whose network an address belongs to."""
-        if address not in self._rail_by_address:
-            parsed = ipaddress.ip_address(address)
-            for rail, network in self._local.networks.items():
-                if parsed in network:
-                    self._rail_by_address[address] = rail
-                    break
-        return self._rail_by_address.get(address)
-
-    def _end_of_file(self, state: _LinkState, inputs: list[Input]) -> None:
+    def _end_of_file(self, state: KernelLink, inputs: list[Input]) -> None:
         """The peer's SHUTDOWN is here; closing now would abort what it still has to confirm."""
-        if state.phase in (_Phase.UP, _Phase.CLOSING):
-            if state.phase is _Phase.UP:
-                state.phase = _Phase.PEER_CLOSING
+        if state.phase in (Phase.UP, Phase.CLOSING):
+            if state.phase is Phase.UP:
+                state.phase = Phase.PEER_CLOSING
             # The end of file is readable for ever: from now on only changes wake us.
             self._opened().modify(state.descriptor, select.EPOLLIN | select.EPOLLET)
-        elif state.phase is _Phase.CONNECTING:
+        elif state.phase is Phase.CONNECTING:
             self._ended(state, LossReason.REFUSED, "closed while connecting", inputs)
 
     # ---------------------------------------------------------------------- links' lives
 
-    def _add(self, sock: SctpSocket, phase: _Phase) -> _LinkState:
-        state = _LinkState(
+    def _add(self, sock: SctpSocket, phase: Phase) -> KernelLink:
+        state = KernelLink(
             link=self._next_link, sock=sock, phase=phase, descriptor=sock.sock.fileno()
         )
         self._next_link += 1
@@ -474,15 +362,15 @@ class KernelSctp:
         return state
 
     def _ended(
-        self, state: _LinkState, reason: LossReason, detail: str, inputs: list[Input]
+        self, state: KernelLink, reason: LossReason, detail: str, inputs: list[Input]
     ) -> None:
-        if state.phase is _Phase.CLOSING:
+        if state.phase is Phase.CLOSING:
             reason = LossReason.LOCAL
         self._forget(state)
         self._counts[f"links_lost_{reason.name.lower()}"] += 1
         inputs.append(LinkLost(link=state.link, reason=reason, detail=detail))
 
-    def _forget(self, state: _LinkState) -> None:
+    def _forget(self, state: KernelLink) -> None:
         """Close the socket, which aborts an association that is still there."""
         del self._links[state.link]
         del self._by_descriptor[state.descriptor]
@@ -492,7 +380,7 @@ class KernelSctp:
         """Begin an association over all rails; ends in `LinkUp` or `LinkLost`."""
         self._opened()
         sock = self._new_socket(peer.udp_port if self._encapsulation_port else 0)
-        state = self._add(sock, _Phase.CONNECTING)
+        state = self._add(sock, Phase.CONNECTING)
         # The first INIT goes to the first address: let that be one that we share a rail with.
         rails = sorted(peer.addresses, key=lambda rail: rail not in self._bound)
         try:
@@ -513,15 +401,15 @@ class KernelSctp:
         """End a link: by an ABORT, or in good order after all accepted frames were carried."""
         self._opened()
         state = self._links.get(link)
-        if state is None or (state.phase is _Phase.CLOSING and not abort):
+        if state is None or (state.phase is Phase.CLOSING and not abort):
             return
-        if not abort and state.phase is _Phase.UP:
+        if not abort and state.phase is Phase.UP:
             try:
                 state.sock.shutdown()
             except OSError:
                 # Already broken: its own notice is on the way, and says LOCAL.
                 self._counts["shutdowns_refused"] += 1
-            state.phase = _Phase.CLOSING
+            state.phase = Phase.CLOSING
             return
         self._forget(state)
         self._counts["links_lost_local"] += 1
@@ -539,7 +427,7 @@ class KernelSctp:
         state = self._links.get(link)
         if rail is not None:
             self._check_rail(rail)
-        if state is None or state.phase in (_Phase.CLOSING, _Phase.PEER_CLOSING):
+        if state is None or state.phase in (Phase.CLOSING, Phase.PEER_CLOSING):
             self._counts["dropped_link_gone"] += 1
             return True
         if rail is not None:
@@ -547,11 +435,11 @@ class KernelSctp:
             return True
         if state.refused:
             return False
-        if state.phase is _Phase.CONNECTING:
+        if state.phase is Phase.CONNECTING:
             state.refused = True
             return False
         try:
-            state.sock.sock.sendmsg([frame], _FRAME_ANCILLARY[stream], _SEND_FLAGS)
+            state.sock.sock.sendmsg([frame], FRAME_ANCILLARY[stream], _SEND_FLAGS)
         except BlockingIOError:
             self._counts["refused"] += 1
             state.refused = True
@@ -571,14 +459,14 @@ class KernelSctp:
             known = ", ".join(self._local.networks)
             raise UsageError(f"there is no rail {rail!r}; there are: {known}")
 
-    def _probe(self, state: _LinkState, stream: int, frame: bytes, rail: str) -> None:
+    def _probe(self, state: KernelLink, stream: int, frame: bytes, rail: str) -> None:
         """Send a frame over one rail only, or not at all."""
-        if not self._would_keep_rail(state, rail):
+        if not state.would_keep_rail(rail):
             self._counts["probes_dropped_path"] += 1
             return
         try:
             state.sock.sock.sendmsg(
-                [frame], _PROBE_ANCILLARY[stream], _SEND_FLAGS, state.destinations[rail]
+                [frame], PROBE_ANCILLARY[stream], _SEND_FLAGS, state.destinations[rail]
             )
         except BlockingIOError:
             self._counts["probes_dropped_full"] += 1
@@ -586,24 +474,6 @@ class KernelSctp:
             self._counts["dropped_link_gone"] += 1
         else:
             self._counts["probes_sent"] += 1
-
-    @staticmethod
-    def _would_keep_rail(state: _LinkState, rail: str) -> bool:
-        """Whether the kernel would send a frame for this rail over this rail.
-
-        A frame for a path that is not active goes over the best of all paths instead, which is
-        the same one only if it is merely potentially failed and no other path is better.
-        """
-        found = {
-            name: info.state
-            for name, address in state.rails.items()
-            if (info := state.sock.peer_address_info(address)) is not None
-        }
-        own = found.pop(rail, wire.SCTP_PATH_INACTIVE)
-        if own != wire.SCTP_PATH_POTENTIALLY_FAILED:
-            return own == wire.SCTP_PATH_ACTIVE
-        usable = (wire.SCTP_PATH_ACTIVE, wire.SCTP_PATH_POTENTIALLY_FAILED)
-        return not any(other in usable for other in found.values())
 
     # ------------------------------------------------------------------- paths, counters
 
@@ -624,33 +494,7 @@ class KernelSctp:
         """The paths of a link now; empty if it is gone."""
         self._opened()
         state = self._links.get(link)
-        if state is None:
-            return []
-        primary = state.sock.primary_address()
-        found: list[PathInfo] = []
-        for rail, address in state.rails.items():
-            info = state.sock.peer_address_info(address)
-            if info is None:
-                continue
-            usable = info.state in (wire.SCTP_PATH_ACTIVE, wire.SCTP_PATH_POTENTIALLY_FAILED)
-            up = PathState.PRIMARY if address[0] == primary else PathState.UP
-            failing = int(info.state == wire.SCTP_PATH_POTENTIALLY_FAILED)
-            details = {
-                "rto_ms": info.rto_ms,
-                "mtu_bytes": info.mtu_bytes,
-                "potentially_failed": failing,
-            }
-            found.append(
-                PathInfo(
-                    rail=rail,
-                    address=address[0],
-                    state=up if usable else PathState.DOWN,
-                    srtt_us=info.srtt_ms * 1000,
-                    cwnd_bytes=info.cwnd_bytes,
-                    details=details,
-                )
-            )
-        return found
+        return [] if state is None else state.paths()
 
     def stats(self) -> dict[str, int]:
         """Counters since `open`: frames and bytes each way, drops by reason."""

@@ -22,6 +22,7 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from ..config import SctpTuning
@@ -31,6 +32,7 @@ from . import sctp_wire as wire
 Address = tuple[str, int]
 
 LISTEN_BACKLOG = 128
+_UDP_PORT_SYSCTL = Path("/proc/sys/net/sctp/udp_port")
 _LINGER_ABORT = struct.pack("ii", 1, 0)
 _EVENTS = (
     wire.SCTP_ASSOC_CHANGE,
@@ -83,6 +85,25 @@ def available() -> bool:
     except DriverUnavailable:
         return False
     return True
+
+
+def check_encapsulation(udp_port: int) -> None:
+    """Linux handles encapsulated packets only if its namespace says on which UDP port.
+
+    Raises:
+        DriverUnavailable: it does not; the message says what to set.
+    """
+    try:
+        found = int(_UDP_PORT_SYSCTL.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise DriverUnavailable(
+            "this kernel cannot carry SCTP in UDP (Linux 5.11 or later can)"
+        ) from error
+    if found != udp_port:
+        raise DriverUnavailable(
+            f"SCTP in UDP needs net.sctp.udp_port = {udp_port}, and it is {found}; as root run: "
+            f"sysctl -w net.sctp.udp_port={udp_port} net.sctp.encap_port={udp_port}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

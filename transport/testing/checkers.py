@@ -1,0 +1,549 @@
+"""Checkers of the guarantees: they read histories of incarnations and nothing else.
+
+Each function is one guarantee of the design and returns a sentence for every breach. They work
+on the `Life`s of a simulation; payloads must be unique over the whole run, or a message could
+not be followed. Barriers are seen through `Arrival` and `Outcome`, which a test notes in the
+histories, so that nothing here knows the layer that made them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..core.outputs import Delivered, Left, Ordered, Settled
+from ..events import Evicted, Lane, Member, PrimaryLost, View, ViewId, ViewInstalled
+from .simulated_node import FOR_EVER_NS, Life, Sent
+
+Complaints = Iterator[str]
+_Entry = tuple[int, bytes, int]
+"""Sender, payload, and which of equal entries it is."""
+Checker = Callable[[Sequence[Life]], Complaints]
+
+
+class Received(NamedTuple):
+    """One message as one incarnation got it."""
+
+    place: int
+    """In the history."""
+    sender: int
+    lane: Lane
+    directed: bool
+    payload: bytes
+    view_id: ViewId
+
+
+@dataclass(slots=True)
+class Stay:
+    """The time of one incarnation in one view: what it was told there."""
+
+    view: View
+    place: int
+    received: list[Received] = field(default_factory=list[Received])
+    settled: list[Settled] = field(default_factory=list[Settled])
+    next: ViewId | None = None
+    """The view that it went on to."""
+    place_of_next: int = FOR_EVER_NS
+
+    def incarnation_of(self, node: int) -> Member | None:
+        """Which incarnation of a node is a member of the view."""
+        return next((m for m in self.view.incarnations if m.node == node), None)
+
+
+def messages(item: object, place: int) -> Iterator[Received]:
+    """The messages in one item of a history; entries of layers are theirs to check."""
+    if isinstance(item, Ordered) and item.channel.startswith("!"):
+        return
+    if isinstance(item, Delivered):
+        for payload in item.payloads:
+            yield Received(place, item.sender, item.lane, item.directed, payload, item.view_id)
+    elif isinstance(item, Ordered):
+        for payload in item.payloads:
+            yield Received(place, item.sender, Lane.ORDERED, False, payload, item.view_id)
+
+
+def stays(life: Life) -> list[Stay]:
+    """The views of an incarnation, with what it was told in each."""
+    found: list[Stay] = []
+    for place, (_, item) in enumerate(life.history):
+        if isinstance(item, ViewInstalled):
+            if found:
+                found[-1].next = item.view.id
+                found[-1].place_of_next = place
+            found.append(Stay(item.view, place))
+        elif not found:
+            continue
+        elif isinstance(item, Settled):
+            found[-1].settled.append(item)
+        else:
+            found[-1].received.extend(messages(item, place))
+    return found
+
+
+# ------------------------------------------------------------------- messages (guarantees 1-6)
+
+
+def integrity(lives: Sequence[Life]) -> Complaints:
+    """1: at most once, unchanged, and only from a member of that view to an addressee of it."""
+    sent = {m.payload: (life.member, m) for life in lives for m in life.sent}
+    for life in lives:
+        for stay in stays(life):
+            if life.member not in stay.view.incarnations:
+                yield f"{life.member} installed {stay.view.id} without being a member of it"
+            for got in stay.received:
+                sender, message = sent.get(got.payload, (None, None))
+                where = f"{life.member} in {stay.view.id}: {got.payload[:40]!r}"
+                if message is None:
+                    yield f"{where} was never sent"
+                    continue
+                if sender not in stay.view.incarnations or got.sender != sender.node:
+                    yield f"{where} is of {sender}, which is not in the view or not its sender"
+                if message.lane is not got.lane:
+                    yield f"{where} came on lane {got.lane.name}, not {message.lane.name}"
+                if message.addressee not in (0, life.member.node):
+                    yield f"{where} was for node {message.addressee}"
+        payloads = Counter(
+            got.payload
+            for place, (_, item) in enumerate(life.history)
+            for got in messages(item, place)
+        )
+        for payload, times in payloads.items():
+            if times > 1:
+                yield f"{life.member} got {payload[:40]!r} {times} times"
+
+
+def fifo(lives: Sequence[Life]) -> Complaints:
+    """2: messages of one sender on one lane, to all or to one, arrive in the order sent."""
+    number = {
+        m.payload: (life.member, place) for life in lives for place, m in enumerate(life.sent)
+    }
+    for life in lives:
+        last: dict[tuple[Member, Lane, bool], int] = {}
+        for stay in stays(life):
+            for got in stay.received:
+                if got.payload not in number:
+                    continue
+                sender, place = number[got.payload]
+                stream = (sender, got.lane, got.directed)
+                if place < last.get(stream, -1):
+                    yield f"{life.member}: {got.payload[:40]!r} of {sender} came after a later one"
+                last[stream] = place
+
+
+def one_stream(lives: Sequence[Life]) -> Complaints:
+    """5: a message is delivered in the view in which it was numbered; nothing follows the end."""
+    for life in lives:
+        current: ViewId | None = None
+        over = ""
+        for place, (_, item) in enumerate(life.history):
+            if over and isinstance(item, Delivered | Ordered | ViewInstalled | Settled):
+                yield f"{life.member}: {type(item).__name__} after {over}"
+            if isinstance(item, ViewInstalled):
+                if current is not None and item.view.id <= current:
+                    yield f"{life.member} went from view {current} back to {item.view.id}"
+                current = item.view.id
+            elif isinstance(item, Evicted | Left):
+                over = type(item).__name__
+            for got in messages(item, place):
+                if got.view_id != current:
+                    yield f"{life.member} in {current}: {got.payload[:40]!r} of {got.view_id}"
+
+
+def _multicasts(stay: Stay) -> dict[tuple[int, Lane], list[bytes]]:
+    streams: dict[tuple[int, Lane], list[bytes]] = defaultdict(list)
+    for got in stay.received:
+        if not got.directed:
+            sender = 0 if got.lane is Lane.ORDERED else got.sender
+            streams[sender, got.lane].append(got.payload)
+    return dict(streams)
+
+
+def view_synchrony(lives: Sequence[Life]) -> Complaints:
+    """4: members that go together from V to V' have delivered the same messages in V.
+
+    The ordered lane must be the same sequence; the others the same sequence per sender.
+    """
+    first: dict[tuple[ViewId, ViewId], tuple[Member, dict[tuple[int, Lane], list[bytes]]]] = {}
+    for life in lives:
+        for stay in stays(life):
+            if stay.next is None:
+                continue
+            mine = _multicasts(stay)
+            other, theirs = first.setdefault((stay.view.id, stay.next), (life.member, mine))
+            for stream in sorted(mine.keys() | theirs.keys()):
+                here, there = mine.get(stream, []), theirs.get(stream, [])
+                if here != there:
+                    lack = [p[:20] for p in there if p not in set(here)][:3]
+                    more = [p[:20] for p in here if p not in set(there)][:3]
+                    yield (
+                        f"{life.member} and {other} went from {stay.view.id} to {stay.next} with "
+                        f"{len(here)} and {len(there)} messages of {stream}: lacks {lack}, "
+                        f"has {more} more"
+                    )
+
+
+def agreed_order(lives: Sequence[Life]) -> Complaints:
+    """6: any two incarnations deliver the entries that they both deliver in the same order.
+
+    Positions are the same only for those that go on: who is cut off may have delivered entries
+    that nobody else will. View synchrony sees to those that go on.
+    """
+    orders: dict[ViewId, list[tuple[Member, dict[_Entry, int]]]] = defaultdict(list)
+    for life in lives:
+        order: dict[ViewId, dict[_Entry, int]] = defaultdict(dict)
+        copies: Counter[tuple[ViewId, int, bytes]] = Counter()
+        for _, item in life.history:
+            if not isinstance(item, Ordered):
+                continue
+            here = order[item.view_id]
+            if item.first != len(here) + 1:
+                yield f"{life.member}: position {item.first} of {item.view_id} is out of turn"
+            for payload in item.payloads:
+                copies[item.view_id, item.sender, payload] += 1
+                entry = (item.sender, payload, copies[item.view_id, item.sender, payload])
+                here[entry] = len(here)
+        for view_id, entries in order.items():
+            for other, theirs in orders[view_id]:
+                common = [entry for entry in entries if entry in theirs]
+                places = [theirs[entry] for entry in common]
+                for one, next_one, entry in zip(places, places[1:], common, strict=False):
+                    if one > next_one:
+                        yield f"{life.member} and {other} disagree after {entry[1][:40]!r}"
+                        break
+            orders[view_id].append((life.member, entries))
+
+
+def guaranteed_delivery(lives: Sequence[Life]) -> Complaints:
+    """3: what the sender was told of a message is true, and it was told once."""
+    by_member = {life.member: {s.view.id: s for s in stays(life)} for life in lives}
+    got = {
+        life.member: {g.payload: s.view.id for s in stays(life) for g in s.received}
+        for life in lives
+    }
+    for life in lives:
+        streams: dict[tuple[int, Lane], list[Sent]] = defaultdict(list)
+        for message in life.sent:
+            streams[message.addressee, message.lane].append(message)
+        told: Counter[tuple[int, Lane]] = Counter()
+        for stay in stays(life):
+            for item in stay.settled:
+                stream = (item.addressee, item.lane)
+                if item.token <= told[stream]:
+                    yield f"{life.member}: token {item.token} of {stream} was settled twice"
+                covered = [m for m in streams[stream] if told[stream] < m.token <= item.token]
+                told[stream] = item.token
+                for message in covered:
+                    yield from _receipt(life, stay, item, message, by_member, got)
+
+
+def _receipt(
+    life: Life,
+    stay: Stay,
+    item: Settled,
+    message: Sent,
+    by_member: dict[Member, dict[ViewId, Stay]],
+    got: dict[Member, dict[bytes, ViewId]],
+) -> Complaints:
+    """Whether one message's fate is as its sender was told."""
+    for member in stay.view.incarnations:
+        if message.addressee not in (0, member.node):
+            continue
+        theirs = by_member.get(member, {}).get(stay.view.id)
+        went_on = theirs is not None and theirs.next is not None
+        if went_on and message.payload not in got[member] and member.node not in item.missing:
+            yield (
+                f"{life.member} was told in {stay.view.id} that {message.payload[:40]!r} is held; "
+                f"{member} went on to {theirs.next if theirs else None} without it"
+            )
+    for node, why in item.missing.items():
+        gone = stay.incarnation_of(node)
+        theirs = by_member.get(gone, {}).get(stay.view.id) if gone else None
+        if gone is not None and theirs is not None and stay.next and theirs.next == stay.next:
+            yield f"{life.member} was told that {gone} lacks a message ({why}); it went on"
+
+
+def all_settled(lives: Sequence[Life]) -> Complaints:
+    """3, at the end of a run that became quiet: nobody still running waits for a receipt."""
+    for life in lives:
+        view = [item for _, item in life.history if isinstance(item, ViewInstalled)]
+        over = any(isinstance(item, Evicted | Left) for _, item in life.history)
+        if life.ended_ns is not None or over or not view:
+            continue
+        settled: dict[tuple[int, Lane], int] = {}
+        for _, item in life.history:
+            if isinstance(item, Settled):
+                settled[item.addressee, item.lane] = item.token
+        for message in life.sent:
+            if message.token > settled.get((message.addressee, message.lane), 0):
+                yield f"{life.member} never heard what became of {message.payload[:40]!r}"
+
+
+def all_delivered(lives: Sequence[Life]) -> Complaints:
+    """3, at the end of a quiet run: who shares a view still has all that its sender delivered."""
+    alive = [life for life in lives if life.ended_ns is None]
+    last = {life.member: stays(life)[-1] for life in alive if stays(life)}
+    for member, stay in last.items():
+        for other, theirs in last.items():
+            if stay.view == theirs.view:
+                mine, others = _multicasts(stay), _multicasts(theirs)
+                for stream, payloads in others.items():
+                    if mine.get(stream, []) != payloads:
+                        here, there = len(mine.get(stream, [])), len(payloads)
+                        yield f"{stream} in {stay.view.id}: {here} at {member}, {there} at {other}"
+
+
+# ------------------------------------------------------------------------- views (guarantee 8)
+
+
+def one_primary(lives: Sequence[Life]) -> Complaints:
+    """8: views form one sequence, and at most one of them is acted in at any time."""
+    views: dict[ViewId, View] = {}
+    for life in lives:
+        for stay in stays(life):
+            known = views.setdefault(stay.view.id, stay.view)
+            if known != stay.view:
+                yield f"view {stay.view.id} is {known.incarnations} and {stay.view.incarnations}"
+    acts = sorted(
+        (a.from_ns, a.until_ns, a.view_id, life.member) for life in lives for a in life.acts
+    )
+    latest: dict[ViewId, tuple[int, Member]] = {}
+    for from_ns, until_ns, view_id, member in acts:
+        for other_id, (other_until, other) in latest.items():
+            if other_id != view_id and other_until > from_ns:
+                yield (
+                    f"{member} acted in {view_id} from {from_ns / 1e6:.3f} ms, "
+                    f"{other} in {other_id} until {other_until / 1e6:.3f} ms"
+                )
+        if until_ns > latest.get(view_id, (0, member))[0]:
+            latest[view_id] = (until_ns, member)
+
+
+def never_silent(lives: Sequence[Life], *, lease_ns: int, slack_ns: int, end_ns: int) -> Complaints:
+    """8: a member that may not act any more says so, at the latest one lease later."""
+    for life in lives:
+        said = [
+            at
+            for at, item in life.history
+            if isinstance(item, PrimaryLost | Evicted | ViewInstalled | Left)
+        ]
+        if not any(isinstance(item, ViewInstalled) for _, item in life.history):
+            continue
+        ends = [*life.acts[1:], None]
+        for act, following in zip(life.acts, ends, strict=True):
+            again = following.from_ns if following else min(end_ns, life.ended_ns or end_ns)
+            due = act.until_ns + lease_ns + slack_ns
+            stopped = any(start < due and end > act.until_ns for start, end in life.frozen)
+            if due < again and not stopped and not any(act.from_ns <= at <= due for at in said[1:]):
+                yield f"{life.member} stopped to act at {act.until_ns / 1e6:.1f} ms without a word"
+
+
+def path_transparency(lives: Sequence[Life], *, since_ns: int) -> Complaints:
+    """13: while one rail remains nothing happens to views (the other checkers see to messages)."""
+    for life in lives:
+        for at, item in life.history:
+            if at >= since_ns and isinstance(item, ViewInstalled | PrimaryLost | Evicted):
+                yield f"{life.member} at {at / 1e6:.1f} ms: {item}"
+
+
+# -------------------------------------------------------------------- barriers (guarantees 9-12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A party has called `wait`; noted in its history."""
+
+    ticket: int
+    name: str
+    deadline_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The call of that ticket has returned; noted in the history of its party."""
+
+    ticket: int
+    name: str
+    generation: object
+    """Names the generation, the same at every party; None if there was none."""
+    verdict: str
+    """`released`, or how it was broken, in words that every party uses; `unknown`."""
+    parties: tuple[Member, ...] = ()
+    """Of a release: who arrived."""
+
+
+class _Visit(NamedTuple):
+    at_ns: int
+    place: int
+    arrival: Arrival
+
+
+class _Return(NamedTuple):
+    at_ns: int
+    place: int
+    outcome: Outcome
+    binding: bool
+    """Its party went on from there, so that it must agree with the others."""
+
+
+def _visits(life: Life) -> dict[int, _Visit]:
+    return {
+        item.ticket: _Visit(at, place, item)
+        for place, (at, item) in enumerate(life.history)
+        if isinstance(item, Arrival)
+    }
+
+
+def _returns(life: Life) -> dict[int, _Return]:
+    over = life.ended_ns is not None or any(isinstance(i, Evicted | Left) for _, i in life.history)
+    last_view = max(
+        (place for place, (_, i) in enumerate(life.history) if isinstance(i, ViewInstalled)),
+        default=0,
+    )
+    return {
+        item.ticket: _Return(at, place, item, place < last_view or not over)
+        for place, (at, item) in enumerate(life.history)
+        if isinstance(item, Outcome)
+    }
+
+
+def barrier_safety(lives: Sequence[Life]) -> Complaints:
+    """9: no wait is released before every party arrived at that generation."""
+    visits = {life.member: _visits(life) for life in lives}
+    returns = {life.member: _returns(life) for life in lives}
+    for member, theirs in returns.items():
+        for mine in theirs.values():
+            outcome = mine.outcome
+            if outcome.verdict != "released":
+                continue
+            if member not in outcome.parties:
+                yield f"{member} was released from {outcome.name} without being a party"
+            for party in outcome.parties:
+                if not any(
+                    visit.arrival.name == outcome.name
+                    and visit.at_ns <= mine.at_ns
+                    and _may_be(returns[party].get(ticket), mine)
+                    for ticket, visit in visits.get(party, {}).items()
+                ):
+                    yield (
+                        f"{member} was released from {outcome.name} {outcome.generation}, "
+                        f"{party} had not arrived"
+                    )
+
+
+def _may_be(theirs: _Return | None, mine: _Return) -> bool:
+    """Whether a party's wait may have been for the same generation."""
+    if theirs is None or not (theirs.binding and mine.binding):
+        return True
+    return theirs.outcome.generation == mine.outcome.generation or (
+        theirs.outcome.verdict == "unknown"
+    )
+
+
+def barrier_cut(lives: Sequence[Life]) -> Complaints:
+    """10: what a party multicast before it arrived is delivered before anybody is released."""
+    lives_by = {life.member: life for life in lives}
+    visits = {life.member: _visits(life) for life in lives}
+    returns = {life.member: _returns(life) for life in lives}
+    places = {
+        life.member: {got.payload: got.place for stay in stays(life) for got in stay.received}
+        for life in lives
+    }
+    views = {life.member: {stay.view.id for stay in stays(life)} for life in lives}
+    view_of = {
+        life.member: {got.payload: got.view_id for stay in stays(life) for got in stay.received}
+        for life in lives
+    }
+    for life in lives:
+        mine_all = [r for r in returns[life.member].values() if r.outcome.verdict == "released"]
+        for mine in mine_all:
+            for party in mine.outcome.parties:
+                ticket = _ticket_of(returns.get(party, {}), mine)
+                if ticket is None:
+                    continue
+                arrived = visits[party][ticket].place
+                for message in lives_by[party].sent:
+                    if message.place > arrived or message.addressee or message.lane is Lane.BULK:
+                        continue
+                    if view_of[party].get(message.payload) not in views[life.member]:
+                        continue  # This member was not there yet.
+                    if places[life.member].get(message.payload, FOR_EVER_NS) > mine.place:
+                        yield (
+                            f"{life.member} was released from {mine.outcome.name} "
+                            f"{mine.outcome.generation} without {message.payload[:40]!r} of {party}"
+                        )
+
+
+def _ticket_of(returns: dict[int, _Return], mine: _Return) -> int | None:
+    for ticket, theirs in returns.items():
+        same = (theirs.outcome.generation, theirs.outcome.name) == (
+            mine.outcome.generation,
+            mine.outcome.name,
+        )
+        if same and theirs.binding and mine.binding:
+            return ticket
+    return None
+
+
+def barrier_uniformity(lives: Sequence[Life]) -> Complaints:
+    """11: who goes on sees the same outcome; only `unknown` says nothing."""
+    verdicts: dict[tuple[str, object], tuple[Member, str]] = {}
+    for life in lives:
+        for mine in _returns(life).values():
+            outcome = mine.outcome
+            if outcome.generation is None or outcome.verdict == "unknown" or not mine.binding:
+                continue
+            key = (outcome.name, outcome.generation)
+            other, theirs = verdicts.setdefault(key, (life.member, outcome.verdict))
+            if theirs != outcome.verdict:
+                yield f"{key}: {outcome.verdict} at {life.member}, {theirs} at {other}"
+
+
+def no_hang(lives: Sequence[Life], *, slack_ns: int, end_ns: int) -> Complaints:
+    """12: every waiting call with a deadline ends by then, give or take `slack_ns`."""
+    for life in lives:
+        ends = {ticket: mine.at_ns for ticket, mine in _returns(life).items()}
+        until = life.ended_ns if life.ended_ns is not None else end_ns
+        for ticket, visit in _visits(life).items():
+            deadline = visit.arrival.deadline_ns
+            if deadline is None:
+                continue
+            stopped = sum(
+                min(end, until) - start for start, end in life.frozen if end > visit.at_ns
+            )
+            due = deadline + slack_ns + stopped
+            if due < until and ends.get(ticket, FOR_EVER_NS) > due:
+                yield f"{life.member} still waits at {visit.arrival.name} past its deadline"
+
+
+ALWAYS: tuple[Checker, ...] = (
+    integrity,
+    fifo,
+    one_stream,
+    view_synchrony,
+    agreed_order,
+    guaranteed_delivery,
+    one_primary,
+    barrier_safety,
+    barrier_cut,
+    barrier_uniformity,
+)
+"""What holds at every moment of every run."""
+
+QUIET: tuple[Checker, ...] = (all_settled, all_delivered)
+"""What holds as well once faults and traffic have stopped for long enough."""
+
+
+def check(lives: Sequence[Life], checkers: Iterable[Checker] = ALWAYS) -> None:
+    """Run the checkers.
+
+    Raises:
+        AssertionError: with the first breaches of each.
+    """
+    found: list[str] = []
+    for checker in checkers:
+        complaints = list(checker(lives))
+        name = getattr(checker, "__name__", "checker")
+        found += [f"{name}: {complaint}" for complaint in complaints[:5]]
+    assert not found, "\n".join(found)

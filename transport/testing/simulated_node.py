@@ -1,0 +1,446 @@
+"""One host in virtual time: a disk, a clock, and a process that may be frozen, killed, restarted.
+
+Each incarnation leaves a `Life` behind: what its application was told, what it sent, and when it
+held a lease. Checkers read nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from .. import wire
+from ..config import MS
+from ..core.endpoint import Endpoint
+from ..core.outputs import StreamItem
+from ..core.parts import Start
+from ..drivers.simulator import SimulatedDriver
+from ..errors import RecordUnusable
+from ..events import Lane, Member, View, ViewId, ViewInstalled
+from ..layers import Layer
+from ..pump import Pump
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+FSYNC_NS = 1 * MS
+FOR_EVER_NS = 1 << 62
+_Item = TypeVar("_Item")
+
+
+class ProcessEnded(Exception):
+    """Raised by a `Network.tap`: the process dies instead of sending this frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that an application sent, and that was accepted."""
+
+    lane: Lane
+    addressee: int
+    payload: bytes
+    token: int
+    place: int
+    """How much of its history the application knew then."""
+    at_ns: int
+
+
+class Act(NamedTuple):
+    """A time in which an incarnation held the lease of a view: it might act."""
+
+    view_id: ViewId
+    from_ns: int
+    until_ns: int
+
+
+@dataclass(slots=True)
+class Life:
+    """What one incarnation of one node was told and did; times are the simulation's."""
+
+    member: Member
+    started_ns: int
+    history: list[tuple[int, object]] = field(default_factory=list[tuple[int, object]])
+    """Everything that its core put out, and what tests note there themselves."""
+    sent: list[Sent] = field(default_factory=list[Sent])
+    acts: list[Act] = field(default_factory=list[Act])
+    frozen: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """From when to when it was stopped."""
+    ended_ns: int | None = None
+    """When it was killed, or made way for the next incarnation."""
+    counters: Counter[str] = field(default_factory=Counter[str])
+
+    def acting(self, view_id: ViewId | None, now_ns: int, until_ns: int) -> None:
+        """After a turn: it holds the lease of this view so long, or none."""
+        last = self.acts[-1] if self.acts else None
+        if last is not None and last.until_ns > now_ns:
+            if last.view_id == view_id:
+                self.acts[-1] = last._replace(until_ns=until_ns)
+                return
+            self.acts[-1] = last._replace(until_ns=now_ns)
+        if view_id is not None:
+            self.acts.append(Act(view_id, now_ns, until_ns))
+
+
+class SimulatedDisk:
+    """A record file: one write at a time, the newest wins, durable one fsync after it began."""
+
+    def __init__(self, node: SimulatedNode) -> None:
+        self._node = node
+        self._waiting: tuple[int, bytes] | None = None
+        self._writing: tuple[int, bytes] | None = None
+        self.content: bytes | None = None
+        self.delay_ns = FSYNC_NS
+        self.failing = False
+        """Full, or read-only: every write fails."""
+
+    def store(self, token: int, data: bytes) -> None:
+        """Make a record durable; older ones not yet begun are moot."""
+        self._waiting = (token, data)
+        if self._writing is None:
+            self._next()
+
+    def _next(self) -> None:
+        self._writing, self._waiting = self._waiting, None
+        if self._writing is not None:
+            life = self._node.life
+            self._node.simulation.network.after(self.delay_ns, lambda: self._done(life))
+
+    def _done(self, life: Life) -> None:
+        if self._writing is None or life.ended_ns is not None:
+            return
+        token, data = self._writing
+        if not self.failing:
+            self.content = data
+        self._node.stored(token, failed=self.failing)
+        self._next()
+
+    def power_off(self) -> None:
+        """The process is gone: a write that was under way is done or not, as chance has it."""
+        lucky = self._node.simulation.network.random.random() < 0.5
+        if self._writing is not None and not self.failing and lucky:
+            self.content = self._writing[1]
+        self._writing = self._waiting = None
+
+    def lose(self) -> None:
+        """Somebody deletes the file."""
+        self.content = None
+
+    def tear(self) -> None:
+        """The file is damaged in a way that its checksum finds."""
+        self.content = b"torn"
+
+
+class SimulatedLifelines:
+    """Lifelines in virtual time: an end of file arrives one delay after a process died."""
+
+    def __init__(self, node: SimulatedNode) -> None:
+        self._node = node
+        self.lines: set[tuple[int, str]] = set()
+        self._news: list[Callable[[Endpoint, int], None]] = []
+
+    def feed(self, endpoint: Endpoint, now_ns: int) -> None:
+        """Give everything that has happened to the core."""
+        news, self._news = self._news, []
+        for item in news:
+            item(endpoint, now_ns)
+
+    def connect(self, peer: int, rail: str, address: str, port: int) -> None:
+        """Open the lifeline to a peer on one rail."""
+        del address, port
+        simulation, here = self._node.simulation, self._node
+        there = simulation.nodes[peer]
+        if there.lifelines is None or not simulation.network.both_ways(here.id, peer, rail):
+            return
+        self.lines.add((peer, rail))
+        there.lifelines.lines.add((here.id, rail))
+        self._tell_up(there, rail)
+        there.lifelines._tell_up(here, rail)
+
+    def _tell_up(self, other: SimulatedNode, rail: str) -> None:
+        (peer, incarnation), nonce = other.life.member, other.nonce
+        self._news.append(lambda e, now: e.lifeline_up(peer, rail, incarnation, nonce, now))
+        self._node.wake_soon()
+
+    def drop(self, peer: int) -> None:
+        """Reset the lifelines to a peer."""
+        self._end([line for line in sorted(self.lines) if line[0] == peer], fin=False)
+
+    def farewell(self) -> None:
+        """Close everything in good order."""
+        self._end(sorted(self.lines), fin=True)
+
+    def reset(self) -> None:
+        """Close everything in a way that proves nothing."""
+        self._end(sorted(self.lines), fin=False)
+
+    def _end(self, lines: list[tuple[int, str]], *, fin: bool) -> None:
+        self.lines.difference_update(lines)
+        here, network = self._node, self._node.simulation.network
+        member, nonce = here.life.member, here.nonce
+        for peer, rail in lines:
+            there = here.simulation.nodes[peer].lifelines
+            if there is not None and network.works(here.id, peer, rail):
+                network.after(network.delay(), there._ending(member, nonce, rail, fin=fin))
+
+    def _ending(self, member: Member, nonce: int, rail: str, *, fin: bool) -> Callable[[], None]:
+        peer, incarnation = member
+
+        def end(endpoint: Endpoint, now_ns: int) -> None:
+            endpoint.lifeline_ended(peer, rail, incarnation, nonce, fin=fin, now_ns=now_ns)
+
+        def arrive() -> None:
+            self.lines.discard((peer, rail))
+            self._news.append(end)
+            self._node.wake_soon()
+
+        return arrive
+
+
+class SimulatedNode:
+    """One host with its disk and its clock, and the process that runs on it now and then."""
+
+    def __init__(self, simulation: Simulation, node: int) -> None:
+        self.simulation = simulation
+        self.id = node
+        self.disk = SimulatedDisk(self)
+        self.clock_rate = 1.0
+        """Seconds of this host's clock in a second; two hosts may differ by `Timing.drift`."""
+        self.clock_offset_ns = 0
+        self.nonce = 0
+        self.running = False
+        self.frozen = False
+        self.life = Life(Member(node, 0), 0)
+        """The current incarnation, or the last one."""
+        self.pump: Pump | None = None
+        self.driver: SimulatedDriver | None = None
+        self.lifelines: SimulatedLifelines | None = None
+        self.layers: dict[str, Layer] = {}
+        self._wake_at: int | None = None
+
+    # -------------------------------------------------------------------------------- life
+
+    def start(self, *, readmit: bool = False, at_least: int = 1) -> None:
+        """Start a process: a new incarnation, durable before anything else.
+
+        Args:
+            readmit: come back as a node without memory, whatever the record is.
+            at_least: the lowest incarnation to take.
+
+        Raises:
+            RecordUnusable: the record is damaged, and `readmit` is not given.
+        """
+        assert not self.running, "a host runs one process"
+        record = self._load(readmit=readmit)
+        self.driver = SimulatedDriver(self.simulation.network, self.id, self.wake_soon)
+        self.driver.open()
+        self.running = True
+        self.frozen = False
+        self._begin(record, at_least)
+
+    def _load(self, *, readmit: bool) -> wire.Record:
+        name = self.simulation.config.name
+        empty = wire.Record(cluster=name, node=self.id, incarnation=0, voter=False)
+        if self.disk.content is None or readmit:
+            return empty
+        record = wire.decode_record(self.disk.content)
+        if record is None:
+            raise RecordUnusable(f"the record of node {self.id} is damaged")
+        return record
+
+    def _begin(self, record: wire.Record, at_least: int) -> None:
+        simulation, driver = self.simulation, self.driver
+        assert driver is not None, "the process runs"
+        incarnation = max(record.incarnation + 1, at_least)
+        record = msgspec.structs.replace(record, incarnation=incarnation)
+        self.disk.content = wire.encode_record(record)
+        self.nonce = simulation.network.random.randrange(1 << 62)
+        self.life = Life(Member(self.id, incarnation), simulation.network.now_ns)
+        simulation.lives.append(self.life)
+        self.lifelines = SimulatedLifelines(self)
+        self.layers = {
+            name: make(simulation.config, self.id) for name, make in simulation.layers.items()
+        }
+        endpoint = Endpoint(
+            Start(
+                config=simulation.config,
+                node=self.id,
+                incarnation=incarnation,
+                nonce=self.nonce,
+                record=record,
+                config_hash="same",
+                key_hashes={},
+                rails=tuple(rail.name for rail in simulation.config.rails),
+                now_ns=self.clock(),
+                jitter=simulation.network.random.random,
+            )
+        )
+        self.pump = Pump(
+            endpoint=endpoint,
+            driver=driver,
+            lifelines=self.lifelines,
+            disk=self.disk,
+            layers=self.layers,
+            peers=simulation.peers,
+            sink=self._sink,
+            clock=self.clock,
+        )
+        self._wake_at = None
+        self._turn(self.pump.start)
+
+    def begin_anew(self, *, at_least: int = 1, keep_record: bool = True) -> None:
+        """The same process starts its next incarnation, as `Cluster` does to rejoin."""
+        assert self.driver is not None, "the process runs"
+        assert self.lifelines is not None, "the process runs"
+        endpoint = self.endpoint
+        record = endpoint.acceptor.record
+        if not keep_record:
+            record = msgspec.structs.replace(
+                self._load(readmit=True), incarnation=record.incarnation, seen=record.seen
+            )
+        for link in endpoint.peers.links():
+            self.driver.disconnect(link, abort=True)
+        self.lifelines.reset()
+        self._end_life()
+        self._begin(record, at_least)
+
+    def kill(self) -> None:
+        """SIGKILL: the kernel closes the lifelines, nobody else is told."""
+        assert self.driver is not None, "the process runs"
+        assert self.lifelines is not None, "the process runs"
+        self.lifelines.farewell()
+        self._end_life()
+        self.driver.crash()
+        self.running = False
+        self.lifelines = None
+        self.pump = None
+
+    def _end_life(self) -> None:
+        now_ns = self.simulation.network.now_ns
+        if self.frozen:
+            self.thaw()
+        self.life.ended_ns = now_ns
+        self.life.acting(None, now_ns, now_ns)
+        self.life.counters = self.endpoint.outputs.counters
+        self.disk.power_off()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        assert not self.frozen, "stopped already"
+        now_ns = self.simulation.network.now_ns
+        self.frozen = True
+        self.life.acting(None, now_ns, now_ns)
+        self.life.frozen.append((now_ns, FOR_EVER_NS))
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.frozen = False
+        self.life.frozen[-1] = (self.life.frozen[-1][0], self.simulation.network.now_ns)
+        self.wake_soon()
+
+    # ------------------------------------------------------------------------------ the pump
+
+    def clock(self) -> int:
+        """What this host's monotonic clock says, in nanoseconds."""
+        return self.clock_offset_ns + int(self.simulation.network.now_ns * self.clock_rate)
+
+    def _global(self, local_ns: int) -> int:
+        return int((local_ns - self.clock_offset_ns) / self.clock_rate) + 1
+
+    def wake_soon(self) -> None:
+        """Something is there for the pump."""
+        self._schedule(self.simulation.network.now_ns)
+
+    def _schedule(self, at_ns: int) -> None:
+        if not self.running:
+            return
+        at_ns = max(at_ns, self.simulation.network.now_ns)
+        if self._wake_at is not None and self._wake_at <= at_ns:
+            return
+        self._wake_at = at_ns
+        life = self.life
+        self.simulation.network.at(at_ns, lambda: self._wake(at_ns, life))
+
+    def _wake(self, at_ns: int, life: Life) -> None:
+        if self._wake_at != at_ns or life is not self.life:
+            return
+        self._wake_at = None
+        if self.running and not self.frozen and self.pump is not None:
+            self._turn(self.pump.turn)
+
+    def _turn(self, turn: Callable[[], int | None]) -> None:
+        life, now_ns = self.life, self.simulation.network.now_ns
+        try:
+            deadline = turn()
+        except ProcessEnded:
+            self.kill()
+            return
+        self._note_lease(now_ns)
+        for look in self.simulation.after_turn:
+            look(self)
+        if deadline is not None and life is self.life:
+            self._schedule(self._global(deadline) if deadline > self.clock() else now_ns + 1)
+
+    def _note_lease(self, now_ns: int) -> None:
+        endpoint, clock = self.endpoint, self.clock()
+        if endpoint.view is None or not endpoint.acting(clock):
+            self.life.acting(None, now_ns, now_ns)
+            return
+        until = endpoint.leases.runs_out_ns(clock)
+        until_ns = FOR_EVER_NS if until is None else self._global(until)
+        self.life.acting(endpoint.view.id, now_ns, until_ns)
+
+    def stored(self, token: int, *, failed: bool) -> None:
+        """A write to the disk is over."""
+        if self.pump is not None:
+            if failed:
+                self.pump.endpoint.persist_failed()
+            else:
+                self.pump.endpoint.persisted(token)
+            self.wake_soon()
+
+    def _sink(self, item: StreamItem) -> None:
+        self.life.history.append((self.simulation.network.now_ns, item))
+
+    # ------------------------------------------------------------------------------- the face
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The core of the running process."""
+        assert self.pump is not None, "the process does not run"
+        return self.pump.endpoint
+
+    @property
+    def history(self) -> list[tuple[int, object]]:
+        """(time, item) for everything that came out of this incarnation's core."""
+        return self.life.history
+
+    @property
+    def view(self) -> View | None:
+        """The view installed by the running process."""
+        return self.endpoint.view if self.pump is not None else None
+
+    def send(self, payload: bytes, lane: Lane = Lane.FIFO, addressee: int = 0) -> int:
+        """Hand over a message; 0 if there was no room."""
+        token = self.endpoint.submit(addressee, lane, b"", payload)
+        if token:
+            now_ns = self.simulation.network.now_ns
+            place = len(self.life.history)
+            self.life.sent.append(Sent(lane, addressee, payload, token, place, now_ns))
+        self.wake_soon()
+        return token
+
+    def note(self, item: object) -> None:
+        """Put something into the history that the core did not say."""
+        self.life.history.append((self.simulation.network.now_ns, item))
+
+    def told(self, kind: type[_Item]) -> list[_Item]:
+        """Items of one kind in this incarnation's history, in order."""
+        return [item for _, item in self.life.history if isinstance(item, kind)]
+
+    def views(self) -> list[View]:
+        """Views of this incarnation, in order."""
+        return [item.view for item in self.told(ViewInstalled)]
