@@ -363,7 +363,7 @@ class Cluster:
         return path_table(self._runtime)
 
     def stats(self) -> dict[str, dict[str, int]]:
-        """Counters by part: `core`, `driver`, `queue` and `windows`."""
+        """Counters by part: `core`, `driver`, `lifelines`, `windows`, `queue` and each layer."""
         return {**counters(self._runtime), "queue": self._queue.stats()}
 
     # ------------------------------------------------------------------------------- sending

@@ -59,6 +59,10 @@ class Layer(Protocol):
         """When `wake` is wanted, in monotonic nanoseconds; free of side effects."""
         ...
 
+    def stats(self) -> dict[str, int]:
+        """Counters since the layer was made."""
+        ...
+
     def take_entries(self) -> list[bytes]:
         """What the layer wants to publish on its channel, in order; clears the list."""
         ...

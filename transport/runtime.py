@@ -28,7 +28,7 @@ from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
-from .errors import RecordUnusable
+from .errors import PhalanxError, RecordUnusable
 from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
@@ -191,9 +191,10 @@ class Runtime:
         """
         self._file.lock()
         self._local = self._drivers.local(self.config, self.node)
-        self._driver = self._drivers.driver(self.config, self._local)
-        self._driver.open()
-        self._watch(self._driver.fileno())
+        driver = self._drivers.driver(self.config, self._local)
+        driver.open()
+        self._driver = driver
+        self._watch(driver.fileno())
         self.begin(self._load(readmit=readmit))
 
     def _load(self, *, readmit: bool) -> wire.Record:
@@ -248,7 +249,7 @@ class Runtime:
             nonce=nonce,
         )
         if self._lifelines is not None:
-            self._lifelines.open()
+            self._open_lifelines(self._lifelines)
             self._watch(self._lifelines.fileno())
             side = _LifelineSide(self._lifelines, tuple(self._local.networks))
         self.pump = Pump(
@@ -293,6 +294,18 @@ class Runtime:
         self._drop_lifelines()
         self._to_store = None
         self.begin(record, at_least=at_least)
+
+    def _open_lifelines(self, lifelines: Lifelines) -> None:
+        try:
+            lifelines.open()
+        except PhalanxError:
+            # What did not open has no descriptor to be unwatched.
+            self._lifelines = None
+            raise
+
+    def lifeline_stats(self) -> dict[str, int]:
+        """Counters of the lifelines of this incarnation."""
+        return self._lifelines.stats() if self._lifelines is not None else {}
 
     def _drop_lifelines(self) -> None:
         if self._lifelines is not None:

@@ -27,15 +27,17 @@ def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
 
 
 def counters(runtime: Runtime) -> dict[str, dict[str, int]]:
-    """Counters of the core and the driver, and the bytes in each window."""
+    """Counters of the core, the drivers and the layers, and the bytes in each window."""
     if runtime.pump is None:
         return {}
     endpoint = runtime.endpoint
     return {
         "core": dict(endpoint.outputs.counters),
         "driver": runtime.driver.stats(),
+        "lifelines": runtime.lifeline_stats(),
         "windows": {
             f"{lane.name.lower()} to {addressee or 'all'}": stream.window_used_bytes
             for (addressee, lane), stream in endpoint.delivery.out.items()
         },
+        **{name: layer.stats() for name, layer in runtime.layers.items()},
     }

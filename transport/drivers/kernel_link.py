@@ -15,6 +15,14 @@ from .sctp_socket import Address, SctpSocket
 
 Ancillary = list[tuple[int, int, bytes]]
 _IPPROTO = wire.IPPROTO_SCTP
+PATH_STATES = {
+    wire.SCTP_ADDR_AVAILABLE: PathState.UP,
+    wire.SCTP_ADDR_CONFIRMED: PathState.UP,
+    wire.SCTP_ADDR_UNREACHABLE: PathState.DOWN,
+    wire.SCTP_ADDR_REMOVED: PathState.DOWN,
+    wire.SCTP_ADDR_MADE_PRIM: PathState.PRIMARY,
+}
+"""What an SCTP_PEER_ADDR_CHANGE says to the core; potentially failed paths are none of these."""
 _USABLE = (wire.SCTP_PATH_ACTIVE, wire.SCTP_PATH_POTENTIALLY_FAILED)
 
 

@@ -37,13 +37,12 @@ from .base import (
     LossReason,
     PathInfo,
     PathNotice,
-    PathState,
     PeerEndpoint,
     Received,
     Stream,
     Writable,
 )
-from .kernel_link import FRAME_ANCILLARY, PROBE_ANCILLARY, KernelLink, Phase, RailMap
+from .kernel_link import FRAME_ANCILLARY, PATH_STATES, PROBE_ANCILLARY, KernelLink, Phase, RailMap
 from .sctp_socket import SctpSocket, available, check_encapsulation
 
 FRAME_BYTES_MAX = 256 << 10
@@ -57,6 +56,11 @@ _PRIORITY = (Stream.CONTROL, Stream.ORDERED, Stream.REPAIR, Stream.FIFO, Stream.
 """Which frames go first when several wait; heartbeats must not queue behind bulk."""
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _ANCILLARY_BYTES = socket.CMSG_SPACE(wire.RCVINFO_BYTES)
+
+
+_CAPABILITIES = Capabilities(
+    name="kernel_sctp", frame_bytes_max=FRAME_BYTES_MAX, reliable=True, rail_choice=True
+)
 
 
 class KernelSctp:
@@ -91,9 +95,7 @@ class KernelSctp:
     @property
     def capabilities(self) -> Capabilities:
         """What this driver can do."""
-        return Capabilities(
-            name="kernel_sctp", frame_bytes_max=FRAME_BYTES_MAX, reliable=True, rail_choice=True
-        )
+        return _CAPABILITIES
 
     @property
     def missing_rails(self) -> tuple[str, ...]:
@@ -115,7 +117,11 @@ class KernelSctp:
         except OSError as error:
             listener.close()
             if error.errno == errno.EADDRINUSE:
-                raise self._port_taken(", ".join(self._bound.values())) from error
+                raise PortTaken(
+                    f"SCTP port {self._local.port} is taken by another process of this machine "
+                    f"at one of {', '.join(self._local.addresses.values())}; stop it or give "
+                    "this node another port"
+                ) from error
             raise DriverUnavailable(f"the kernel refuses to listen for SCTP: {error}") from error
         except BaseException:
             listener.close()
@@ -130,15 +136,15 @@ class KernelSctp:
         """Bind the listener to each local address, noting those that do not exist.
 
         Raises:
-            PortTaken, AddressMissing
+            AddressMissing: none of them exists.
+            OSError: EADDRINUSE, ...
         """
         missing: list[str] = []
+        self._bound.clear()
         for rail, address in self._local.addresses.items():
             try:
                 listener.bind((address, self._local.port))
             except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise self._port_taken(address) from error
                 if error.errno != errno.EADDRNOTAVAIL:
                     raise
                 missing.append(rail)
@@ -148,12 +154,6 @@ class KernelSctp:
             listed = ", ".join(f"{item} ({rail})" for rail, item in self._local.addresses.items())
             raise AddressMissing(f"none of the addresses {listed} exists on this machine")
         self._missing = tuple(missing)
-
-    def _port_taken(self, address: str) -> PortTaken:
-        return PortTaken(
-            f"SCTP port {self._local.port} at {address} is taken by another process of this "
-            "machine; stop it or give this node another port"
-        )
 
     def _new_socket(self, encapsulation_port: int) -> SctpSocket:
         sock = SctpSocket.open(self._family)
@@ -180,7 +180,6 @@ class KernelSctp:
             self._epoll.close()
             self._epoll = None
             os.close(self._wakeup)
-        self._bound.clear()
 
     def _opened(self) -> select.epoll:
         if self._epoll is None:
@@ -318,18 +317,12 @@ class KernelSctp:
         rail = self._rails.of(change.address)
         if rail is None or state.phase is Phase.CONNECTING:
             return
-        match change.state:
-            case wire.SCTP_ADDR_AVAILABLE | wire.SCTP_ADDR_CONFIRMED:
-                found = PathState.UP
-            case wire.SCTP_ADDR_UNREACHABLE | wire.SCTP_ADDR_REMOVED:
-                found = PathState.DOWN
-            case wire.SCTP_ADDR_MADE_PRIM:
-                found = PathState.PRIMARY
-            case _:
-                # The core has its own probes for "suspect", the same for every driver.
-                self._counts["paths_potentially_failed"] += 1
-                return
-        inputs.append(PathNotice(link=state.link, rail=rail, state=found))
+        found = PATH_STATES.get(change.state)
+        if found is None:
+            # The core has its own probes for "suspect", the same for every driver.
+            self._counts["paths_potentially_failed"] += 1
+        else:
+            inputs.append(PathNotice(link=state.link, rail=rail, state=found))
 
     def _established(self, state: KernelLink, inputs: list[Input], *, accepted: bool) -> None:
         state.phase = Phase.UP
@@ -379,7 +372,14 @@ class KernelSctp:
     def connect(self, peer: PeerEndpoint) -> Link:
         """Begin an association over all rails; ends in `LinkUp` or `LinkLost`."""
         self._opened()
-        sock = self._new_socket(peer.udp_port if self._encapsulation_port else 0)
+        link = self._next_link
+        try:
+            sock = self._new_socket(peer.udp_port if self._encapsulation_port else 0)
+        except DriverUnavailable as error:
+            # No descriptor left, for example: that must not stop the other links.
+            self._next_link += 1
+            self._unreachable(link, error)
+            return link
         state = self._add(sock, Phase.CONNECTING)
         # The first INIT goes to the first address: let that be one that we share a rail with.
         rails = sorted(peer.addresses, key=lambda rail: rail not in self._bound)
@@ -393,9 +393,12 @@ class KernelSctp:
             sock.connect([(peer.addresses[rail], peer.port) for rail in rails])
         except OSError as error:
             self._forget(state)
-            self._counts["links_lost_unreachable"] += 1
-            self._later(LinkLost(link=state.link, reason=LossReason.UNREACHABLE, detail=str(error)))
-        return state.link
+            self._unreachable(link, error)
+        return link
+
+    def _unreachable(self, link: Link, why: Exception) -> None:
+        self._counts["links_lost_unreachable"] += 1
+        self._later(LinkLost(link=link, reason=LossReason.UNREACHABLE, detail=str(why)))
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
         """End a link: by an ABORT, or in good order after all accepted frames were carried."""
@@ -425,8 +428,7 @@ class KernelSctp:
             raise UsageError(f"there are streams 0 to {STREAMS - 1}, and not {stream}")
         epoll = self._opened()
         state = self._links.get(link)
-        if rail is not None:
-            self._check_rail(rail)
+        self._check_rail(rail)
         if state is None or state.phase in (Phase.CLOSING, Phase.PEER_CLOSING):
             self._counts["dropped_link_gone"] += 1
             return True
@@ -453,9 +455,9 @@ class KernelSctp:
         self._counts["bytes_sent"] += len(frame)
         return True
 
-    def _check_rail(self, rail: str) -> None:
+    def _check_rail(self, rail: str | None) -> None:
         """A rail's name comes from the configuration; a typo must not vanish."""
-        if rail not in self._local.networks:
+        if rail is not None and rail not in self._local.networks:
             known = ", ".join(self._local.networks)
             raise UsageError(f"there is no rail {rail!r}; there are: {known}")
 

@@ -62,6 +62,14 @@ def _pysctp() -> Any:
         ) from error
 
 
+_kept_addresses: dict[Address, Address] = {}
+
+
+def _kept(address: Address) -> Address:
+    """The one tuple for an address: pysctp never gives back the tuples that it is handed."""
+    return _kept_addresses.setdefault(address, address)
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -261,7 +269,7 @@ class SctpSocket:
             OSError: EADDRINUSE, EADDRNOTAVAIL, ...
         """
         if self._family == socket.AF_INET:
-            self._handle.bindx([address])
+            self._handle.bindx([_kept(address)])
         else:
             self._set(wire.SCTP_SOCKOPT_BINDX_ADD, wire.pack_address(*address))
 
@@ -276,7 +284,7 @@ class SctpSocket:
         """
         try:
             if self._family == socket.AF_INET:
-                self._handle.connectx(addresses)
+                self._handle.connectx([_kept(address) for address in addresses])
             else:
                 packed = b"".join(wire.pack_address(*address) for address in addresses)
                 self._set(wire.SCTP_SOCKOPT_CONNECTX, packed)
