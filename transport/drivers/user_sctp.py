@@ -362,7 +362,10 @@ def _present(
 
 
 def _udp_port_taken(port: int) -> PortTaken:
-    return PortTaken(f"UDP port {port} is taken on this machine (by another node?)")
+    return PortTaken(
+        f"UDP port {port} is taken on this machine by another process; "
+        "stop it, or set another udp_port"
+    )
 
 
 def _check_udp_port(port: int) -> None:
