@@ -67,6 +67,8 @@ def demo(
     The exit status is 0 only if nothing was lost, duplicated or reordered among members that
     stayed.
     """
+    if not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{output}: there is no such folder", param_hint="--output")
     from .demo import Options, run  # what draws and runs is loaded only where it is used
 
     options = Options(

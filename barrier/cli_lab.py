@@ -53,7 +53,7 @@ def _lab(name: str) -> Generator[Lab, None, None]:
 
 
 @lab_app.command()
-def up(  # noqa: PLR0917  (options are keywords on the command line)
+def up(
     name: Name = "lab",
     hosts: Annotated[int, typer.Option(help="Number of hosts.")] = 3,
     rails: Annotated[str, typer.Option(help="Names of the rails, with commas between.")] = "a,b",

@@ -329,5 +329,5 @@ class Demo:
                 captions=findings.captions(),
             )
         except PlotUnavailable as error:
-            return f"{str(error).capitalize()}."
+            return f"{error}."
         return f"Picture: {path}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
@@ -79,24 +79,24 @@ class LiveTable:
 
     def refresh(self, crew: Crew) -> None:
         """Draw anew."""
-        table = node_table(self._title, self._names, crew)
+        processes = {name: hand.process for name, hand in crew.hands.items()}
+        table = node_table(self._title, self._names, processes)
         lines = [Text(line) for line in self._said[-_LAST_LINES:]]
         self._live.update(Group(table, *lines), refresh=True)
 
 
-def node_table(title: str, names: Sequence[str], crew: Crew) -> Table:
-    """One row for each node."""
+def node_table(title: str, names: Sequence[str], processes: Mapping[str, Process]) -> Table:
+    """One row for each node; one without a process is down."""
     table = Table(title=title, title_justify="left")
     for column in ("node", "view", "paths to its peers (* carries the traffic)"):
         table.add_column(column)
     for column in ("received/s", "gap in 1 s", "barriers", "lost/dup/reord"):
         table.add_column(column, justify="right")
     for name in names:
-        hand = crew.hands.get(name)
-        if hand is None:
+        process = processes.get(name)
+        if process is None:
             table.add_row(f"[red]{name}[/red]", *["-"] * 6)
             continue
-        process = hand.process
         rate, gap_ms = Book.recent(process)
         report = process.latest
         checks = f"{report.lost}/{report.duplicated}/{report.reordered}" if report else "-"

@@ -57,7 +57,7 @@ def draw(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise PlotUnavailable(
-            "no picture: matplotlib is not installed (pip install 'phalanx[plot]')"
+            "No picture: matplotlib is not installed (pip install 'phalanx[plot]')"
         ) from error
     figure: Any = Figure(figsize=(13, 1.6 + 1.75 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -77,7 +77,7 @@ def draw(
     try:
         figure.savefig(path, dpi=110)
     except (OSError, ValueError) as error:
-        raise PlotUnavailable(f"no picture: {path}: {error}") from error
+        raise PlotUnavailable(f"No picture: {path}: {error}") from error
 
 
 def _deliveries(axes: Axes, book: Book, node: int, name: str, start_ns: int) -> None:

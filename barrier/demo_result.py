@@ -169,12 +169,25 @@ class Findings:
                 f"{self._marks[Act.KILL].words}: the others had a view without it after "
                 f"{_ms(self.crash_ms)}; longest gap among them {_ms(self.kill_gap_ms)}."
             )
+            lines += self._told_words()
         if Act.RESTART in self._marks:
             lines.append(
                 f"{self._marks[Act.RESTART].words}: a member again, in everybody's view, after "
                 f"{_ms(self.rejoined_ms)}, with the start of its process."
             )
         return lines
+
+    def _told_words(self) -> list[str]:
+        killed = len(self._names)
+        told = [
+            self._names[process.node - 1]
+            for process in self._book.processes
+            if process.latest is not None and process.latest.undelivered.get(killed)
+        ]
+        if not told:
+            return []
+        who = " and ".join(sorted(set(told)))
+        return [f"{who} learnt by name that {self._names[-1]} does not hold their last messages."]
 
     def _view_words(self) -> str:
         names: Mapping[int, str] = dict(enumerate(self._names, start=1))

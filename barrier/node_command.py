@@ -62,12 +62,9 @@ def run(options: NodeOptions) -> int:
     """
     try:
         asyncio.run(_run(options))
-    except (ConfigError, UsageError) as error:
-        _log(f"error: {error}")
-        return EXIT_USAGE
     except PhalanxError as error:
-        _log(f"error: {error}")
-        return EXIT_FAILED
+        print(f"phalanx node: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError | UsageError) else EXIT_FAILED
     return 0
 
 
@@ -133,7 +130,7 @@ async def _watch(cluster: Cluster) -> None:
         if isinstance(event, Batch | Message):
             name = cluster.name_of(event.sender)
             payloads = event.payloads if isinstance(event, Batch) else [event.payload]
-            lines = [f"{name}: {_printable(payload)}\n" for payload in payloads]
+            lines = [f"{name}: {printable(payload)}\n" for payload in payloads]
             sys.stdout.write("".join(lines))
             sys.stdout.flush()
         else:
@@ -142,7 +139,7 @@ async def _watch(cluster: Cluster) -> None:
                 _log(words)
 
 
-def _printable(payload: bytes) -> str:
+def printable(payload: bytes) -> str:
     """Text of a message; what would steer the terminal is shown as an escape."""
     text = payload.decode("utf-8", "backslashreplace")
     if text.isprintable():

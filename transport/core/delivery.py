@@ -62,6 +62,8 @@ class Delivery:
         self._dirty: set[StreamKey] = set()
         self._frozen: set[Lane] = set()
         self._unacked_bytes = 0
+        self.done_untold = False
+        """An epoch has become complete, and no acknowledgement has said so yet."""
         self._index = 0
         for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
             self.stream_to(0, lane)
@@ -260,6 +262,7 @@ class Delivery:
 
     def _advance(self) -> None:
         slots, endings = self.epochs.advance(self._ordered_held)
+        self.done_untold |= bool(slots)
         for slot in slots:
             self.deliver_ordered(slot)
         self._say(endings)
@@ -336,7 +339,7 @@ class Delivery:
     def send_acks(self) -> None:
         """Tell everybody what has arrived since the last time."""
         self._unacked_bytes = 0
-        if self.view is None or self.closed or not self._dirty:
+        if self.view is None or self.closed or not (self._dirty or self.done_untold):
             return
         shared = [key for key in sorted(self._dirty) if not key.addressee]
         for key in shared:
@@ -345,8 +348,9 @@ class Delivery:
         for key in sorted(self._dirty):
             if key.addressee:
                 directed.setdefault(key.origin, []).append(key)
+        common = self._ack_frame(shared) if shared or self.done_untold else b""
         self._dirty.clear()
-        common = self._ack_frame(shared) if shared else b""
+        self.done_untold = False
         for node in sorted(self.synced):
             extra = directed.get(node)
             frame = self._ack_frame(shared + extra) if extra else common
@@ -448,6 +452,7 @@ class Delivery:
         self._index = 0
         self._dirty.clear()
         self._unacked_bytes = 0
+        self.done_untold = False
         self.synced.clear()
         self.epochs = Epochs(node=self.node, members=view.members)
         lanes = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
@@ -480,5 +485,6 @@ class Delivery:
             self.send_full_ack(node)
 
     def all_held(self, gone: Collection[int]) -> bool:
-        """Whether every member but those `gone` holds everything that was accepted here."""
-        return all(stream.held_without(gone) for stream in self.out.values())
+        """Whether all members but those `gone` hold what was accepted, and delivered, here."""
+        ordered = self.epochs.done_without(gone) >= self.epochs.complete
+        return ordered and all(stream.held_without(gone) for stream in self.out.values())

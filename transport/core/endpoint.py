@@ -319,6 +319,8 @@ class Endpoint:
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
         self.delivery.flush(may_number=acting)
+        if self.delivery.done_untold:
+            self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
         if self.standing.leaving:
             self._step_down_if_due(now_ns)
 

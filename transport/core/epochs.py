@@ -10,7 +10,7 @@ null messages is Derecho's (doi 10.1145/3302258); several epochs are in flight.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 IN_FLIGHT_MAX = 8
@@ -141,9 +141,9 @@ class Epochs:
             self.done[self._node] = epoch
             endings += self.see(self._highest)
 
-    def safe(self) -> int:
-        """The last epoch that every member holds completely."""
-        return min(self.done.values())
+    def done_without(self, gone: Collection[int]) -> int:
+        """The last epoch that every member but those `gone` holds completely."""
+        return min(done for member, done in self.done.items() if member not in gone)
 
     def remainder(self, cut: Callable[[int], int]) -> list[Slot]:
         """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""

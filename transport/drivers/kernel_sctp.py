@@ -133,12 +133,7 @@ class KernelSctp:
         self._epoll.register(listener.sock.fileno(), select.EPOLLIN)
 
     def _bind_rails(self, listener: SctpSocket) -> None:
-        """Bind the listener to each local address, noting those that do not exist.
-
-        Raises:
-            AddressMissing: none of them exists.
-            OSError: EADDRINUSE, ...
-        """
+        """Bind the listener to each local address, noting those that do not exist."""
         missing: list[str] = []
         self._bound.clear()
         for rail, address in self._local.addresses.items():
@@ -458,8 +453,7 @@ class KernelSctp:
     def _check_rail(self, rail: str | None) -> None:
         """A rail's name comes from the configuration; a typo must not vanish."""
         if rail is not None and rail not in self._local.networks:
-            known = ", ".join(self._local.networks)
-            raise UsageError(f"there is no rail {rail!r}; there are: {known}")
+            raise UsageError(f"no rail {rail!r}; there are: {', '.join(self._local.networks)}")
 
     def _probe(self, state: KernelLink, stream: int, frame: bytes, rail: str) -> None:
         """Send a frame over one rail only, or not at all."""
