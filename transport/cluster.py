@@ -240,8 +240,8 @@ class Cluster:
                     self._left.set_result(item.acknowledged)
             case PrimaryLost():
                 self._queue.put(item)
-                self._fail_waiters(
-                    NoQuorum(f"contact to the majority is lost (reachable: {item.reachable})")
+                self._sending.lose_primary(
+                    f"contact to the majority is lost (reachable: {item.reachable})"
                 )
             case PeerRefused():
                 self._refused[item.peer] = item.reason
@@ -258,6 +258,9 @@ class Cluster:
             self._first_view.set_result(None)
 
     def _evicted(self, event: Evicted) -> None:
+        unknown = self._sending.open_by_node()
+        if unknown:
+            self._queue.put(MessageUndelivered(missing=unknown))
         self._queue.put(event)
         error = EvictedError(f"the cluster went on in view {event.view_id} without this node")
         if not self._options.rejoin:

@@ -38,18 +38,6 @@ class ConfigError(PhalanxError):
         self.fix = fix
 
 
-class ConfigMismatch(PhalanxError):
-    """A peer runs with a different configuration; `keys` names the entries that differ."""
-
-    def __init__(self, *, peer: int, keys: tuple[str, ...]) -> None:
-        super().__init__(
-            f"node {peer} runs with another configuration: {', '.join(keys)} differ; "
-            "give both nodes the same cluster file"
-        )
-        self.peer = peer
-        self.keys = keys
-
-
 # --------------------------------------------------------------- trouble of the environment
 
 

@@ -173,6 +173,13 @@ class Rejoined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordUnwritable:
+    """The durable record cannot be written: this node has no vote until it can be again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRefused:
     """A peer that may not join was turned away; said once per reason and peer."""
 
@@ -190,4 +197,5 @@ Event: TypeAlias = (
     | Evicted
     | Rejoined
     | PeerRefused
+    | RecordUnwritable
 )

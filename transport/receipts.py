@@ -21,6 +21,7 @@ class Ledger:
         self._losses: deque[tuple[int, int, Mapping[int, str]]] = deque(maxlen=LOSSES_KEPT)
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._serial = 0
+        self._failed: PhalanxError | None = None
 
     def settle(self, token: int, missing: Mapping[int, str]) -> bool:
         """Every message up to `token` has met its fate; True if anybody waited for one of them."""
@@ -35,8 +36,10 @@ class Ledger:
                 future.set_result(None)
         return awaited
 
-    def fail(self, error: PhalanxError) -> None:
-        """Nothing more will be settled."""
+    def fail(self, error: PhalanxError, *, final: bool) -> None:
+        """Those who wait get an error; `final` if nothing more will ever be settled."""
+        if final:
+            self._failed = error
         waiting, self._waiting = self._waiting, []
         for _, _, future in waiting:
             if not future.done():
@@ -50,6 +53,8 @@ class Ledger:
         """
         if token <= self.settled:
             return
+        if self._failed is not None:
+            raise self._failed
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._serial += 1
         heapq.heappush(self._waiting, (token, self._serial, future))

@@ -29,6 +29,7 @@ from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import PhalanxError, RecordUnusable
+from .events import RecordUnwritable
 from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
@@ -179,7 +180,7 @@ class Runtime:
         self._readers: list[int] = []
         self._to_store: tuple[int, bytes] | None = None
         self._storing = False
-        self.record_trouble: RecordUnusable | None = None
+        self._record_trouble = ""
 
     # ---------------------------------------------------------------------------- beginnings
 
@@ -389,9 +390,11 @@ class Runtime:
         if self.pump is not None and endpoint is self.pump.endpoint:
             if error is None:
                 endpoint.persisted(token)
-                self.record_trouble = None
+                self._record_trouble = ""
             elif isinstance(error, RecordUnusable):
-                self.record_trouble = error
+                if str(error) != self._record_trouble:
+                    self._record_trouble = str(error)
+                    self._sink(RecordUnwritable(reason=str(error)))
                 endpoint.persist_failed()
             else:
                 self._failed(error)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .config import NAME_BYTES_MAX, ClusterConfig
 from .core.outputs import Settled
-from .errors import Overloaded, PhalanxError, UsageError
+from .errors import NoQuorum, Overloaded, PhalanxError, UsageError
 from .events import Lane
 from .receipts import Ledger, Receipt
 from .runtime import Runtime
@@ -117,14 +117,32 @@ class Sending:
         return self.ledger(item.addressee, item.lane).settle(item.token, item.missing)
 
     def fail(self, error: PhalanxError) -> None:
-        """Fail everybody who waits: for room or for a receipt."""
+        """Fail everybody who waits, for room or for a receipt, for good."""
         for ledger in self._ledgers.values():
-            ledger.fail(error)
+            ledger.fail(error, final=True)
+        self._fail_room(error)
+
+    def _fail_room(self, error: PhalanxError) -> None:
         waiting, self._waiting = self._waiting, {}
         for futures in waiting.values():
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
+
+    def lose_primary(self, reason: str) -> None:
+        """No contact to a majority: what was accepted may still be delivered, the rest is not."""
+        self._fail_room(NoQuorum(reason))
+        for ledger in self._ledgers.values():
+            ledger.fail(NoQuorum(reason, outcome="unknown"), final=False)
+
+    def open_by_node(self) -> dict[int, str]:
+        """Addressees of messages whose fate this node, evicted, will not learn."""
+        endpoint = self._runtime.endpoint
+        nodes: set[int] = set()
+        for stream in endpoint.delivery.out.values():
+            if stream.token_settled < stream.token_accepted:
+                nodes.update(stream.progress)
+        return dict.fromkeys(sorted(nodes), "unknown: this node was evicted")
 
     def begin_anew(self, error: PhalanxError) -> None:
         """Another incarnation starts: its streams have nothing to do with the old ones."""

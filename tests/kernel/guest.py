@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .image import ImageError, prepare, start_script, tool
+from .image import Image, prepare, start_script, tool
 
 HERE = Path(__file__).parent
 BOOT_LIMIT_S = 180.0
@@ -165,7 +165,7 @@ class Guest:
         self.boot_s = time.monotonic() - began
         self.description = f"a QEMU guest with Linux {hello['ready']}"
 
-    def _start(self, image: Any, qemu: str) -> None:
+    def _start(self, image: Image, qemu: str) -> None:
         server = [str(HERE / "guest_init.sh"), sys.executable, str(HERE / "guest_server.py")]
         initrd = self._scratch / "initrd"
         initrd.write_bytes(image.initrd.read_bytes() + start_script(["/bin/sh", *server]))
@@ -280,6 +280,3 @@ def open_runner() -> Runner:
     guest = Guest()
     guest.boot()
     return guest
-
-
-__all__ = ["Guest", "GuestError", "ImageError", "Native", "Outcome", "Runner", "open_runner"]

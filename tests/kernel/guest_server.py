@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,17 @@ REAP_LIMIT_S = 5.0
 
 def main() -> None:
     """Serve until told to power off."""
-    channel = open_port()
+    channel: int = open_port()
     send(channel, {"ready": os.uname().release})
     pending: bytes = b""
     while True:
-        chunk: bytes = os.read(channel, 65536)
+        chunk = os.read(channel, 65536)
         if not chunk:
             # The host is not connected (yet); poll() cannot wait for that.
             time.sleep(0.02)
             continue
-        pending += chunk
-        while b"\n" in pending:
-            line, _, pending = pending.partition(b"\n")
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
             request: dict[str, Any] = json.loads(line)
             if request.get("off"):
                 power_off()
@@ -48,7 +48,7 @@ def open_port() -> int:
     for name in Path("/sys/class/virtio-ports").glob("*/name"):
         if name.read_text().strip() == PORT_NAME:
             return os.open(f"/dev/{name.parent.name}", os.O_RDWR | os.O_CLOEXEC)
-    raise SystemExit("there is no virtio-serial port for the jobs")
+    sys.exit("there is no virtio-serial port for the jobs")
 
 
 def send(channel: int, message: dict[str, Any]) -> None:

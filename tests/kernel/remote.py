@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from .guest import GuestError, ImageError, Outcome, Runner, open_runner
+from .guest import GuestError, Outcome, Runner, kernel_has_sctp, open_runner
+from .image import ImageError, tool
 
 INSIDE = "PHALANX_KERNEL_INSIDE"
 """Set in the inner pytest."""
@@ -109,7 +110,8 @@ class Outside:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        if item.get_closest_marker("kernel") is None:
+        if item.get_closest_marker("kernel") is None or not _possible():
+            # In the second case the marker itself turns the test away, and says what is missing.
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._reports(item):
@@ -169,6 +171,20 @@ class Outside:
         self._runner.close()
         if self._job is not None:
             self._job.join()
+
+
+def _possible() -> bool:
+    """Whether this machine has what a kernel with SCTP takes, or is not told to lack it."""
+    if "kernel" in os.environ.get("PHALANX_MISSING", "").split(","):
+        return False
+    try:
+        if not kernel_has_sctp():
+            tool("qemu-system-x86_64", "qemu-system-x86")
+            tool("depmod", "kmod")
+            tool("apt-get", "apt")
+    except ImageError:
+        return False
+    return True
 
 
 def _report(item: pytest.Item, outcome: Any, why: str) -> pytest.TestReport:

@@ -407,6 +407,9 @@ class Delivery:
     def _sync(self, node: int) -> None:
         """Go on where the member is: everything it does not hold goes to it again."""
         self.synced.add(node)
+        # What came from it before it was synced has been acknowledged to others only.
+        self._dirty.update(key for key in self.ins if key.origin == node or not key.addressee)
+        self.done_untold = True
         for stream in self.out.values():
             progress = stream.progress.get(node)
             if progress is not None:

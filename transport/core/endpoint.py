@@ -44,6 +44,8 @@ class Endpoint:
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self._expected_wake_ns = start.now_ns
         self._acted_ns = start.now_ns
+        self._acted_in_view = False
+        self._excused_until_ns = 0
         self._lease_of = NO_VIEW
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
@@ -62,6 +64,8 @@ class Endpoint:
 
     def receive(self, received: Received, now_ns: int) -> None:
         """A whole frame; whatever is in it, nothing is raised."""
+        if self.standing.evicted:
+            return  # nothing follows in this incarnation
         link, _, frame = received
         header = codec.decode_frame(frame, self.framer.cluster)
         if isinstance(header, codec.FrameError):
@@ -154,6 +158,7 @@ class Endpoint:
         if lag > self._timing.heartbeat_ns:
             self.outputs.counters["stalls"] += 1
             self.paths.excuse(lag, now_ns)
+            self._excused_until_ns = now_ns + self._timing.suspect_ns
         for timer, subject in self.timers.expire(now_ns):
             self._fire(timer, subject, now_ns)
         self._settle(now_ns)
@@ -345,7 +350,9 @@ class Endpoint:
             # Installed and not yet granted: there is one lease for the grants to come.
             self._lease_of = view.id
             self._acted_ns = now_ns
+            self._acted_in_view = False
         if acting:
+            self._acted_in_view = True
             self._acted_ns = now_ns
             runs_out = self.leases.runs_out_ns(now_ns)
             if runs_out is not None:
@@ -354,7 +361,10 @@ class Endpoint:
                 self.detached = False
                 self.outputs.stream.append(PrimaryRegained(view_id=view.id))
             return
-        lost_ns = self._acted_ns + self._timing.lease_ns
+        # Closed, or not yet granted in a new view, it waits for one lease. Otherwise the lease has
+        # run out, and the only excuse is that this process itself did not run.
+        waits = self.standing.closed_for or not self._acted_in_view
+        lost_ns = self._acted_ns + self._timing.lease_ns if waits else self._excused_until_ns
         if now_ns < lost_ns:
             self.timers.arm(Timer.LEASE, "", lost_ns)
         elif not self.detached:

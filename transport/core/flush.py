@@ -196,8 +196,8 @@ class Flush:
             fates.append((stream.token_accepted, {addressee: gone[addressee]}))
         merged: list[tuple[int, dict[int, str]]] = []
         for token, missing in fates:
-            if token <= stream.token_settled:
-                continue
+            if token <= stream.token_settled or (merged and merged[-1][0] == token):
+                continue  # a piece in the middle of a message: its end tells its fate
             if merged and merged[-1][1] == missing:
                 merged.pop()
             merged.append((token, missing))

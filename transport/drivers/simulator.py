@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..config import MS
-from ..errors import UsageError
+from ..errors import AddressMissing, PortTaken, UsageError
 from .base import (
+    STREAMS,
     Capabilities,
     Input,
     Link,
@@ -35,6 +36,8 @@ from .base import (
 
 FRAME_BYTES_MAX = 256 << 10
 SEND_BUFFER_BYTES = 4 << 20
+RECEIVE_BUFFER_BYTES = 1 << 20
+"""What lies unread at one end of an association before its window closes."""
 POLL_MAX = 4096
 
 
@@ -50,6 +53,10 @@ class NetworkOptions:
     """How long an association lives while no rail works."""
     connect_ns: int = 400 * MS
     """How long a connect attempt that nobody answers takes."""
+    path_down_ns: int = 200 * MS
+    """How long until an association says that a path is dead."""
+    path_up_ns: int = 100 * MS
+    """How long until an association says that a path works again: one heartbeat."""
 
 
 Tap = Callable[[int, bytes], None]
@@ -68,6 +75,18 @@ class _End:
     last_arrival: dict[int, int] = field(default_factory=dict[int, int])
     primary: str = ""
     alive: bool = True
+    rails: tuple[str, ...] = ()
+    """Rails on which the other end has an address."""
+    down: set[str] = field(default_factory=set[str])
+    """Rails that were reported to be down."""
+    stranded_ns: int | None = None
+    """Since when nothing has led to the other end; None while something does."""
+    held: deque[tuple[int, bytes]] = field(default_factory=deque[tuple[int, bytes]])
+    """Frames from the other end that have arrived before a closed window."""
+    closing: bool = False
+    """Ended in good order, and the other end has not been told yet."""
+    shut: bool = False
+    """The other end has ended in good order behind the frames that are held."""
 
 
 @dataclass(slots=True)
@@ -97,6 +116,7 @@ class Network:
         self._hosts: dict[int, SimulatedDriver] = {}
         self._cut: set[tuple[int, int, str]] = set()
         self._loss: dict[tuple[int, int, str], float] = {}
+        self._absent: set[tuple[int, str]] = set()
         self.tap: Tap | None = None
 
     # -------------------------------------------------------------------------------- time
@@ -123,12 +143,33 @@ class Network:
     def cut(self, source: int, target: int, rail: str) -> None:
         """Lose everything that goes from one host to another on a rail."""
         self._cut.add((source, target, rail))
+        self._changed(source, target)
 
     def heal(self, source: int, target: int, rail: str) -> None:
         """Undo a cut."""
         self._cut.discard((source, target, rail))
         for driver in list(self._hosts.values()):
             driver.retry_pending()
+        self._changed(source, target)
+
+    def take_address(self, node: int, rail: str) -> None:
+        """A host has no address on a rail when a driver is opened there the next time."""
+        self._absent.add((node, rail))
+
+    def give_address(self, node: int, rail: str) -> None:
+        """Undo `take_address`."""
+        self._absent.discard((node, rail))
+
+    def has_address(self, node: int, rail: str) -> bool:
+        """Whether a driver of the host can listen on a rail."""
+        return (node, rail) not in self._absent
+
+    def _changed(self, one: int, other: int) -> None:
+        """Their associations notice by and by that a path is dead, or works again."""
+        for node, peer in ((one, other), (other, one)):
+            driver = self._hosts.get(node)
+            if driver is not None:
+                driver.look_after(peer)
 
     def lose(self, source: int, target: int, rail: str, share: float) -> None:
         """Lose this share of the packets of one direction; 0 undoes it.
@@ -161,6 +202,8 @@ class Network:
             (source, target, rail) not in self._cut
             and source in self._hosts
             and target in self._hosts
+            and rail in self._hosts[source].present
+            and rail in self._hosts[target].present
         )
 
     def both_ways(self, one: int, other: int, rail: str) -> bool:
@@ -176,13 +219,22 @@ class Network:
         return self._hosts.get(node)
 
     def attach(self, driver: SimulatedDriver) -> None:
-        """A process starts to listen on its host."""
-        self._hosts[driver.node] = driver
+        """A process starts to listen on its host.
+
+        Raises:
+            PortTaken: another one listens there.
+        """
+        if self._hosts.setdefault(driver.node, driver) is not driver:
+            raise PortTaken(f"another process listens on host {driver.node}")
+        for peer in self._hosts:
+            self._changed(driver.node, peer)
 
     def detach(self, driver: SimulatedDriver) -> None:
         """A process stops."""
         if self._hosts.get(driver.node) is driver:
             del self._hosts[driver.node]
+            for peer in self._hosts:
+                self._changed(driver.node, peer)
 
 
 class SimulatedDriver:
@@ -197,6 +249,14 @@ class SimulatedDriver:
         self._last_link = 0
         self._stats: Counter[str] = Counter()
         self._open = False
+        self.present: tuple[str, ...] = ()
+        """Rails on which there was an address when the driver was opened."""
+        self._dialling: set[Link] = set()
+        self._closing: list[tuple[_End, _End]] = []
+        self._unread: dict[Link, int] = {}
+        """Bytes that lie in `_inputs`, by link."""
+        self._lagging: dict[Link, None] = {}
+        """Links on which frames are held, the oldest first."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -206,11 +266,17 @@ class SimulatedDriver:
 
     @property
     def missing_rails(self) -> tuple[str, ...]:
-        return ()
+        return tuple(rail for rail in self._network.rails if rail not in self.present)
 
     def open(self) -> None:
+        network = self._network
+        present = tuple(rail for rail in network.rails if network.has_address(self.node, rail))
+        if not present:
+            raise AddressMissing(f"host {self.node} has no address on any rail")
+        self.present = present
+        network.attach(self)
         self._open = True
-        self._network.attach(self)
+        self._stats.clear()
 
     def fileno(self) -> int:
         raise UsageError("a simulated driver has no descriptor: it calls `ready` instead")
@@ -219,7 +285,17 @@ class SimulatedDriver:
         self._check()
         taken: list[Input] = []
         while self._inputs and len(taken) < POLL_MAX:
-            taken.append(self._inputs.popleft())
+            item = self._inputs.popleft()
+            taken.append(item)
+            if isinstance(item, Received):
+                self._stats["frames_received"] += 1
+                self._stats["bytes_received"] += len(item.frame)
+                if item.link in self._unread:
+                    self._unread[item.link] -= len(item.frame)
+        for link in list(self._lagging):
+            self._open_window(link)
+        if self._inputs:
+            self._ready()
         return taken
 
     def _check(self) -> None:
@@ -237,42 +313,56 @@ class SimulatedDriver:
         self._last_link += 1
         return self._last_link
 
+    def _check_rail(self, rail: str) -> None:
+        if rail not in self._network.rails:
+            raise UsageError(f"there is no rail {rail!r}")
+
     def connect(self, peer: PeerEndpoint) -> Link:
         self._check()
         link = self._new_link()
+        self._dialling.add(link)
         network = self._network
 
         def answer() -> None:
             other = network.host(peer.node)
-            rails = [r for r in network.rails if network.both_ways(self.node, peer.node, r)]
-            if not self._open:
+            rails = [r for r in peer.addresses if network.both_ways(self.node, peer.node, r)]
+            if link not in self._dialling:
                 return
             if other is None or not rails:
                 network.after(network.options.connect_ns, fail)
                 return
+            self._dialling.discard(link)
             self._establish(link, other)
 
         def fail() -> None:
-            self._give(LinkLost(link=link, reason=LossReason.UNREACHABLE))
+            if link in self._dialling:
+                self._dialling.discard(link)
+                self._give(LinkLost(link=link, reason=LossReason.UNREACHABLE))
 
         network.after(2 * network.delay(), answer)
         return link
 
     def _establish(self, link: Link, other: SimulatedDriver) -> None:
         first = self._network.rails[0]
-        here = _End(self, link, primary=first)
-        there = _End(other, other._new_link(), primary=first)
+        here = _End(self, link, primary=first, rails=other.present)
+        there = _End(other, other._new_link(), primary=first, rails=self.present)
         association = _Association(here, there)
         self._associations[link] = association
         other._associations[there.link] = association
-        rails = self._network.rails
-        other._give(LinkUp(link=there.link, accepted=True, rails=rails))
-        self._give(LinkUp(link=link, accepted=False, rails=rails))
+        for end, accepted in ((there, True), (here, False)):
+            end.driver._unread[end.link] = 0
+            end.driver._give(LinkUp(link=end.link, accepted=accepted, rails=end.rails))
+        self.look_after(other.node)
+        other.look_after(self.node)
 
     def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
         self._check()
         if not 0 < len(frame) <= FRAME_BYTES_MAX:
             raise UsageError(f"a frame has 1 to {FRAME_BYTES_MAX} bytes, not {len(frame)}")
+        if not 0 <= stream < STREAMS:
+            raise UsageError(f"there is no stream {stream}; streams are 0 to {STREAMS - 1}")
+        if rail is not None:
+            self._check_rail(rail)
         association = self._associations.get(link)
         if association is None:
             return True
@@ -284,7 +374,10 @@ class SimulatedDriver:
             return True
         if here.in_flight + len(frame) > SEND_BUFFER_BYTES:
             here.blocked = True
+            self._stats["frames_refused"] += 1
             return False
+        self._stats["frames_sent"] += 1
+        self._stats["bytes_sent"] += len(frame)
         here.in_flight += len(frame)
         here.pending.append((stream, frame))
         self._carry(here, there)
@@ -292,17 +385,20 @@ class SimulatedDriver:
 
     def _probe(self, there: _End, stream: int, frame: bytes, rail: str) -> None:
         network, target = self._network, there.driver.node
+        # Probes have as much room again as data has: a busy reader must not look dead.
+        if there.driver._unread.get(there.link, 0) > 2 * RECEIVE_BUFFER_BYTES:
+            self._stats["probes_dropped"] += 1
+            return
         lost = network.is_lost(self.node, target, rail)
         if network.works(self.node, target, rail) and there.alive and not lost:
             network.after(network.delay(), lambda: there.driver._arrive(there, stream, frame))
 
     def _carry(self, here: _End, there: _End) -> None:
-        """Send what is pending over a rail that works; without one, wait for it or give up."""
+        """Send what is pending over a rail that works; without one, it waits (`look_after`)."""
         network = self._network
         target = there.driver.node
         rails = [r for r in network.rails if network.both_ways(self.node, target, r)]
         if not rails:
-            network.after(network.options.give_up_ns, lambda: self._give_up(here, there))
             return
         extra = 0 if here.primary in rails else network.options.retransmit_ns
         carrier = here.primary if here.primary in rails else rails[0]
@@ -315,46 +411,109 @@ class SimulatedDriver:
             network.at(at, partial(self._hand, here, there, stream, frame))
 
     def _hand(self, here: _End, there: _End, stream: int, frame: bytes) -> None:
+        driver = there.driver
+        unread = driver._unread.get(there.link, 0)
+        if there.alive and (there.held or unread >= RECEIVE_BUFFER_BYTES):
+            there.held.append((stream, frame))
+            driver._lagging[there.link] = None
+            return
+        self._acknowledged(here, frame)
+        driver._arrive(there, stream, frame)
+        if not there.alive and not there.closing:
+            # Whoever is at that address now does not know the association (RFC 9260, 8.4).
+            self._network.after(self._network.delay(), lambda: self._end(here, LossReason.ABORTED))
+
+    def _acknowledged(self, here: _End, frame: bytes) -> None:
         here.in_flight -= len(frame)
         if here.alive and here.blocked and here.in_flight * 2 <= SEND_BUFFER_BYTES:
             here.blocked = False
             self._give(Writable(link=here.link))
-        there.driver._arrive(there, stream, frame)
-        if not there.alive:
-            # Whoever is at that address now does not know the association (RFC 9260, 8.4).
-            self._network.after(self._network.delay(), lambda: self._end(here, LossReason.ABORTED))
+
+    def _open_window(self, link: Link) -> None:
+        """The reader has taken something: let in what is held."""
+        here, there = self._associations[link].ends(link, self)
+        while here.held and self._unread[link] < RECEIVE_BUFFER_BYTES:
+            stream, frame = here.held.popleft()
+            there.driver._acknowledged(there, frame)
+            self._arrive(here, stream, frame)
+        if not here.held:
+            self._lagging.pop(link)
+            if here.shut:
+                self._end(here, LossReason.SHUTDOWN)
 
     def _arrive(self, end: _End, stream: int, frame: bytes) -> None:
         if end.alive and self._open:
-            self._stats["frames_received"] += 1
+            self._unread[end.link] += len(frame)
             self._give(Received(end.link, stream, frame))
 
-    def _give_up(self, here: _End, there: _End) -> None:
-        target = there.driver.node
-        rails = self._network.rails
-        working = any(self._network.both_ways(self.node, target, rail) for rail in rails)
-        if here.alive and here.pending and (not working or not there.alive):
+    def _ends(self) -> list[tuple[_End, _End]]:
+        """(this end, the other end) of every association."""
+        return [a.ends(link, self) for link, a in self._associations.items()]
+
+    def _working(self, here: _End, there: _End) -> set[str]:
+        peer = there.driver.node
+        return {rail for rail in here.rails if self._network.both_ways(self.node, peer, rail)}
+
+    def look_after(self, peer: int) -> None:
+        """Something has changed on the way to a peer: notice it as SCTP does, by and by."""
+        network, options = self._network, self._network.options
+        for here, there in self._ends():
+            if there.driver.node != peer:
+                continue
+            working = self._working(here, there)
+            if working:
+                here.stranded_ns = None
+            elif here.stranded_ns is None:
+                here.stranded_ns = network.now_ns
+                network.after(options.give_up_ns, partial(self._give_up, here, network.now_ns))
+            if working & here.down or not there.alive:
+                network.after(options.path_up_ns, partial(self._report, here, there))
+            elif working != set(here.rails) - here.down:
+                network.after(options.path_down_ns, partial(self._report, here, there))
+
+    def _report(self, here: _End, there: _End) -> None:
+        """Say which paths have died or come back; end an association that the peer forgot."""
+        if not here.alive:
+            return
+        working = self._working(here, there)
+        for rail in here.rails:
+            if (rail in working) is (rail in here.down):
+                here.down ^= {rail}
+                state = PathState.UP if rail in working else PathState.DOWN
+                self._give(PathNotice(link=here.link, rail=rail, state=state))
+        if working and not there.alive and not there.closing:
+            self._end(here, LossReason.ABORTED)
+
+    def _give_up(self, here: _End, since_ns: int) -> None:
+        if here.stranded_ns == since_ns:
             self._end(here, LossReason.TIMED_OUT)
 
     def retry_pending(self) -> None:
         """A rail works again."""
-        for association in list(self._associations.values()):
-            here, there = association.a, association.b
-            if here.driver is not self:
-                here, there = there, here
-            if here.alive and here.pending:
+        for here, there in self._ends():
+            if here.pending:
                 self._carry(here, there)
+        closing, self._closing = self._closing, []
+        for here, there in closing:
+            self._shut(here, there)
 
     def _end(self, end: _End, reason: LossReason) -> None:
         if end.alive:
             end.alive = False
             self._associations.pop(end.link, None)
+            self._unread.pop(end.link, None)
+            self._lagging.pop(end.link, None)
             self._give(LinkLost(link=end.link, reason=reason))
 
     def set_primary(self, link: Link, rail: str) -> None:
+        self._check()
+        self._check_rail(rail)
         association = self._associations.get(link)
-        if association is not None:
-            association.ends(link, self)[0].primary = rail
+        if association is None:
+            return
+        here, there = association.ends(link, self)
+        if rail in self._working(here, there):
+            here.primary = rail
             self._give(PathNotice(link=link, rail=rail, state=PathState.PRIMARY))
 
     def reset(self, peer: int, *, tell: bool) -> None:
@@ -372,37 +531,60 @@ class SimulatedDriver:
                 )
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
+        self._check()
+        if link in self._dialling:
+            self._dialling.discard(link)
+            self._give(LinkLost(link=link, reason=LossReason.LOCAL))
         association = self._associations.get(link)
         if association is None:
             return
         here, there = association.ends(link, self)
+        network, peer = self._network, there.driver.node
+        self._end(here, LossReason.LOCAL)
+        if not abort:
+            here.closing = True
+            self._shut(here, there)
+        elif any(network.works(self.node, peer, rail) for rail in network.rails):
+            network.after(network.delay(), partial(there.driver._end, there, LossReason.ABORTED))
+
+    def _shut(self, here: _End, there: _End) -> None:
+        """Tell the other end behind everything that was accepted; wait for a rail if need be."""
+        if here.pending:
+            self._carry(here, there)
+        if here.pending or not self._working(here, there):
+            self._closing.append((here, there))
+            return
         network = self._network
         latest = max(here.last_arrival.values(), default=0)
-        self._end(here, LossReason.LOCAL)
-        reason = LossReason.ABORTED if abort else LossReason.SHUTDOWN
-        if any(network.works(self.node, there.driver.node, rail) for rail in network.rails):
-            at = network.now_ns + network.delay()
-            at = at if abort else max(at, latest) + 1
-            network.at(at, lambda: there.driver._end(there, reason))
+        network.at(max(network.now_ns + network.delay(), latest) + 1, partial(_shut_down, there))
 
     # -------------------------------------------------------------------------------- queries
 
     def paths(self, link: Link) -> list[PathInfo]:
+        self._check()
         association = self._associations.get(link)
         if association is None:
             return []
         here, there = association.ends(link, self)
         found: list[PathInfo] = []
-        for rail in self._network.rails:
+        working = self._working(here, there)
+        for rail in here.rails:
             state = PathState.DOWN
-            if self._network.both_ways(self.node, there.driver.node, rail):
+            if rail in working:
                 state = PathState.PRIMARY if rail == here.primary else PathState.UP
             found.append(
-                PathInfo(rail=rail, address=f"{rail}.{there.driver.node}", state=state, srtt_us=0)
+                PathInfo(
+                    rail=rail,
+                    address=f"{rail}.{there.driver.node}",
+                    state=state,
+                    srtt_us=0,
+                    cwnd_bytes=SEND_BUFFER_BYTES,
+                )
             )
         return found
 
     def stats(self) -> dict[str, int]:
+        self._check()
         return dict(self._stats)
 
     def close(self) -> None:
@@ -410,17 +592,31 @@ class SimulatedDriver:
             return
         for link in list(self._associations):
             self.disconnect(link, abort=True)
+        self._stop()
+
+    def _stop(self) -> None:
         self._open = False
+        self._inputs.clear()
+        self._dialling.clear()
+        self._unread.clear()
+        self._lagging.clear()
         self._network.detach(self)
 
     def crash(self) -> None:
         """The process is killed: nobody is told anything by the associations."""
-        self._open = False
-        self._network.detach(self)
-        for association in self._associations.values():
-            mine = association.a if association.a.driver is self else association.b
-            mine.alive = False
+        for here, _ in [*self._ends(), *self._closing]:
+            here.alive = here.closing = False
         self._associations.clear()
+        self._closing.clear()
+        self._stop()
+
+
+def _shut_down(end: _End) -> None:
+    """The other end has ended in good order, and its last frame is here."""
+    if end.held:
+        end.shut = True
+    else:
+        end.driver._end(end, LossReason.SHUTDOWN)
 
 
 def peers_of(addresses: Mapping[int, Mapping[str, str]]) -> dict[int, PeerEndpoint]:
