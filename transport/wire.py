@@ -35,7 +35,7 @@ class Kind(enum.IntEnum):
 
 # ------------------------------------------------------------------------------- DATA bodies
 
-_DATA = struct.Struct("<IIIIBBHIQQQ")
+_DATA = struct.Struct("<IIIIBBHQQQQ")
 DATA_HEADER_BYTES = _DATA.size
 
 FRAGMENT = 1

@@ -33,10 +33,9 @@ class Leases:
     """Grants given and received in the installed view."""
 
     def __init__(
-        self, *, node: int, nodes: Iterable[int], quorum: Quorum, lease_ns: int, drift: float
+        self, *, node: int, quorum: Quorum, lease_ns: int, drift: float
     ) -> None:
         self._node = node
-        self._nodes = tuple(sorted(nodes))
         self._quorum = quorum
         self._lease_ns = lease_ns
         self._grant_ns = int(lease_ns * drift)
@@ -73,10 +72,9 @@ class Leases:
     def acting(self, now_ns: int) -> bool:
         """Whether grants of a quorum, ourselves included, are younger than the lease."""
         oldest = now_ns - self._lease_ns
-        received = self._received
-        return self._quorum.reached(
-            node for node in self._nodes if node == self._node or received.get(node, -1) > oldest
-        )
+        granted = {node for node, sent in self._received.items() if sent > oldest}
+        granted.add(self._node)
+        return self._quorum.reached(granted)
 
     def runs_out_ns(self, now_ns: int) -> int | None:
         """When `acting` may change next if no more grants come; None if it is false already."""

@@ -99,7 +99,6 @@ def assemble(start: Start) -> Parts:
     quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
     leases = Leases(
         node=start.node,
-        nodes=[n.id for n in config.nodes],
         quorum=quorum,
         lease_ns=timing.lease_ns,
         drift=timing.drift,

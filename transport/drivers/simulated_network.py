@@ -1,0 +1,177 @@
+"""Virtual time, and hosts on rails in it: what simulated drivers stand on.
+
+`Network` owns the clock and the one queue of events. Everything that is drawn at random comes
+from the seed, so a run can be repeated exactly.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..config import MS
+from ..errors import PortTaken
+
+if TYPE_CHECKING:
+    from .simulator import SimulatedDriver
+
+
+@dataclass(slots=True, kw_only=True)
+class NetworkOptions:
+    """How the simulated network behaves when nothing is broken."""
+
+    delay_ns: int = 100_000
+    jitter_ns: int = 20_000
+    retransmit_ns: int = 30 * MS
+    """How long until an association notices that its primary path is dead."""
+    give_up_ns: int = 1300 * MS
+    """How long an association lives while no rail works."""
+    connect_ns: int = 400 * MS
+    """How long a connect attempt that nobody answers takes."""
+    path_down_ns: int = 200 * MS
+    """How long until an association says that a path is dead."""
+    path_up_ns: int = 100 * MS
+    """How long until an association says that a path works again: one heartbeat."""
+
+
+Tap = Callable[[int, bytes], None]
+"""Sees each frame with the node that is about to send it; what it raises ends that node's turn."""
+
+
+class Network:
+    """Hosts on rails, and time."""
+
+    def __init__(
+        self, rails: tuple[str, ...], *, seed: int, options: NetworkOptions | None = None
+    ) -> None:
+        self.rails = rails
+        self.options = options or NetworkOptions()
+        self.random = random.Random(seed)
+        self.now_ns = 0
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._serial = 0
+        self._hosts: dict[int, SimulatedDriver] = {}
+        self._cut: set[tuple[int, int, str]] = set()
+        self._loss: dict[tuple[int, int, str], float] = {}
+        self._absent: set[tuple[int, str]] = set()
+        self.tap: Tap | None = None
+
+    # -------------------------------------------------------------------------------- time
+
+    def at(self, at_ns: int, action: Callable[[], None]) -> None:
+        """Do something at a time; equal times keep the order of the calls."""
+        self._serial += 1
+        heapq.heappush(self._queue, (max(at_ns, self.now_ns), self._serial, action))
+
+    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
+        """Do something later."""
+        self.at(self.now_ns + delay_ns, action)
+
+    def step(self) -> bool:
+        """Let the next thing happen; False if nothing is left."""
+        if not self._queue:
+            return False
+        self.now_ns, _, action = heapq.heappop(self._queue)
+        action()
+        return True
+
+    # -------------------------------------------------------------------------------- faults
+
+    def cut(self, source: int, target: int, rail: str) -> None:
+        """Lose everything that goes from one host to another on a rail."""
+        self._cut.add((source, target, rail))
+        self._changed(source, target)
+
+    def heal(self, source: int, target: int, rail: str) -> None:
+        """Undo a cut."""
+        self._cut.discard((source, target, rail))
+        for driver in list(self._hosts.values()):
+            driver.retry_pending()
+        self._changed(source, target)
+
+    def take_address(self, node: int, rail: str) -> None:
+        """A host has no address on a rail when a driver is opened there the next time."""
+        self._absent.add((node, rail))
+
+    def give_address(self, node: int, rail: str) -> None:
+        """Undo `take_address`."""
+        self._absent.discard((node, rail))
+
+    def has_address(self, node: int, rail: str) -> bool:
+        """Whether a driver of the host can listen on a rail."""
+        return (node, rail) not in self._absent
+
+    def _changed(self, one: int, other: int) -> None:
+        """Their associations notice by and by that a path is dead, or works again."""
+        for node, peer in ((one, other), (other, one)):
+            driver = self._hosts.get(node)
+            if driver is not None:
+                driver.look_after(peer)
+
+    def lose(self, source: int, target: int, rail: str, share: float) -> None:
+        """Lose this share of the packets of one direction; 0 undoes it.
+
+        A lost probe is lost; a frame of an association comes a retransmission later.
+        """
+        if share:
+            self._loss[source, target, rail] = share
+        else:
+            self._loss.pop((source, target, rail), None)
+
+    def is_lost(self, source: int, target: int, rail: str) -> bool:
+        """Whether the next packet is lost; draws a number only where packets may be lost."""
+        share = self._loss.get((source, target, rail), 0.0)
+        return share > 0 and self.random.random() < share
+
+    def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
+        """The kernel of `node` aborts its associations with `peer`, whatever the paths are.
+
+        What is in flight to `node` is lost. Without `tell` the ABORT chunk is lost as well: the
+        peer finds out when it is answered with another (RFC 9260, section 8.4).
+        """
+        driver = self._hosts.get(node)
+        if driver is not None:
+            driver.reset(peer, tell=tell)
+
+    def works(self, source: int, target: int, rail: str) -> bool:
+        """Whether a packet would arrive."""
+        return (
+            (source, target, rail) not in self._cut
+            and source in self._hosts
+            and target in self._hosts
+            and rail in self._hosts[source].present
+            and rail in self._hosts[target].present
+        )
+
+    def both_ways(self, one: int, other: int, rail: str) -> bool:
+        """Whether a path works in both directions, as SCTP needs it to."""
+        return self.works(one, other, rail) and self.works(other, one, rail)
+
+    def delay(self) -> int:
+        """One way, with jitter."""
+        return self.options.delay_ns + self.random.randrange(self.options.jitter_ns + 1)
+
+    def host(self, node: int) -> SimulatedDriver | None:
+        """The driver that listens on a host, if its process runs."""
+        return self._hosts.get(node)
+
+    def attach(self, driver: SimulatedDriver) -> None:
+        """A process starts to listen on its host.
+
+        Raises:
+            PortTaken: another one listens there.
+        """
+        if self._hosts.setdefault(driver.node, driver) is not driver:
+            raise PortTaken(f"another process listens on host {driver.node}")
+        for peer in self._hosts:
+            self._changed(driver.node, peer)
+
+    def detach(self, driver: SimulatedDriver) -> None:
+        """A process stops."""
+        if self._hosts.get(driver.node) is driver:
+            del self._hosts[driver.node]
+            for peer in self._hosts:
+                self._changed(driver.node, peer)
