@@ -26,6 +26,8 @@ import pytest
 
 from phalanx.transport.testing.lab import capability as lab_capability
 
+from .kernel.remote import register as send_kernel_tests
+
 # Hosts on rails (`lab`, `make_lab`); starts pytest again in a user namespace where it has to.
 pytest_plugins = ["phalanx.transport.testing.fixtures"]
 
@@ -154,6 +156,11 @@ def _require(*names: str) -> None:
 def require() -> Require:
     """`require("kernel", "netns")`: go on only on a machine that has these."""
     return _require
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests with the marker `kernel`, wherever they are, run on a kernel that has SCTP."""
+    send_kernel_tests(config)
 
 
 @pytest.hookimpl(tryfirst=True)

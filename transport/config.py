@@ -253,6 +253,8 @@ class ClusterConfig:
     """Bind to public addresses although nothing is encrypted yet."""
     driver: str = "auto"
     """auto, kernel_sctp or user_sctp."""
+    encapsulation: bool = False
+    """Kernel SCTP in UDP as well (RFC 6951), so that it meets nodes over user_sctp."""
     file: str = field(default="(no file)", compare=False)
     """Where it was read from, for messages."""
 

@@ -164,7 +164,7 @@ _SCTP_RANGES: Mapping[str, tuple[int, int]] = {
 
 def _cluster(top: Table) -> ClusterConfig:
     cluster = top.table("cluster")
-    cluster.only(("name", "allow_public", "state_dir", "driver"))
+    cluster.only(("name", "allow_public", "state_dir", "driver", "encapsulation"))
     name = cluster.name_of("cluster")
     allow_public = cluster.flag("allow_public", default=False)
     state_dir = cluster.text("state_dir", "")
@@ -188,6 +188,7 @@ def _cluster(top: Table) -> ClusterConfig:
         state_dir=state_dir,
         allow_public=allow_public,
         driver=driver,
+        encapsulation=cluster.flag("encapsulation", default=False),
         file=top.file,
     )
 

@@ -50,7 +50,8 @@ def choose_driver(config: ClusterConfig, local: LocalEndpoint) -> Driver:
     if name == "auto":
         name = "kernel_sctp" if kernel_sctp.available() else "user_sctp"
     if name == "kernel_sctp":
-        return kernel_sctp.KernelSctp(local, config.timing.sctp)
+        port = local.udp_port if config.encapsulation else 0
+        return kernel_sctp.KernelSctp(local, config.timing.sctp, encapsulation_port=port)
     return user_sctp.UserSctp(local, config.timing.sctp)
 
 

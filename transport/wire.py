@@ -206,6 +206,8 @@ class Row(_Control, tag=1, frozen=True):
     """Nodes that answered a heartbeat within the suspicion time, the sender included."""
     dead: tuple[Member, ...]
     """Incarnations proven dead or stepped down."""
+    left: tuple[Member, ...]
+    """Those among them that said farewell."""
     decided: ViewId
     installed: bool
     """The sender is a member of `decided` and has installed it."""
@@ -444,5 +446,5 @@ def decode_record(data: bytes) -> Record | None:
     """A record; None if it is malformed."""
     try:
         return _record_decoder.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -128,6 +128,7 @@ class RandomRun:
         options = NetworkOptions(
             delay_ns=draw.choice((50_000, 100_000, 2 * MS)),
             jitter_ns=draw.choice((0, 20_000, 1 * MS)),
+            send_buffer_bytes=draw.choice((64 << 10, 4 << 20)),
         )
         self.simulation = Simulation(config, seed=self.seed, options=options)
         barriers(self.simulation)
@@ -209,8 +210,9 @@ class RandomRun:
             timeout_ns = draw.choice((None, 100 * MS, 400 * MS))
             arrive(node, draw.choice(("x", "y")), timeout_ns)
             return
-        if node.endpoint.detached or node.endpoint.standing.evicted:
-            return  # A face would have said NoQuorum.
+        standing = node.endpoint.standing
+        if node.endpoint.detached or standing.evicted or standing.leaving:
+            return  # A face would have raised an error.
         view = node.view
         assert view is not None, "checked by the caller"
         others = [member for member in view.members if member != node.id]
@@ -240,6 +242,7 @@ class RandomRun:
             self._lose_packets,
             self._trouble_disk,
             self._lose_record,
+            self._leave,
         )
         self.random.choice(faults)()
 
@@ -275,6 +278,21 @@ class RandomRun:
         node = self._pick()
         if node is not None:
             self._kill_now(node)
+
+    def _leave(self) -> None:
+        node = self._pick()
+        if node is None or node.view is None:
+            return
+        self._say(f"{node.id} leaves")
+        node.endpoint.leave(node.clock() + 200 * MS, node.clock())
+        node.wake_soon()
+        life = node.life
+
+        def exit_process() -> None:
+            if node.running and node.life is life:
+                self._kill_now(node)
+
+        self.simulation.network.after(self.random.choice((210, 400)) * MS, exit_process)
 
     def _kill_two(self) -> None:
         self._kill()
@@ -348,7 +366,12 @@ class RandomRun:
         self._say(f"cut one way {one} to {other}")
         for rail in network.rails:
             network.cut(one, other, rail)
-        self._later(lambda: [network.heal(one, other, rail) for rail in network.rails] and None)
+
+        def heal() -> None:
+            for rail in network.rails:
+                network.heal(one, other, rail)
+
+        self._later(heal)
 
     def _cut_pair(self) -> None:
         one, other = self._two()

@@ -1,4 +1,4 @@
-"""Sends the tests that need kernel SCTP to where it is, see `remote.py`; and two hosts there."""
+"""Two hosts on two rails, on the kernel that `remote.py` sends these tests to."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import pytest
 
 from . import lab
 from .lab import LEFT, RIGHT, End, kernel_end
-from .remote import register
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    register(config)
 
 
 @pytest.fixture(scope="session")

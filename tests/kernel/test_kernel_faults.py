@@ -15,7 +15,9 @@ from collections.abc import Callable, Generator
 import pytest
 
 from phalanx.transport.config import PROFILES
+from phalanx.transport.drivers import sctp_wire as wire
 from phalanx.transport.drivers.base import STREAMS, LossReason, PathState, Received, Stream
+from phalanx.transport.drivers.kernel_link import RailMap
 from phalanx.transport.drivers.kernel_sctp import FRAME_BYTES_MAX
 from phalanx.transport.drivers.sctp_socket import SctpSocket
 
@@ -138,6 +140,36 @@ def test_a_probe_on_a_dead_rail_never_arrives_by_another(left: End, right: End) 
     wait_for_paths(left, link, "ab", right)
     assert left.driver.transmit(link, Stream.CONTROL, b"again", rail="b")
     pump([left, right], lambda: right.frames(Stream.CONTROL) == [b"again"], what="probe")
+
+
+def test_a_probe_that_came_over_another_rail_than_its_own_is_dropped(right: End) -> None:
+    """A stack may move a probe from a dead rail to a live one, and it would vouch for the dead."""
+    peer = raw_dial()
+    pump([right], lambda: bool(right.ups()), what="association")
+    tagged = RailMap(lab.NETWORKS).probe_ancillary
+    for rail, frame in (("b", b"strayed"), ("a", b"kept")):
+        peer.sock.sendmsg([frame], tagged[rail][Stream.REPAIR], 0, (RIGHT.addresses["a"], PORT))
+    pump([right], lambda: bool(right.frames()), what="probe")
+    assert right.frames() == right.frames(Stream.REPAIR) == [b"kept"]
+    assert right.driver.stats()["probes_strayed"] == 1
+    peer.close()
+
+
+def test_a_frame_on_a_stream_that_no_lane_has_is_dropped(right: End) -> None:
+    """There are more streams than lanes, for probes; what else comes on them is nobody's."""
+    peer = raw_dial(streams=STREAMS + 1)
+    pump([right], lambda: bool(right.ups()), what="association")
+    for stream in (STREAMS, Stream.BULK):
+        info = wire.SNDINFO.pack(stream, 0, 0, 0, 0)
+        peer.sock.sendmsg([b"x"], [(wire.IPPROTO_SCTP, wire.CMSG_SNDINFO, info)])
+    pump(
+        [right],
+        lambda: right.driver.stats().get("dropped_stream") == 1 and len(right.frames()) == 1,
+        what="one frame of two",
+    )
+    assert right.frames(Stream.BULK) == [b"x"]
+    assert not right.losses()
+    peer.close()
 
 
 def test_a_probe_on_a_rail_that_the_peer_has_not_is_dropped(left: End) -> None:

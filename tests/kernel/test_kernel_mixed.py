@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -23,21 +26,28 @@ SIZES = (1, 1_400, 60_000, 256 << 10)
 @pytest.fixture
 def kernel() -> Iterator[End]:
     """A kernel node, in a namespace that takes SCTP in UDP."""
-    LEFT.sh(f"sysctl -qw net.sctp.udp_port={UDP_PORT} net.sctp.encap_port={UDP_PORT}")
+    LEFT.sh(f"sysctl -qw net.sctp.udp_port={UDP_PORT}")
     end = kernel_end(LEFT, encapsulation_port=UDP_PORT)
     yield end
     end.driver.close()
-    LEFT.sh("sysctl -qw net.sctp.udp_port=0 net.sctp.encap_port=0")
+    LEFT.sh("sysctl -qw net.sctp.udp_port=0")
 
 
-@pytest.fixture
-def user() -> Iterator[End]:
-    """A usrsctp node."""
-    driver = UserSctp(RIGHT.endpoint(), PROFILES["lan"].sctp)
+@contextlib.contextmanager
+def user_end(udp_port: int) -> Generator[End]:
+    """A usrsctp node with this UDP port."""
+    driver = UserSctp(replace(RIGHT.endpoint(), udp_port=udp_port), PROFILES["lan"].sctp)
     with RIGHT.entered():
         driver.open()
     yield End(RIGHT, driver)
     driver.close()
+
+
+@pytest.fixture
+def user() -> Iterator[End]:
+    """A usrsctp node with the same UDP port as the kernel's."""
+    with user_end(UDP_PORT) as end:
+        yield end
 
 
 @pytest.mark.parametrize("dialler", ["kernel", "user"])
@@ -64,6 +74,23 @@ def test_kernel_and_usrsctp_nodes_form_one_association(
     assert far.losses()[0].reason is LossReason.SHUTDOWN
 
 
+@pytest.mark.parametrize("dialler", ["kernel", "user"])
+def test_either_side_may_have_a_udp_port_of_its_own(kernel: End, dialler: str) -> None:
+    """The dialling side knows the other's from the file, the other one learns it from packets."""
+    with user_end(UDP_PORT + 1) as user:
+        if dialler == "kernel":
+            kernel.connect(replace(RIGHT.peer(), udp_port=UDP_PORT + 1))
+        else:
+            user.connect(LEFT.peer())
+        pump([kernel, user], lambda: bool(kernel.ups() and user.ups()), what="association")
+        for end, other in ((kernel, user), (user, kernel)):
+            link = end.ups()[0].link
+            wait_for_paths(end, link, "ab", other)
+            for rail in "ab":
+                assert end.driver.transmit(link, Stream.CONTROL, rail.encode(), rail=rail)
+            pump([end, other], lambda e=other: len(e.frames()) == 2, what="probes")
+
+
 @pytest.mark.usefixtures("healed")
 def test_a_mixed_association_survives_a_cut_rail(kernel: End, user: End) -> None:
     """Quick failover does not depend on both sides having the same stack."""
@@ -78,6 +105,42 @@ def test_a_mixed_association_survives_a_cut_rail(kernel: End, user: End) -> None
     for end in (kernel, user):
         pump([kernel, user], lambda e=end: e.frames() == frames, what="frames by the other rail")
         pump([kernel, user], lambda e=end: "a" in e.paths_said(PathState.DOWN), what="a is down")
+    assert not kernel.losses()
+    assert not user.losses()
+
+
+@pytest.mark.usefixtures("healed")
+def test_probes_of_either_stack_keep_to_their_rail(kernel: End, user: End) -> None:
+    """Both mark probes alike; a tag that the other did not understand would lose all of them."""
+    link = kernel.connect(RIGHT.peer())
+    pump([kernel, user], lambda: bool(kernel.ups() and user.ups()), what="association")
+    back = user.ups()[0].link
+    wait_for_paths(kernel, link, "ab", user)
+    wait_for_paths(user, back, "ab", kernel)
+    sides = ((kernel, link, user), (user, back, kernel))
+    for stream in (Stream.CONTROL, Stream.REPAIR):
+        for near, number, far in sides:
+            for rail in "ab":
+                assert near.driver.transmit(number, stream, rail.encode(), rail=rail)
+            pump(
+                [kernel, user],
+                lambda e=far, s=stream: sorted(e.frames(s)) == [b"a", b"b"],
+                what=f"probes from {near.host.name} on both rails",
+            )
+    lab.sh(lab.cut_commands("b"))
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        for near, number, _ in sides:
+            assert near.driver.transmit(number, Stream.CONTROL, b"into the void", rail="b")
+            assert near.driver.transmit(number, Stream.CONTROL, b"alive", rail="a")
+        lab.wait_readable([kernel, user], 0.05)
+        kernel.poll()
+        user.poll()
+    for near, _, far in sides:
+        pump([kernel, user], lambda e=near: "b" in e.paths_said(PathState.DOWN), what="b is down")
+        probes = far.frames(Stream.CONTROL)
+        assert b"into the void" not in probes
+        assert b"alive" in probes
     assert not kernel.losses()
     assert not user.losses()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from phalanx.transport.drivers import sctp_wire as wire
+from phalanx.transport.drivers import user_sctp
 
 HEADER = Path("/usr/include/linux/sctp.h")
 OTHER_NAMES = {
@@ -107,6 +108,14 @@ def test_an_ipv4_mapped_address_is_read_as_ipv4() -> None:
     """A socket for IPv6 reports the rails with IPv4 in this form; rails know only the plain one."""
     packed = wire.pack_address("::ffff:10.71.0.1", 5405)
     assert wire.unpack_address(packed) == "10.71.0.1"
+
+
+def test_probes_carry_the_same_tag_in_both_drivers() -> None:
+    """A mixed cluster would otherwise drop every heartbeat."""
+    for rail in ("a", "b", "storage"):
+        theirs = user_sctp._tag(rail)  # pyright: ignore[reportPrivateUsage]
+        assert theirs ^ wire.probe_tag(rail) <= wire.PROBE_STREAM_BITS
+        assert wire.probe_tag(rail, 4) & wire.PROBE_STREAM_BITS == 4
 
 
 @pytest.mark.parametrize("size", range(21))

@@ -8,13 +8,40 @@ number each time; one that has just joined starts wherever the sender is.
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _HEADER = struct.Struct("<IQQ")
-TIMES_KEPT = 1 << 15
+TIMES_KEPT = 1 << 14
 """Deliveries of each sender whose times are remembered; older ones make room."""
+
+
+class Times:
+    """A ring of the last points of time; all its memory is taken at the start."""
+
+    def __init__(self) -> None:
+        self._ring = array("q", bytes(8 * TIMES_KEPT))
+        self._count = 0
+
+    def add(self, at_ns: int) -> None:
+        """The next one."""
+        self._ring[self._count % TIMES_KEPT] = at_ns
+        self._count += 1
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._count = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Oldest first."""
+        for place in range(max(0, self._count - TIMES_KEPT), self._count):
+            yield self._ring[place % TIMES_KEPT]
+
+    @property
+    def last(self) -> int:
+        """The latest, or 0."""
+        return self._ring[(self._count - 1) % TIMES_KEPT] if self._count else 0
 
 
 def make_message(node: int, incarnation: int, number: int, size: int) -> bytes:
@@ -43,7 +70,7 @@ class Audit:
         self._node = node
         self._numbers: dict[tuple[int, int, bool], _Numbers] = {}
         self._members: Mapping[int, int] = {}
-        self._times: dict[tuple[int, bool], deque[int]] = {}
+        self._times: dict[tuple[int, bool], Times] = {}
         self.lost = 0
         self.duplicated = 0
         self.reordered = 0
@@ -58,7 +85,8 @@ class Audit:
                 del self._numbers[key]
             # Silence before somebody was a member is no gap.
             for directed in (False, True):
-                self._times.pop((node, directed), None)
+                if (node, directed) in self._times:
+                    self._times[node, directed].clear()
         if self._node not in came:
             # Whoever was here first sees a newcomer's very first message.
             for node in came:
@@ -70,8 +98,8 @@ class Audit:
         """Check consecutive messages of one sender."""
         times = self._times.get((sender, directed))
         if times is None:
-            times = self._times[sender, directed] = deque(maxlen=TIMES_KEPT)
-        times.append(at_ns)
+            times = self._times[sender, directed] = Times()
+        times.add(at_ns)
         for payload in payloads:
             node, incarnation, number = _HEADER.unpack_from(payload)
             if node != sender or payload != make_message(node, incarnation, number, len(payload)):
@@ -138,4 +166,4 @@ class Audit:
     def last_ns(self, sender: int) -> int:
         """When something was last delivered of a sender's multicasts."""
         times = self._times.get((sender, False))
-        return times[-1] if times else 0
+        return times.last if times else 0

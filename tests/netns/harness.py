@@ -119,9 +119,14 @@ class Node:
         what = f"{kind} {wanted or ''} at {self.host}"
         return self._fleet.wait(lambda: self.find(kind, after_ns, **wanted), what, timeout)
 
+    def views(self, after_ns: int = 0) -> list[Seen]:
+        """All views after a point of time."""
+        seen = list(self.seen)
+        return [s for s in seen if s.kind == "ViewInstalled" and s.at_ns > after_ns]
+
     def view(self) -> Seen | None:
         """The latest view."""
-        views = [seen for seen in list(self.seen) if seen.kind == "ViewInstalled"]
+        views = self.views()
         return views[-1] if views else None
 
     def await_end(self, timeout: float = DEADLINE_S) -> int:
@@ -165,8 +170,18 @@ class Node:
         """The last events and what it wrote on standard error, for failures."""
         lines = [f"--- {self.host}, exit status {self.process.poll()}"]
         lines += [f"{seen.at_ns / S:.4f} {_short(seen)}" for seen in list(self.seen)[-25:]]
+        if self.running and not self.stopped:
+            with contextlib.suppress(AssertionError, OSError):
+                look = self._await_answer(self.begin(Look()), timeout=1.0)
+                lines.append(f"    received {look.received}\n    counters {look.stats}")
         text = self._log.read_text(errors="replace")
         return "\n".join([*lines, text[-3000:]])
+
+    def _await_answer(self, number: int, timeout: float) -> Answer:
+        with self._said:
+            self._said.wait_for(lambda: number in self._answers, timeout)
+            assert number in self._answers, "no answer"
+            return self._answers[number]
 
 
 def _short(seen: Seen) -> str:
@@ -208,8 +223,11 @@ class Fleet:
                 self.said.wait(left)
             else:
                 return found
-        stories = "\n".join(node.story() for node in self.nodes.values())
-        raise AssertionError(f"not within {timeout:g} s: {what}\n{stories}")
+        raise AssertionError(f"not within {timeout:g} s: {what}\n{self.story()}")
+
+    def story(self) -> str:
+        """What everybody has said lately, and their counters, for failures."""
+        return "\n".join(node.story() for node in self.nodes.values())
 
     # ---------------------------------------------------------------------------- processes
 
@@ -232,6 +250,9 @@ class Fleet:
 
     def start(self, host: str) -> Node:
         """Start the host's node, without waiting for anything."""
+        before = self.nodes.get(host)
+        if before is not None:
+            before.await_end()
         node = self.nodes[host] = self.spawn(host)
         return node
 
@@ -240,6 +261,8 @@ class Fleet:
         for node in self.nodes.values():
             if node.running:
                 node.kill()
+            else:
+                node.await_end()
 
     def make_whole(self, timeout: float = DEADLINE_S) -> None:
         """Every host runs, every node is in one view, and rail a is everybody's primary."""
@@ -269,11 +292,8 @@ class Fleet:
         wanted = sorted(members)
 
         def look(host: str) -> Seen | None:
-            for seen in list(self.nodes[host].seen):
-                if seen.kind == "ViewInstalled" and seen.at_ns > after_ns:
-                    if sorted(seen.members) == wanted:
-                        return seen
-            return None
+            views = self.nodes[host].views(after_ns)
+            return next((seen for seen in views if sorted(seen.members) == wanted), None)
 
         return {
             host: self.wait(lambda host=host: look(host), f"view {wanted} at {host}", timeout)
@@ -312,10 +332,21 @@ class Fleet:
         for host in hosts or self.hosts:
             self.nodes[host].ask(Stream(rate=rate, **order))
 
-    def flow(self, messages: int, hosts: Collection[str] | None = None) -> None:
-        """Return when each of these hosts has received so many more messages of each other."""
+    def flow(
+        self,
+        messages: int,
+        hosts: Collection[str] | None = None,
+        senders: Collection[str] | None = None,
+    ) -> None:
+        """Return when each of these hosts has received so many more messages of each sender.
+
+        The senders, by default the hosts themselves, must be multicasting at the time.
+        """
         chosen = self.hosts if hosts is None else hosts
-        sent = {self.nodes[host].id: self.nodes[host].ask(Look()).sent for host in chosen}
+        sent = {
+            self.nodes[host].id: self.nodes[host].ask(Look()).sent
+            for host in (chosen if senders is None else senders)
+        }
         self._reach({sender: number + messages for sender, number in sent.items()}, chosen)
 
     def _reach(self, numbers: Mapping[int, int], hosts: Collection[str]) -> None:
@@ -371,7 +402,9 @@ class Fleet:
 
 
 def same_deliveries(views: Mapping[str, Seen]) -> dict[str, int]:
-    """View synchrony: who installed a view together delivered the same before; returns it."""
+    """View synchrony: who went together to a view delivered the same before; returns it."""
+    newcomers = [host for host, view in views.items() if len(view.joined) == len(view.members)]
+    assert not newcomers, f"{newcomers} were evicted meanwhile and came back"
     marks = [view.marks for view in views.values()]
     assert all(other == marks[0] for other in marks), f"deliveries differ: {marks}"
     return marks[0]

@@ -41,6 +41,7 @@ def restart_again_and_again(fleet: Fleet, host: str, rounds: int) -> Restarts:
         if number % 2:
             views = fleet.await_view(ids, survivors, killed_ns)
             done.crash_ms.append((max(s.at_ns for s in views.values()) - killed_ns) / MS)
+            assert len({seen.view for seen in views.values()}) == 1, fleet.story()
             same_deliveries(views)
         started_ns = now_ns()
         fleet.start(host)
@@ -49,9 +50,8 @@ def restart_again_and_again(fleet: Fleet, host: str, rounds: int) -> Restarts:
         after = views[host]
         assert after.members[dead] > before.members[dead], "each start is a new incarnation"
         assert {s.view for s in views.values()} == {after.view}
-        assert {s.members[i] for s in views.values() for i in ids} == {
-            before.members[i] for i in ids
-        }, "the survivors stayed"
+        stayed = {i: after.members[i] for i in ids}
+        assert stayed == {i: before.members[i] for i in ids}, f"round {number}\n{fleet.story()}"
         same_deliveries({name: views[name] for name in survivors})
         fleet.stream(RATE, [host])
         fleet.flow(RATE // 10)

@@ -1,4 +1,4 @@
-"""Processes are killed: the others go on at once, agree on what they delivered, and take it back."""
+"""Processes are killed: the others go on at once, agree on what they hold, and take them back."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from .conftest import Figure
-from .harness import MS, S, Fleet, now_ns
+from .harness import MS, Fleet, S, now_ns
 
 pytestmark = pytest.mark.netns
 
@@ -29,8 +29,11 @@ def lose_and_heal(
     fault()
     fleet["bravo"].await_event("PathChanged", fault_ns, peer=1, rail="b", primary=True)
     fleet["alpha"].await_event("PathChanged", fault_ns, peer=2, rail="a", state="down")
-    fleet.flow((SECONDS_AFTER * S - (now_ns() - fault_ns)) * RATE // S)
+    fleet.flow(max(1, (SECONDS_AFTER * S - (now_ns() - fault_ns)) * RATE // S))
     gaps = fleet.gaps_ms(fleet.pairs(), fault_ns, fault_ns + SECONDS_AFTER * S)
+    # For a failure, what is shown of the output.
+    print(name, "fault at", fault_ns / S, {pair: round(gap, 1) for pair, gap in gaps.items()})
+    print(fleet.story())
     healed_ns = now_ns()
     fleet.lab.heal("a", "alpha")
     fleet.await_paths()

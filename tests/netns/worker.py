@@ -290,7 +290,7 @@ class Worker:
             if isinstance(event, Message):
                 event = Batch(  # noqa: PLW2901
                     sender=event.sender,
-                    payloads=(event.payload,),
+                    payloads=[event.payload],
                     channel=event.channel,
                     lane=event.lane,
                     view_id=event.view_id,

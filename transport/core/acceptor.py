@@ -128,6 +128,11 @@ class Acceptor:
             if not reply.accepted
         ]
 
+    def try_again(self) -> None:
+        """Write once more if the last write failed: the disk may work again."""
+        if not self._writable:
+            self._change()
+
     def take_ready(self, now_ns: int) -> list[Reply]:
         """Replies whose record is durable and whose time has come."""
         ready = [

@@ -214,6 +214,9 @@ class Endpoint:
         if hello is None:
             self.outputs.counters["malformed_hello"] += 1
             return
+        if self.standing.left:
+            self.outputs.commands.append(Disconnect(link=link, abort=True))
+            return
         verdict, node = self.peers.hello(link, hello, now_ns)
         if verdict is Verdict.REFUSED:
             return
@@ -300,6 +303,7 @@ class Endpoint:
             case Timer.ACK:
                 self.delivery.send_acks()
             case Timer.ROW:
+                self.acceptor.try_again()
                 self.gather.tell(now_ns, always=True)
             case Timer.PHASE:
                 self.membership.phase_timeout(now_ns)

@@ -100,6 +100,8 @@ class Gather:
         self._came_ns[node] = now_ns
         self._standing.highest = max(self._standing.highest, row.ballot)
         self._peers.dead.update(member for member in row.dead if member != self._standing.me)
+        for member in row.left:
+            self.stepped_down(member)
 
     def forget(self, node: int) -> None:
         """The peer is another incarnation now, or proven dead."""
@@ -108,7 +110,10 @@ class Gather:
 
     def stepped_down(self, member: Member) -> None:
         """A peer has left in good order: as good a proof as a death."""
-        self._stepped_down.add(member)
+        if member == self._standing.me:
+            return
+        # Who is out of the view already is not asked about again.
+        self._stepped_down = {m for m in self._stepped_down if m in self.current()} | {member}
         self._peers.dead.add(member)
         self._leases.forget_given(member.node)
 
@@ -132,6 +137,7 @@ class Gather:
             incarnation=standing.me.incarnation,
             reach=tuple(sorted(reach)),
             dead=tuple(sorted(self._peers.dead & self.current())),
+            left=tuple(sorted(self._stepped_down & self.current())),
             decided=decided.id if decided is not None else NO_VIEW,
             installed=self._installed(),
             synced=standing.view is not None,
@@ -319,6 +325,7 @@ def _without_clocks(row: Row) -> tuple[object, ...]:
     return (
         row.reach,
         row.dead,
+        row.left,
         row.decided,
         row.installed,
         row.synced,

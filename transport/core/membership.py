@@ -415,7 +415,7 @@ class Membership:
         )
         self._leases.reset_received()
         self._delivery.start_view(view)
-        self._peers.dead &= set(value.members)
+        self._peers.forget_the_dead(but=set(value.members))
         self._timers.stop(Timer.HOLD_DOWN)
         for node in view.members:
             if node != self._me.node:

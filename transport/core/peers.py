@@ -9,7 +9,7 @@ connection per peer and rail whose orderly end proves that the process is gone.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from .. import wire
@@ -361,6 +361,14 @@ class Peers:
         return any(line.ended for line in mine.values()) and all(
             line.ended for rail, line in mine.items() if rail in up
         )
+
+    def forget_the_dead(self, *, but: Collection[Member]) -> None:
+        """Keep in mind who died of `but`, and the last start of each node: it may knock again."""
+        self.dead = {
+            member
+            for member in self.dead
+            if member in but or self.seen.get(member.node, (0, 0))[0] == member.incarnation
+        }
 
     def bury(self, node: int) -> None:
         """The current incarnation is proven dead: forget its association and lifelines."""

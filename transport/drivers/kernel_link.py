@@ -6,11 +6,13 @@ import enum
 import errno
 import ipaddress
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..errors import AddressMissing
 from . import sctp_wire as wire
-from .base import STREAMS, Link, LossReason, Network, PathInfo, PathState
+from .base import STREAMS, Link, LocalEndpoint, LossReason, Network, PathInfo, PathState
 from .sctp_socket import Address, SctpSocket
 
 Ancillary = list[tuple[int, int, bytes]]
@@ -31,17 +33,18 @@ def _frame_ancillary(stream: int) -> Ancillary:
     return [(_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, 0, 0, 0, 0))]
 
 
-def _probe_ancillary(stream: int) -> Ancillary:
+def _probe_ancillary(rail: str, stream: int) -> Ancillary:
     """What goes with a probe: its own path, no order, no retransmission (RFC 3758, RFC 7496)."""
     flags = wire.SCTP_UNORDERED | wire.SCTP_ADDR_OVER
+    # The kernel passes the identifier on as it is, so it must be in network order.
+    tag = socket.htonl(wire.probe_tag(rail, stream))
     return [
-        (_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, flags, 0, 0, 0)),
+        (_IPPROTO, wire.CMSG_SNDINFO, wire.SNDINFO.pack(stream, flags, tag, 0, 0)),
         (_IPPROTO, wire.CMSG_PRINFO, wire.PRINFO.pack(wire.SCTP_PR_SCTP_RTX, 0)),
     ]
 
 
 FRAME_ANCILLARY = [_frame_ancillary(stream) for stream in range(STREAMS)]
-PROBE_ANCILLARY = [_probe_ancillary(stream) for stream in range(STREAMS)]
 
 
 class Phase(enum.Enum):
@@ -54,11 +57,16 @@ class Phase(enum.Enum):
 
 
 class RailMap:
-    """Which rail an address of a peer is on."""
+    """Which rail an address of a peer is on, and what marks the probes of each rail."""
 
     def __init__(self, networks: Mapping[str, Network]) -> None:
         self._networks = networks
         self._known: dict[str, str] = {}
+        self._tags = {rail: wire.probe_tag(rail) for rail in networks}
+        self.probe_ancillary = {
+            rail: [_probe_ancillary(rail, stream) for stream in range(STREAMS)] for rail in networks
+        }
+        """What goes with a probe, by rail and stream."""
 
     def of(self, address: str) -> str | None:
         """The rail whose network holds the address; None if there is none."""
@@ -69,6 +77,33 @@ class RailMap:
                     self._known[address] = rail
                     break
         return self._known.get(address)
+
+    def kept(self, tag: int, address: str) -> bool:
+        """Whether a probe with this tag has come from an address on its own rail."""
+        rail = self.of(wire.plain_address(address))
+        return rail is not None and tag ^ self._tags[rail] <= wire.PROBE_STREAM_BITS
+
+
+def bind_rails(listener: SctpSocket, local: LocalEndpoint) -> dict[str, str]:
+    """Bind to each local address that exists; returns these by rail.
+
+    Raises:
+        AddressMissing: none of them exists.
+        OSError: EADDRINUSE, ...
+    """
+    bound: dict[str, str] = {}
+    for rail, address in local.addresses.items():
+        try:
+            listener.bind((address, local.port))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+        else:
+            bound[rail] = address
+    if not bound:
+        listed = ", ".join(f"{item} ({rail})" for rail, item in local.addresses.items())
+        raise AddressMissing(f"none of the addresses {listed} exists on this machine")
+    return bound
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ sockets are in one epoll set, whose descriptor is the driver's. Data goes throug
 What Linux does that one would not expect:
 
 * A frame that is addressed to one path goes over *another* one while its own is inactive or
-  potentially failed. A probe is therefore sent only while the kernel calls its path active.
+  potentially failed. A probe is therefore sent only while the kernel calls its path active, and
+  carries a tag by which the receiver sees whether it kept to its rail.
 * SRTT is given in clock ticks (mostly 4 ms), so it is 0 on a fast network.
 * Which addresses an INIT lists depends on the scope of the first one: rails with private and
   rails with public addresses in one cluster need `net.sctp.addr_scope_policy = 0`.
@@ -24,7 +25,7 @@ import socket
 from collections import Counter
 
 from ..config import SctpTuning
-from ..errors import AddressMissing, DriverUnavailable, PortTaken, UsageError
+from ..errors import DriverUnavailable, PortTaken, UsageError
 from . import sctp_wire as wire
 from .base import (
     STREAMS,
@@ -42,7 +43,7 @@ from .base import (
     Stream,
     Writable,
 )
-from .kernel_link import FRAME_ANCILLARY, PATH_STATES, PROBE_ANCILLARY, KernelLink, Phase, RailMap
+from .kernel_link import FRAME_ANCILLARY, PATH_STATES, KernelLink, Phase, RailMap, bind_rails
 from .sctp_socket import SctpSocket, available, check_encapsulation
 
 FRAME_BYTES_MAX = 256 << 10
@@ -56,7 +57,6 @@ _PRIORITY = (Stream.CONTROL, Stream.ORDERED, Stream.REPAIR, Stream.FIFO, Stream.
 """Which frames go first when several wait; heartbeats must not queue behind bulk."""
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _ANCILLARY_BYTES = socket.CMSG_SPACE(wire.RCVINFO_BYTES)
-
 
 _CAPABILITIES = Capabilities(
     name="kernel_sctp", frame_bytes_max=FRAME_BYTES_MAX, reliable=True, rail_choice=True
@@ -112,7 +112,7 @@ class KernelSctp:
         try:
             if self._encapsulation_port:
                 check_encapsulation(self._local.udp_port)
-            self._bind_rails(listener)
+            self._bound = bind_rails(listener, self._local)
             listener.listen()
         except OSError as error:
             listener.close()
@@ -126,29 +126,12 @@ class KernelSctp:
         except BaseException:
             listener.close()
             raise
+        self._missing = tuple(rail for rail in self._local.addresses if rail not in self._bound)
         self._listener = listener
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wakeup, select.EPOLLIN)
         self._epoll.register(listener.sock.fileno(), select.EPOLLIN)
-
-    def _bind_rails(self, listener: SctpSocket) -> None:
-        """Bind the listener to each local address, noting those that do not exist."""
-        missing: list[str] = []
-        self._bound.clear()
-        for rail, address in self._local.addresses.items():
-            try:
-                listener.bind((address, self._local.port))
-            except OSError as error:
-                if error.errno != errno.EADDRNOTAVAIL:
-                    raise
-                missing.append(rail)
-            else:
-                self._bound[rail] = address
-        if not self._bound:
-            listed = ", ".join(f"{item} ({rail})" for rail, item in self._local.addresses.items())
-            raise AddressMissing(f"none of the addresses {listed} exists on this machine")
-        self._missing = tuple(missing)
 
     def _new_socket(self, encapsulation_port: int) -> SctpSocket:
         sock = SctpSocket.open(self._family)
@@ -239,7 +222,7 @@ class KernelSctp:
     def _receive(self, state: KernelLink, inputs: list[Input]) -> bool:
         """Read one message, piece or notification; False if there is none left."""
         try:
-            size, ancillary, flags, _ = state.sock.sock.recvmsg_into(
+            size, ancillary, flags, source = state.sock.sock.recvmsg_into(
                 [self._buffer], _ANCILLARY_BYTES, socket.MSG_DONTWAIT
             )
         except BlockingIOError:
@@ -253,21 +236,36 @@ class KernelSctp:
         if size == 0:
             self._end_of_file(state, inputs)
             return False
-        stream = wire.received_stream(ancillary[0][2]) if ancillary else 0
+        stream, tag = wire.received_info(ancillary[0][2]) if ancillary else (0, 0)
+        frame: bytes | None
         if flags & socket.MSG_EOR and stream not in state.pieces:
-            self._frame(state, stream, bytes(self._buffer[:size]), inputs)
+            frame = bytes(self._buffer[:size])
         else:
-            self._piece(state, stream, size, bool(flags & socket.MSG_EOR), inputs)
+            frame = self._piece(state, stream, size, bool(flags & socket.MSG_EOR), inputs)
+        if frame is not None and (not tag or self._kept_rail(tag, source[0])):
+            # A probe may be on a stream of its own; its tag says on which it counts.
+            counted = tag & wire.PROBE_STREAM_BITS if tag else stream
+            self._frame(state, counted, frame, inputs)
         return True
 
+    def _kept_rail(self, tag: int, source: str) -> bool:
+        """A stack may move a probe to another path, where it would say something false."""
+        if self._rails.kept(tag, source):
+            return True
+        self._counts["probes_strayed"] += 1
+        return False
+
     def _frame(self, state: KernelLink, stream: int, frame: bytes, inputs: list[Input]) -> None:
+        if stream >= STREAMS:
+            self._counts["dropped_stream"] += 1
+            return
         self._counts["frames_received"] += 1
         self._counts["bytes_received"] += len(frame)
         inputs.append(Received(state.link, stream, frame))
 
     def _piece(
         self, state: KernelLink, stream: int, size: int, last: bool, inputs: list[Input]
-    ) -> None:
+    ) -> bytes | None:
         """Collect a frame that the kernel hands over in pieces (its receive buffer is full)."""
         whole = state.pieces.setdefault(stream, bytearray())
         whole += self._buffer[:size]
@@ -276,8 +274,8 @@ class KernelSctp:
             detail = f"the peer sent a frame of more than {FRAME_BYTES_MAX} bytes"
             self._ended(state, LossReason.ABORTED, detail, inputs)
         elif last:
-            del state.pieces[stream]
-            self._frame(state, stream, bytes(whole), inputs)
+            return bytes(state.pieces.pop(stream))
+        return None
 
     # --------------------------------------------------------------------- notifications
 
@@ -460,10 +458,9 @@ class KernelSctp:
         if not state.would_keep_rail(rail):
             self._counts["probes_dropped_path"] += 1
             return
+        ancillary, where = self._rails.probe_ancillary[rail][stream], state.destinations[rail]
         try:
-            state.sock.sock.sendmsg(
-                [frame], PROBE_ANCILLARY[stream], _SEND_FLAGS, state.destinations[rail]
-            )
+            state.sock.sock.sendmsg([frame], ancillary, _SEND_FLAGS, where)
         except BlockingIOError:
             self._counts["probes_dropped_full"] += 1
         except OSError:

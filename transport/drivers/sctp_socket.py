@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from ..config import SctpTuning
+from ..config import RAILS_MAX, SctpTuning
 from ..errors import DriverUnavailable
 from . import sctp_wire as wire
 
@@ -110,7 +110,7 @@ def check_encapsulation(udp_port: int) -> None:
     if found != udp_port:
         raise DriverUnavailable(
             f"SCTP in UDP needs net.sctp.udp_port = {udp_port}, and it is {found}; as root run: "
-            f"sysctl -w net.sctp.udp_port={udp_port} net.sctp.encap_port={udp_port}"
+            f"sysctl -w net.sctp.udp_port={udp_port}"
         )
 
 
@@ -177,7 +177,10 @@ class SctpSocket:
         future = wire.SCTP_FUTURE_ASSOC
         self._set(
             wire.SCTP_INITMSG,
-            wire.INITMSG.pack(streams, streams, tuning.init_attempts, tuning.init_timeout_ms),
+            # A peer over usrsctp has further streams for its probes, one for each rail.
+            wire.INITMSG.pack(
+                streams, streams + RAILS_MAX, tuning.init_attempts, tuning.init_timeout_ms
+            ),
         )
         self._set(
             wire.SCTP_RTOINFO,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-import sys
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,6 +113,7 @@ UDPENCAPS: Final = _storage_second("2s")  # port in network order
 SNDINFO: Final = struct.Struct("=HHIIi")  # stream, flags, ppid, context, id
 PRINFO: Final = struct.Struct("=H2xI")  # policy, value
 RCVINFO_BYTES: Final = 28
+_RCVINFO: Final = struct.Struct("=H2xH2x4s")  # stream, flags, ppid; more follows
 
 _NOTIFICATION: Final = struct.Struct("=HHI")
 _ASSOC_CHANGE: Final = struct.Struct("=8xHHHHi")  # state, error, out streams, in streams, id
@@ -196,6 +197,21 @@ def unpack_notification(
     return None
 
 
-def received_stream(data: bytes) -> int:
-    """The stream number at the head of a `struct sctp_rcvinfo`."""
-    return int.from_bytes(data[:2], sys.byteorder)
+PROBE_STREAM_BITS: Final = 7
+"""The bits of a probe's tag that say on which stream it counts."""
+
+
+def probe_tag(rail: str, stream: int = 0) -> int:
+    """What stands in the payload protocol identifier of a probe: its rail and its stream.
+
+    Equal in every driver. Never 0, which is the identifier of all other frames.
+    """
+    return (zlib.crc32(rail.encode()) | 8) & ~PROBE_STREAM_BITS | stream
+
+
+def received_info(data: bytes) -> tuple[int, int]:
+    """The stream and, if it is a probe, the tag (else 0) in a `struct sctp_rcvinfo`."""
+    stream, flags, identifier = _RCVINFO.unpack_from(data)
+    if flags & SCTP_UNORDERED:
+        return stream, int.from_bytes(identifier, "big")
+    return stream, 0

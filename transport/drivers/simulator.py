@@ -34,7 +34,6 @@ from .simulated_network import Network, NetworkOptions, Tap
 __all__ = ["Network", "NetworkOptions", "SimulatedDriver", "Tap", "peers_of"]
 
 FRAME_BYTES_MAX = 256 << 10
-SEND_BUFFER_BYTES = 4 << 20
 RECEIVE_BUFFER_BYTES = 1 << 20
 """What lies unread at one end of an association before its window closes."""
 POLL_MAX = 4096
@@ -213,7 +212,7 @@ class SimulatedDriver:
         if rail is not None:
             self._probe(there, stream, frame, rail)
             return True
-        if here.in_flight + len(frame) > SEND_BUFFER_BYTES:
+        if here.in_flight + len(frame) > self._network.options.send_buffer_bytes:
             here.blocked = True
             self._stats["frames_refused"] += 1
             return False
@@ -266,7 +265,11 @@ class SimulatedDriver:
 
     def _acknowledged(self, here: _End, frame: bytes) -> None:
         here.in_flight -= len(frame)
-        if here.alive and here.blocked and here.in_flight * 2 <= SEND_BUFFER_BYTES:
+        if (
+            here.alive
+            and here.blocked
+            and here.in_flight * 2 <= self._network.options.send_buffer_bytes
+        ):
             here.blocked = False
             self._give(Writable(link=here.link))
 
@@ -372,42 +375,25 @@ class SimulatedDriver:
                 )
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
-        self._check()
-        if link in self._dialling:
-            self._dialling.discard(link)
-            self._give(LinkLost(link=link, reason=LossReason.LOCAL))
         association = self._associations.get(link)
         if association is None:
             return
         here, there = association.ends(link, self)
-        network, peer = self._network, there.driver.node
-        self._end(here, LossReason.LOCAL)
-        if not abort:
-            here.closing = True
-            self._shut(here, there)
-        elif any(network.works(self.node, peer, rail) for rail in network.rails):
-            network.after(network.delay(), partial(there.driver._end, there, LossReason.ABORTED))
-
-    def _shut(self, here: _End, there: _End) -> None:
-        """Tell the other end behind everything that was accepted; wait for a rail if need be."""
-        if here.pending:
-            self._carry(here, there)
-        if here.pending or not self._working(here, there):
-            self._closing.append((here, there))
+        network, target = self._network, there.driver.node
+        arrives = any(network.works(self.node, target, rail) for rail in network.rails)
+        at = network.now_ns + network.delay()
+        if abort:
+            self._end(here, LossReason.LOCAL)
+            if arrives:
+                network.at(at, partial(there.driver._end, there, LossReason.ABORTED))
             return
-        network = self._network
-        latest = max(here.last_arrival.values(), default=0)
-        network.at(
-            max(network.now_ns + network.delay(), latest) + 1,
-            partial(there.driver._shut_down, there),
-        )
-
-    def _shut_down(self, here: _End) -> None:
-        """The other end has ended in good order, and its last frame has come."""
-        if here.held:
-            here.shut = True
-        else:
-            self._end(here, LossReason.SHUTDOWN)
+        # In good order: what was accepted is carried first, and the other side confirms.
+        del self._associations[link]
+        at = max(at, *here.last_arrival.values(), 0) + 1
+        if arrives:
+            network.at(at, partial(there.driver._end, there, LossReason.SHUTDOWN))
+        confirmed = at + network.delay() if arrives else at + network.options.give_up_ns
+        network.at(confirmed, partial(self._end, here, LossReason.LOCAL))
 
     # -------------------------------------------------------------------------------- queries
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 from ..core.outputs import Delivered, Left, Ordered, Settled
@@ -81,6 +82,13 @@ def stays(life: Life) -> list[Stay]:
     return found
 
 
+def members_of_views(lives: Sequence[Life]) -> list[Life]:
+    """Those that ever took part; a node without record may start under a number used before."""
+    return [
+        life for life in lives if any(isinstance(item, ViewInstalled) for _, item in life.history)
+    ]
+
+
 # ------------------------------------------------------------------- messages (guarantees 1-6)
 
 
@@ -111,6 +119,14 @@ def integrity(lives: Sequence[Life]) -> Complaints:
         for payload, times in payloads.items():
             if times > 1:
                 yield f"{life.member} got {payload[:40]!r} {times} times"
+
+
+def identity(lives: Sequence[Life]) -> Complaints:
+    """1: an incarnation is one start of one node; of two with one number, one never takes part."""
+    times = Counter(life.member for life in members_of_views(lives))
+    for member, count in times.items():
+        if count > 1:
+            yield f"{count} processes were {member}"
 
 
 def fifo(lives: Sequence[Life]) -> Complaints:
@@ -329,8 +345,7 @@ def never_silent(lives: Sequence[Life], *, lease_ns: int, slack_ns: int, end_ns:
         ]
         if not any(isinstance(item, ViewInstalled) for _, item in life.history):
             continue
-        ends = [*life.acts[1:], None]
-        for act, following in zip(life.acts, ends, strict=True):
+        for act, following in zip_longest(life.acts, life.acts[1:]):
             again = following.from_ns if following else min(end_ns, life.ended_ns or end_ns)
             due = act.until_ns + lease_ns + slack_ns
             stopped = any(start < due and end > act.until_ns for start, end in life.frozen)
@@ -347,6 +362,7 @@ def path_transparency(lives: Sequence[Life], *, since_ns: int) -> Complaints:
 
 
 ALWAYS: tuple[Checker, ...] = (
+    identity,
     integrity,
     fifo,
     one_stream,
@@ -369,7 +385,7 @@ def check(lives: Sequence[Life], checkers: Iterable[Checker] = ALWAYS) -> None:
     """
     found: list[str] = []
     for checker in checkers:
-        complaints = list(checker(lives))
+        complaints = list(checker(members_of_views(lives)))
         name = getattr(checker, "__name__", "checker")
         found += [f"{name}: {complaint}" for complaint in complaints[:5]]
     assert not found, "\n".join(found)

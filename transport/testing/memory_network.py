@@ -9,9 +9,7 @@ retransmission.
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
-import os
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -35,6 +33,7 @@ from ..drivers.base import (
 )
 from ..drivers.lifelines import Lifelines
 from ..errors import AddressMissing, PortTaken, UsageError
+from .alarm import AT_ONCE_NS, Alarm
 
 FRAME_BYTES_MAX = 256 << 10
 SEND_BUFFER_BYTES = 4 << 20
@@ -46,38 +45,6 @@ FRAME_COST_BYTES = 128
 POLL_MAX = 1024
 GIVE_UP_NS = 1300 * MS
 """How long a link lives while nothing leads to the peer."""
-
-_AT_ONCE_NS = 1
-_TIMER_ABSOLUTE = 1  # TFD_TIMER_ABSTIME of <sys/timerfd.h>
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Alarm:
-    """A descriptor that is readable from a given time on (timerfd; `os` has it from 3.13)."""
-
-    def __init__(self) -> None:
-        # TFD_NONBLOCK and TFD_CLOEXEC are these flags of open(2) by definition.
-        self.fd = int(
-            _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC),
-        )
-        if self.fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        self._at_ns = 0
-
-    def set(self, at_ns: int) -> None:
-        """Be readable from that monotonic time on; never, if it is 0."""
-        if at_ns == self._at_ns:
-            return
-        self._at_ns = at_ns
-        seconds, nanoseconds = divmod(at_ns, 1_000_000_000)
-        # struct itimerspec: the interval, then the time of expiry.
-        setting = (ctypes.c_long * 4)(0, 0, seconds, nanoseconds)
-        failed = _libc.timerfd_settime(self.fd, _TIMER_ABSOLUTE, setting, None)
-        assert failed == 0, "the descriptor is a timer and the time is normal"
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 @dataclass(slots=True, eq=False)
@@ -220,7 +187,7 @@ class MemoryDriver:
         self._inputs: deque[Input] = deque()
         self._ends: dict[Link, _End] = {}
         self._last = 0
-        self._alarm: _Alarm | None = None
+        self._alarm: Alarm | None = None
         self._stats: Counter[str] = Counter()
 
     @property
@@ -253,7 +220,7 @@ class MemoryDriver:
             raise AddressMissing(f"node {self.node} has no address on any rail")
         self._network.attach(self)
         self.present, self.dead = present, False
-        self._alarm = _Alarm()
+        self._alarm = Alarm()
         self._stats.clear()
 
     def close(self) -> None:
@@ -276,7 +243,7 @@ class MemoryDriver:
         self._inputs.clear()
         self._arm()
 
-    def _check(self) -> _Alarm:
+    def _check(self) -> Alarm:
         if self._alarm is None:
             raise UsageError("this driver is closed; open it again or make a new one")
         return self._alarm
@@ -314,14 +281,14 @@ class MemoryDriver:
     def _give(self, item: Input) -> None:
         if self._alarm is not None and not self.dead:
             self._inputs.append(item)
-            self._alarm.set(_AT_ONCE_NS)
+            self._alarm.set(AT_ONCE_NS)
 
     def _arm(self) -> None:
         """Be readable when there is something to give, and when there will be."""
         if self._alarm is not None:
             since = min((e.stranded_ns for e in self._ends.values() if e.stranded_ns), default=0)
             later = since + GIVE_UP_NS if since else 0
-            self._alarm.set(_AT_ONCE_NS if self._inputs else later)
+            self._alarm.set(AT_ONCE_NS if self._inputs else later)
 
     def _give_up(self) -> None:
         now_ns = time.monotonic_ns()
@@ -342,7 +309,6 @@ class MemoryDriver:
         self._check()
         here = self._new_end()
         other = self._network.find(peer.node)
-        # Cut off from the peer is the one fault that nobody would answer for.
         if other is None or self.dead or not self._common(other, peer):
             self._lose(here, LossReason.UNREACHABLE)
             return here.link

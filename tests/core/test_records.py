@@ -1,0 +1,134 @@
+"""Disks: slow, full, damaged, deleted. A record is obeyed or found out, never guessed."""
+
+from __future__ import annotations
+
+import pytest
+
+from phalanx.transport.config import MS
+from phalanx.transport.core.outputs import RecordLost
+from phalanx.transport.errors import RecordUnusable
+
+from .scenes import Talk, converge, finish, started
+
+
+def test_a_slow_disk_makes_a_view_change_slow_and_nothing_else() -> None:
+    """Nothing is said before it is durable."""
+    simulation = started()
+    for node in simulation.nodes.values():
+        node.disk.delay_ns = 100 * MS
+    simulation.nodes[3].kill()
+    took = converge(simulation, 1, 2)
+    assert 200 * MS <= took < 1000 * MS
+    finish(simulation)
+
+
+def test_waiting_for_a_disk_takes_no_turns() -> None:
+    """A hung disk must not cost a whole processor."""
+    simulation = started()
+    turns = 0
+
+    def count(_: object) -> None:
+        nonlocal turns
+        turns += 1
+
+    simulation.nodes[2].disk.delay_ns = 2000 * MS
+    simulation.isolate(3)
+    simulation.after_turn.append(count)
+    simulation.run_for(2000 * MS)
+    assert turns < 5000
+
+
+def test_one_full_disk_of_three_stops_nobody() -> None:
+    """It reports without vote; the other two are a majority of votes."""
+    simulation = started()
+    talk = Talk(simulation)
+    simulation.nodes[2].disk.failing = True
+    simulation.nodes[3].kill()
+    simulation.nodes[3].start()
+    converge(simulation, 1, 2, 3)
+    talk.everybody(20 * MS)
+    simulation.nodes[2].disk.failing = False
+    finish(simulation)
+
+
+def test_without_a_quorum_of_disks_nothing_is_decided() -> None:
+    """A vote that cannot be made durable is none; when a disk works again the view comes."""
+    simulation = started()
+    simulation.nodes[2].disk.failing = True
+    simulation.nodes[3].kill()
+    simulation.run_for(2000 * MS)
+    assert not simulation.agreed_on(1, 2)
+    view = simulation.nodes[1].view
+    assert view is not None
+    assert view.members == (1, 2, 3)
+    simulation.nodes[2].disk.failing = False
+    converge(simulation, 1, 2)
+    finish(simulation)
+
+
+@pytest.mark.parametrize("starts", [1, 3])
+def test_a_deleted_record_is_found_out_by_the_peers(starts: int) -> None:
+    """Its promises are forgotten: it may come back only as a newcomer without a vote.
+
+    Also with the number of its first start, which a fresh record takes again.
+    """
+    simulation = started()
+    node = simulation.nodes[3]
+    for _ in range(starts - 1):
+        node.kill()
+        node.start()
+        converge(simulation, 1, 2, 3)
+    node.kill()
+    node.disk.lose()
+    node.start()
+    simulation.run_until(lambda: bool(node.told(RecordLost)), 1000 * MS)
+    assert node.told(RecordLost)[0].seen == starts
+    assert node.view is None
+    node.begin_anew(at_least=node.told(RecordLost)[0].seen + 1, keep_record=False)
+    assert not node.endpoint.acceptor.record.voter
+    converge(simulation, 1, 2, 3)
+    assert node.endpoint.acceptor.record.voter
+    finish(simulation)
+
+
+def test_a_node_without_memory_does_not_help_to_decide_before_it_is_admitted() -> None:
+    """A, B, C; C is away, B loses its record: A and B alone are no quorum of memories."""
+    simulation = started()
+    simulation.nodes[3].kill()
+    converge(simulation, 1, 2)
+    node = simulation.nodes[2]
+    node.kill()
+    node.disk.lose()
+    node.start(readmit=True, at_least=9)
+    simulation.run_for(3000 * MS)
+    assert node.view is None
+    simulation.nodes[3].start()
+    converge(simulation, 1, 2, 3)
+    finish(simulation)
+
+
+def test_a_damaged_record_is_refused() -> None:
+    """Found out by its checksum; an operator decides."""
+    simulation = started()
+    node = simulation.nodes[2]
+    node.kill()
+    node.disk.tear()
+    with pytest.raises(RecordUnusable):
+        node.start()
+    node.start(readmit=True, at_least=2)
+    converge(simulation, 1, 2, 3)
+    finish(simulation)
+
+
+@pytest.mark.parametrize("delay_us", range(0, 4000, 400))
+def test_a_crash_at_any_moment_of_a_write_leaves_the_old_record_or_the_new(delay_us: int) -> None:
+    """Two of three restart in the middle of a view change; what was decided stays decided."""
+    simulation = started()
+    Talk(simulation).everybody(10 * MS)
+    simulation.nodes[3].kill()
+    simulation.run_for(delay_us * 1000 + 1)
+    simulation.nodes[2].kill()
+    simulation.nodes[2].start()
+    simulation.nodes[3].start()
+    converge(simulation, 1, 2, 3)
+    finish(simulation)

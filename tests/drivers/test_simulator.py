@@ -1,0 +1,232 @@
+"""The simulated driver under the conformance suite of all drivers, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from phalanx.transport.drivers.base import (
+    LinkLost,
+    LocalEndpoint,
+    LossReason,
+    Received,
+    Stream,
+)
+from phalanx.transport.drivers.simulator import (
+    POLL_MAX,
+    RECEIVE_BUFFER_BYTES,
+    Network,
+    SimulatedDriver,
+)
+from phalanx.transport.errors import UsageError
+
+from .bench import RAILS, Bench, Host, join, lost, wait, wait_frames
+from .frame_cases import FrameCases
+from .link_cases import LinkCases
+from .local_bench import GATHER_NS, LocalBench, LocalHost
+from .process_cases import ProcessCases
+from .rail_cases import RailCases, settled
+
+
+class SimulatorBench(LocalBench):
+    """Hosts on a simulated network; waiting moves its clock."""
+
+    name = "simulator"
+    gather_ns = GATHER_NS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Network(RAILS, seed=1)
+        self._readable: set[int] = set()
+        self._stops: set[int] = set()
+        """Times at which the clock stops although nothing may happen."""
+
+    def now_ns(self) -> int:
+        return self.network.now_ns
+
+    def ready(self) -> list[LocalHost]:
+        found = [host for host in self.hosts if host.reading and host.node in self._readable]
+        self._readable.difference_update(host.node for host in found)
+        return found
+
+    def pass_time(self, until_ns: int) -> None:
+        if not self._readable & {host.node for host in self.hosts if host.reading}:
+            if until_ns not in self._stops:
+                self._stops.add(until_ns)
+                self.network.at(until_ns, lambda: None)
+            self.network.step()
+
+    def make(self, local: LocalEndpoint, absent: Sequence[str]) -> LocalHost:
+        node = local.node
+        for rail in absent:
+            self.network.take_address(node, rail)
+        driver = SimulatedDriver(self.network, node, lambda: self._readable.add(node))
+        return LocalHost(self, local, driver)
+
+    def cut(self, number: int, rail: str) -> None:
+        for other in range(1, 4):
+            if other != number:
+                self.network.cut(number, other, rail)
+                self.network.cut(other, number, rail)
+
+    def heal(self, number: int, rail: str) -> None:
+        for other in range(1, 4):
+            if other != number:
+                self.network.heal(number, other, rail)
+                self.network.heal(other, number, rail)
+
+    def crash(self, host: LocalHost) -> None:
+        assert isinstance(host.driver, SimulatedDriver)
+        host.driver.crash()
+
+    def reset(self) -> None:
+        """A new network: what is still under way on the old one must not be seen again."""
+        super().reset()
+        self.network = Network(RAILS, seed=1)
+        self._readable.clear()
+        self._stops.clear()
+
+
+@pytest.fixture(autouse=True)
+def _clean_after_each_case(bench: Bench) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    yield
+    bench.reset()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Three hosts."""
+    return SimulatorBench()
+
+
+class TestSimulator(LinkCases, FrameCases, RailCases, ProcessCases):
+    """Virtual hosts; a crash is a driver that ends without a word."""
+
+    # Nothing can be sent to a simulated host past its associations.
+    test_garbage_at_the_port_does_no_harm = None  # pyright: ignore[reportAssignmentType]
+
+    # Its frames share the memory of one process with the events that carry them; that a reader
+    # closes its window is tested by the frames' sizes.
+    test_a_reader_that_does_not_poll_costs_bounded_memory = None  # pyright: ignore[reportAssignmentType]
+
+
+def pass_seconds(host: Host, seconds: float) -> None:
+    """Let virtual time pass."""
+    until_ns = host.now_ns() + int(seconds * 1e9)
+    while host.now_ns() < until_ns:
+        host.collect((until_ns - host.now_ns()) / 1e9)
+
+
+def test_an_orderly_end_waits_for_a_reader_whose_window_is_closed(bench: Bench) -> None:
+    """More than the window was accepted, so the end of the link stands behind a closed one."""
+    one, two = bench.start(1), bench.start(2)
+    link, at_two = join(one, two)
+    two.read(on=False)
+    frames = [b"%05d" % number * 10_000 for number in range(3 * RECEIVE_BUFFER_BYTES // 50_000)]
+    for frame in frames:
+        assert one.driver.transmit(link, Stream.FIFO, frame)
+    one.driver.disconnect(link, abort=False)
+    assert lost(one, link).reason is LossReason.LOCAL
+    pass_seconds(one, 1)
+    two.read(on=True)
+    assert lost(two, at_two).reason is LossReason.SHUTDOWN
+    assert two.log.frames(at_two) == frames
+
+
+def test_an_orderly_end_waits_for_a_rail(bench: Bench) -> None:
+    """What was accepted is carried when a rail comes back before the association gives up."""
+    one, two = bench.start(1), bench.start(2)
+    link, at_two = join(one, two)
+    for rail in RAILS:
+        bench.cut(1, rail)
+    assert one.driver.transmit(link, Stream.FIFO, b"accepted")
+    one.driver.disconnect(link, abort=False)
+    pass_seconds(one, 0.2)
+    bench.heal(1, "b")
+    assert lost(two, at_two).reason is LossReason.SHUTDOWN
+    assert two.log.frames(at_two) == [b"accepted"]
+
+
+def test_an_idle_link_without_any_rail_is_lost_at_both_ends(bench: Bench) -> None:
+    """SCTP's own heartbeats find it, without any frame to carry."""
+    one, two = bench.start(1), bench.start(2)
+    link, at_two = join(one, two)
+    for rail in RAILS:
+        bench.cut(1, rail)
+    assert lost(one, link).reason is LossReason.TIMED_OUT
+    assert lost(two, at_two).reason is LossReason.TIMED_OUT
+
+
+def test_outages_that_heal_in_time_do_not_add_up(bench: Bench) -> None:
+    """An association counts retransmissions in a row, so each answer starts the count anew."""
+    one, two = bench.start(1), bench.start(2)
+    link, at_two = join(one, two)
+    settled(one, link)
+    for number in range(4):
+        for rail in RAILS:
+            bench.cut(1, rail)
+        assert one.driver.transmit(link, Stream.FIFO, b"%d" % number)
+        pass_seconds(one, 0.9)
+        for rail in RAILS:
+            bench.heal(1, rail)
+        wait_frames(two, at_two, number + 1)
+    assert not one.log.of(LinkLost)
+    assert not two.log.of(LinkLost)
+
+
+def test_a_link_that_is_ended_while_it_is_dialled_never_comes_up(bench: Bench) -> None:
+    """`LinkLost` is the last word of a link, also of one that was never up."""
+    one, two = bench.start(1), bench.start(2)
+    link = one.driver.connect(two.peer)
+    one.driver.disconnect(link, abort=False)
+    assert lost(one, link).reason is LossReason.LOCAL
+    again, _ = join(one, two)
+    assert [x for x in one.log.inputs if getattr(x, "link", again) != again] == [
+        LinkLost(link=link, reason=LossReason.LOCAL)
+    ]
+
+
+def test_a_poll_is_bounded_and_the_driver_says_that_there_is_more() -> None:
+    """One busy peer must not keep the core from its timers."""
+    network = Network(RAILS, seed=1)
+    calls: list[int] = []
+    one = SimulatedDriver(network, 1, lambda: None)
+    two = SimulatedDriver(network, 2, lambda: calls.append(2))
+    one.open()
+    two.open()
+    bench = SimulatorBench()
+    link = one.connect(LocalHost(bench, bench.endpoint(2), two).peer)
+    while network.step():
+        pass
+    two.poll()
+    for _ in range(POLL_MAX + 1):
+        assert one.transmit(link, Stream.FIFO, b"x")
+    while network.step():
+        pass
+    calls.clear()
+    assert len(two.poll()) == POLL_MAX
+    assert calls == [2], "it calls `ready` for the rest"
+    assert [type(x) for x in two.poll()] == [Received]
+
+
+def test_a_descriptor_is_refused_in_words(bench: Bench) -> None:
+    """Virtual time has no descriptor: whoever waits for one would wait for ever."""
+    one = bench.start(1)
+    with pytest.raises(UsageError, match="ready"):
+        one.driver.fileno()
+
+
+def test_the_same_seed_gives_the_same_times() -> None:
+    """A run that failed must be repeatable."""
+
+    def times() -> list[int]:
+        bench = SimulatorBench()
+        one, two = bench.start(1), bench.start(2)
+        link, at_two = join(one, two)
+        one.stream(link, count=50, every_ns=1_000_000, size=20)
+        bench.cut(1, "a")
+        wait(two, lambda log: len(log.frames(at_two)) == 50)
+        return two.log.times_ns
+
+    assert times() == times()
