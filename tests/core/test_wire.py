@@ -33,6 +33,7 @@ controls: st.SearchStrategy[wire.Control] = st.one_of(
         incarnation=u63,
         reach=st.lists(members, max_size=3).map(tuple),
         dead=st.lists(members, max_size=3).map(tuple),
+        left=st.lists(members, max_size=3).map(tuple),
         decided=view_ids,
         installed=st.booleans(),
         synced=st.booleans(),

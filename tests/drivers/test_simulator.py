@@ -17,6 +17,7 @@ from phalanx.transport.drivers.simulator import (
     POLL_MAX,
     RECEIVE_BUFFER_BYTES,
     Network,
+    NetworkOptions,
     SimulatedDriver,
 )
 from phalanx.transport.errors import UsageError
@@ -35,9 +36,9 @@ class SimulatorBench(LocalBench):
     name = "simulator"
     gather_ns = GATHER_NS
 
-    def __init__(self) -> None:
+    def __init__(self, options: NetworkOptions | None = None) -> None:
         super().__init__()
-        self.network = Network(RAILS, seed=1)
+        self.network = Network(RAILS, seed=1, options=options)
         self._readable: set[int] = set()
         self._stops: set[int] = set()
         """Times at which the clock stops although nothing may happen."""
@@ -127,10 +128,11 @@ def test_an_orderly_end_waits_for_a_reader_whose_window_is_closed(bench: Bench) 
     for frame in frames:
         assert one.driver.transmit(link, Stream.FIFO, frame)
     one.driver.disconnect(link, abort=False)
-    assert lost(one, link).reason is LossReason.LOCAL
-    pass_seconds(one, 1)
+    pass_seconds(one, 2)
+    assert not one.log.of(LinkLost), "it is not over yet"
     two.read(on=True)
     assert lost(two, at_two).reason is LossReason.SHUTDOWN
+    assert lost(one, link).reason is LossReason.LOCAL
     assert two.log.frames(at_two) == frames
 
 
@@ -142,10 +144,31 @@ def test_an_orderly_end_waits_for_a_rail(bench: Bench) -> None:
         bench.cut(1, rail)
     assert one.driver.transmit(link, Stream.FIFO, b"accepted")
     one.driver.disconnect(link, abort=False)
+    assert one.driver.transmit(link, Stream.FIFO, b"too late")
     pass_seconds(one, 0.2)
     bench.heal(1, "b")
     assert lost(two, at_two).reason is LossReason.SHUTDOWN
+    assert lost(one, link).reason is LossReason.LOCAL
     assert two.log.frames(at_two) == [b"accepted"]
+
+
+def test_an_orderly_end_that_nobody_confirms_ends_all_the_same(bench: Bench) -> None:
+    """Whoever waits for `LinkLost` before it closes must not wait for a dead peer for ever."""
+    one, two = bench.start(1), bench.start(2)
+    link, _ = join(one, two)
+    two.kill()
+    one.driver.disconnect(link, abort=False)
+    assert lost(one, link).reason is LossReason.LOCAL
+
+
+def test_a_frame_larger_than_the_send_buffer_finds_its_way() -> None:
+    """It is taken when nothing else is under way; else nobody would ever say `Writable`."""
+    bench = SimulatorBench(NetworkOptions(send_buffer_bytes=1000))
+    one, two = bench.start(1), bench.start(2)
+    link, at_two = join(one, two)
+    one.stream(link, count=20, every_ns=0, size=2000)
+    assert len(wait_frames(two, at_two, 20)) == 20
+    assert one.driver.stats()["frames_refused"] == 19
 
 
 def test_an_idle_link_without_any_rail_is_lost_at_both_ends(bench: Bench) -> None:

@@ -61,7 +61,7 @@ def test_a_silent_drop_of_the_primary_rail_costs_a_cluster_no_message(
     try:
         for host in fleet.hosts:
             fleet.nodes[host] = fleet.spawn(host, START_S)
-        view = fleet.await_whole(START_S).view
+        fleet.await_whole(START_S)
         fleet.await_paths(timeout=START_S)
         views = {host: fleet[host].view() for host in fleet.hosts}
         fleet.stream(RATE, hosts=("alpha",))
@@ -76,7 +76,6 @@ def test_a_silent_drop_of_the_primary_rail_costs_a_cluster_no_message(
         heal(fleet.lab, "a", "alpha")
         fleet.await_paths(timeout=START_S)
         looks = fleet.settle()
-        assert view is not None
         assert {host: fleet[host].view() for host in fleet.hosts} == views
     finally:
         fleet.end()
@@ -113,7 +112,6 @@ def test_a_cluster_may_be_mixed_of_kernel_and_user_sctp(
         fleet.end()
     check_meeting(met)
     for look in looks.values():
-        assert look.stats["driver"].get("probes_strayed", 0) == 0
         assert look.stats["driver"]["probes_sent"] > 0
 
 

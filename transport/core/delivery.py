@@ -167,9 +167,10 @@ class Delivery:
             last = stream.last
             for node, progress in stream.progress.items():
                 if progress.sent < last and node in self.synced:
-                    self._push(stream, lane, node)
+                    self.push(stream, lane, node)
 
-    def _push(self, stream: OutStream, lane: Lane, node: int) -> None:
+    def push(self, stream: OutStream, lane: Lane, node: int) -> None:
+        """Hand over what a member has not been sent, as far as its association takes it."""
         peer = self.peers.peers[node]
         progress = stream.progress[node]
         last = stream.last
@@ -179,7 +180,7 @@ class Delivery:
             last = min(last, progress.held + most)
         if not peer.link or not peer.writable:
             return
-        number = STREAM_OF[lane]
+        number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
         transmits = self.outputs.transmits
         for sequence in range(progress.sent + 1, last + 1):
             transmits.append(Transmit(peer.link, number, stream.sent[sequence].frame))
@@ -311,9 +312,10 @@ class Delivery:
         if not endings:
             return
         for node in sorted(self.synced):
-            self._say_to(node, endings)
+            self.say_to(node, endings)
 
-    def _say_to(self, node: int, endings: list[Ending]) -> None:
+    def say_to(self, node: int, endings: list[Ending], stream: Stream = Stream.ORDERED) -> None:
+        """Say to one member which epochs are closed here."""
         assert self.view is not None, "epochs belong to a view"
         link = self.peers.peers[node].link
         for ending in endings:
@@ -324,7 +326,7 @@ class Delivery:
                 done=ending.done,
             )
             frame = self.framer.message(message)
-            self.outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
+            self.outputs.transmits.append(Transmit(link, stream, frame))
 
     # ----------------------------------------------------------------------- acknowledgements
 
@@ -415,7 +417,7 @@ class Delivery:
             if progress is not None:
                 progress.sent = progress.held
         if not self.closed:
-            self._say_to(node, list(self.epochs.own_ends))
+            self.say_to(node, list(self.epochs.own_ends))
 
     def _others_hold(self, key: StreamKey, node: int, held: int) -> None:
         holders = self._held_by.get(key)

@@ -38,6 +38,7 @@ class Endpoint:
         self.standing = parts.standing
         self.gather = parts.gather
         self.membership = parts.membership
+        self.stalls = parts.stalls
         self.detached = False
         """The lease ran out for a whole lease: sends and barriers raise `NoQuorum`."""
         self._timing = timing
@@ -308,6 +309,8 @@ class Endpoint:
             case Timer.PHASE:
                 self.membership.phase_timeout(now_ns)
                 self._changed = True
+            case Timer.STALL:
+                self.stalls.check(self._view_id(), now_ns)
             case Timer.RESYNC:
                 self.delivery.send_full_ack(int(subject), resync=True)
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
@@ -328,6 +331,8 @@ class Endpoint:
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
         self.delivery.flush(may_number=acting)
+        if not self.timers.armed(Timer.STALL) and self.stalls.outstanding():
+            self.timers.arm(Timer.STALL, "", now_ns + self.stalls.interval_ns)
         if self.delivery.done_untold:
             self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
         if self.standing.leaving:

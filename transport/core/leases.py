@@ -32,9 +32,7 @@ class Quorum:
 class Leases:
     """Grants given and received in the installed view."""
 
-    def __init__(
-        self, *, node: int, quorum: Quorum, lease_ns: int, drift: float
-    ) -> None:
+    def __init__(self, *, node: int, quorum: Quorum, lease_ns: int, drift: float) -> None:
         self._node = node
         self._quorum = quorum
         self._lease_ns = lease_ns

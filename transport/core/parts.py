@@ -21,6 +21,7 @@ from .membership import Membership
 from .outputs import Outputs
 from .paths import Paths
 from .peers import Peers
+from .stalls import Stalls
 from .timers import TimerTable
 
 
@@ -59,6 +60,7 @@ class Parts:
     standing: Standing
     gather: Gather
     membership: Membership
+    stalls: Stalls
 
 
 class _Shared(TypedDict):
@@ -137,6 +139,7 @@ def assemble(start: Start) -> Parts:
         standing=standing,
         gather=gather,
         membership=membership,
+        stalls=Stalls(delivery=delivery, paths=paths, peers=peers, timing=timing, outputs=outputs),
     )
 
 

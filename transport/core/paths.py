@@ -41,6 +41,8 @@ class Path:
 @dataclass(slots=True)
 class _PeerPaths:
     primary: str
+    proved_ns: int = -1
+    """The latest sending time of a heartbeat that was answered."""
     paths: dict[str, Path] = field(default_factory=dict[str, Path])
 
 
@@ -138,6 +140,7 @@ class Paths:
             self._outputs.counters["late_echoes"] += 1
             return
         path.answered_ns = now_ns
+        paths.proved_ns = max(paths.proved_ns, probe.sent_ns)
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
         path.clean += 1
         if path.state is not RailState.UP:
@@ -230,6 +233,11 @@ class Paths:
         """Whether a heartbeat was answered on any rail within the suspicion time."""
         silent = self.silent_ns(node, now_ns)
         return silent is not None and silent < self._timing.suspect_ns
+
+    def answered_since(self, node: int, sent_ns: int) -> bool:
+        """Whether a heartbeat sent at that time or later has been answered."""
+        paths = self._of.get(node)
+        return paths is not None and paths.proved_ns >= sent_ns
 
     def rails_up(self, node: int) -> list[str]:
         """Rails on which the peer answers."""

@@ -47,6 +47,8 @@ class Progress:
     sent: int = 0
     held: int = 0
     taken: int = 0
+    detour: bool = False
+    """Its batches go on the repair stream: their own stands still."""
 
 
 class OutStream:

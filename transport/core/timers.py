@@ -26,6 +26,7 @@ class Timer(enum.Enum):
     LEASE = enum.auto()  # the own lease may have run out
     VOTE = enum.auto()  # the first lease after a restart is over: may vote
     LEAVE = enum.auto()  # the deadline of leaving in good order
+    STALL = enum.auto()  # something is outstanding: does it move?
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
 

@@ -35,6 +35,8 @@ class NetworkOptions:
     """How long until an association says that a path is dead."""
     path_up_ns: int = 100 * MS
     """How long until an association says that a path works again: one heartbeat."""
+    send_buffer_bytes: int = 4 << 20
+    """What one end of an association takes before it refuses frames."""
 
 
 Tap = Callable[[int, bytes], None]

@@ -60,7 +60,7 @@ class _End:
     held: deque[tuple[int, bytes]] = field(default_factory=deque[tuple[int, bytes]])
     """Frames from the other end that have arrived before a closed window."""
     closing: bool = False
-    """Ended in good order, and the other end has not been told yet."""
+    """Being ended in good order: what was accepted is still carried, nothing more."""
     shut: bool = False
     """The other end has ended in good order behind the frames that are held."""
 
@@ -92,7 +92,6 @@ class SimulatedDriver:
         self.present: tuple[str, ...] = ()
         """Rails on which there was an address when the driver was opened."""
         self._dialling: set[Link] = set()
-        self._closing: list[tuple[_End, _End]] = []
         self._unread: dict[Link, int] = {}
         """Bytes that lie in `_inputs`, by link."""
         self._lagging: dict[Link, None] = {}
@@ -203,16 +202,17 @@ class SimulatedDriver:
             raise UsageError(f"there is no stream {stream}; streams are 0 to {STREAMS - 1}")
         if rail is not None:
             self._check_rail(rail)
-        association = self._associations.get(link)
-        if association is None:
+        here, there = self._live(link)
+        if here is None or there is None:
             return True
         if self._network.tap is not None:
             self._network.tap(self.node, frame)
-        here, there = association.ends(link, self)
         if rail is not None:
             self._probe(there, stream, frame, rail)
             return True
-        if here.in_flight + len(frame) > self._network.options.send_buffer_bytes:
+        # A frame that is larger than the buffer must find its way as well, alone.
+        room = self._network.options.send_buffer_bytes - here.in_flight
+        if here.in_flight and len(frame) > room:
             here.blocked = True
             self._stats["frames_refused"] += 1
             return False
@@ -259,17 +259,14 @@ class SimulatedDriver:
             return
         self._acknowledged(here, frame)
         driver._arrive(there, stream, frame)
-        if not there.alive and not there.closing:
+        if not there.alive:
             # Whoever is at that address now does not know the association (RFC 9260, 8.4).
             self._network.after(self._network.delay(), lambda: self._end(here, LossReason.ABORTED))
 
     def _acknowledged(self, here: _End, frame: bytes) -> None:
         here.in_flight -= len(frame)
-        if (
-            here.alive
-            and here.blocked
-            and here.in_flight * 2 <= self._network.options.send_buffer_bytes
-        ):
+        room = here.in_flight * 2 <= self._network.options.send_buffer_bytes
+        if here.alive and here.blocked and room and not here.closing:
             here.blocked = False
             self._give(Writable(link=here.link))
 
@@ -283,12 +280,20 @@ class SimulatedDriver:
         if not here.held:
             self._lagging.pop(link)
             if here.shut:
-                self._end(here, LossReason.SHUTDOWN)
+                self._shut_down(here, there)
 
     def _arrive(self, end: _End, stream: int, frame: bytes) -> None:
         if end.alive and self._open:
             self._unread[end.link] += len(frame)
             self._give(Received(end.link, stream, frame))
+
+    def _live(self, link: Link) -> tuple[_End, _End] | tuple[None, None]:
+        """(this end, the other end) of a link that takes commands."""
+        association = self._associations.get(link)
+        if association is None:
+            return None, None
+        here, there = association.ends(link, self)
+        return (None, None) if here.closing else (here, there)
 
     def _ends(self) -> list[tuple[_End, _End]]:
         """(this end, the other end) of every association."""
@@ -325,7 +330,7 @@ class SimulatedDriver:
                 here.down ^= {rail}
                 state = PathState.UP if rail in working else PathState.DOWN
                 self._give(PathNotice(link=here.link, rail=rail, state=state))
-        if working and not there.alive and not there.closing:
+        if working and not there.alive:
             self._end(here, LossReason.ABORTED)
 
     def _give_up(self, here: _End, since_ns: int) -> None:
@@ -335,11 +340,10 @@ class SimulatedDriver:
     def retry_pending(self) -> None:
         """A rail works again."""
         for here, there in self._ends():
-            if here.pending:
+            if here.closing:
+                self._shut(here, there)
+            elif here.pending:
                 self._carry(here, there)
-        closing, self._closing = self._closing, []
-        for here, there in closing:
-            self._shut(here, there)
 
     def _end(self, end: _End, reason: LossReason) -> None:
         if end.alive:
@@ -347,16 +351,14 @@ class SimulatedDriver:
             self._associations.pop(end.link, None)
             self._unread.pop(end.link, None)
             self._lagging.pop(end.link, None)
+            reason = LossReason.LOCAL if end.closing else reason
             self._give(LinkLost(link=end.link, reason=reason))
 
     def set_primary(self, link: Link, rail: str) -> None:
         self._check()
         self._check_rail(rail)
-        association = self._associations.get(link)
-        if association is None:
-            return
-        here, there = association.ends(link, self)
-        if rail in self._working(here, there):
+        here, there = self._live(link)
+        if here is not None and there is not None and rail in self._working(here, there):
             here.primary = rail
             self._give(PathNotice(link=link, rail=rail, state=PathState.PRIMARY))
 
@@ -375,34 +377,54 @@ class SimulatedDriver:
                 )
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
+        self._check()
+        if link in self._dialling:
+            self._dialling.discard(link)
+            self._give(LinkLost(link=link, reason=LossReason.LOCAL))
         association = self._associations.get(link)
         if association is None:
             return
         here, there = association.ends(link, self)
         network, target = self._network, there.driver.node
-        arrives = any(network.works(self.node, target, rail) for rail in network.rails)
-        at = network.now_ns + network.delay()
-        if abort:
-            self._end(here, LossReason.LOCAL)
-            if arrives:
-                network.at(at, partial(there.driver._end, there, LossReason.ABORTED))
+        if not abort:
+            # What was accepted is carried first, and the other side confirms.
+            if not here.closing:
+                here.closing = True
+                self._shut(here, there)
             return
-        # In good order: what was accepted is carried first, and the other side confirms.
-        del self._associations[link]
-        at = max(at, *here.last_arrival.values(), 0) + 1
-        if arrives:
-            network.at(at, partial(there.driver._end, there, LossReason.SHUTDOWN))
-        confirmed = at + network.delay() if arrives else at + network.options.give_up_ns
-        network.at(confirmed, partial(self._end, here, LossReason.LOCAL))
+        self._end(here, LossReason.LOCAL)
+        if any(network.works(self.node, target, rail) for rail in network.rails):
+            network.after(network.delay(), partial(there.driver._end, there, LossReason.ABORTED))
+
+    def _shut(self, here: _End, there: _End) -> None:
+        """Tell the other end behind everything that was accepted, once a rail works."""
+        if here.pending:
+            self._carry(here, there)
+        if not here.pending and self._working(here, there):
+            at = self._behind(here)
+            self._network.at(at, partial(there.driver._shut_down, there, here))
+
+    def _behind(self, here: _End) -> int:
+        """When something arrives that is sent now, behind all frames."""
+        latest = max(here.last_arrival.values(), default=0)
+        return max(self._network.now_ns + self._network.delay(), latest) + 1
+
+    def _shut_down(self, here: _End, there: _End) -> None:
+        """The other end has ended in good order, and its last frame has come."""
+        if here.held:
+            here.shut = True
+            return
+        self._end(here, LossReason.SHUTDOWN)
+        at = self._behind(here)
+        self._network.at(at, partial(there.driver._end, there, LossReason.LOCAL))
 
     # -------------------------------------------------------------------------------- queries
 
     def paths(self, link: Link) -> list[PathInfo]:
         self._check()
-        association = self._associations.get(link)
-        if association is None:
+        here, there = self._live(link)
+        if here is None or there is None:
             return []
-        here, there = association.ends(link, self)
         found: list[PathInfo] = []
         working = self._working(here, there)
         for rail in here.rails:
@@ -415,7 +437,7 @@ class SimulatedDriver:
                     address=f"{rail}.{there.driver.node}",
                     state=state,
                     srtt_us=0,
-                    cwnd_bytes=SEND_BUFFER_BYTES,
+                    cwnd_bytes=self._network.options.send_buffer_bytes,
                 )
             )
         return found
@@ -441,10 +463,9 @@ class SimulatedDriver:
 
     def crash(self) -> None:
         """The process is killed: nobody is told anything by the associations."""
-        for here, _ in [*self._ends(), *self._closing]:
-            here.alive = here.closing = False
+        for here, _ in self._ends():
+            here.alive = False
         self._associations.clear()
-        self._closing.clear()
         self._stop()
 
 

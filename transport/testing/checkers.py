@@ -102,7 +102,7 @@ def integrity(lives: Sequence[Life]) -> Complaints:
             for got in stay.received:
                 sender, message = sent.get(got.payload, (None, None))
                 where = f"{life.member} in {stay.view.id}: {got.payload[:40]!r}"
-                if message is None:
+                if message is None or sender is None:
                     yield f"{where} was never sent"
                     continue
                 if sender not in stay.view.incarnations or got.sender != sender.node:

@@ -69,7 +69,7 @@ class _End:
     blocked: bool = False
     alive: bool = True
     closing: bool = False
-    """Ended in good order, with frames still to be carried."""
+    """Being ended in good order: it takes no more commands."""
 
 
 def _cost(frame: bytes) -> int:
@@ -300,6 +300,7 @@ class MemoryDriver:
         if end.alive:
             end.alive = False
             self._ends.pop(end.link, None)
+            reason = LossReason.LOCAL if end.closing else reason
             self._give(LinkLost(link=end.link, reason=reason))
 
     # ---------------------------------------------------------------------------------- links
@@ -327,6 +328,11 @@ class MemoryDriver:
         end = _End(self, self._last)
         self._ends[end.link] = end
         return end
+
+    def _live(self, link: Link) -> _End | None:
+        """This end of a link that takes commands."""
+        end = self._ends.get(link)
+        return None if end is None or end.closing else end
 
     def _common(self, other: MemoryDriver, peer: PeerEndpoint) -> list[str]:
         return [
@@ -370,7 +376,7 @@ class MemoryDriver:
             end.stranded_ns = end.stranded_ns or time.monotonic_ns()
             return
         end.stranded_ns = 0
-        if other.alive or other.closing:
+        if other.alive:
             self.carry(end)
             other.driver.carry(other)
         else:
@@ -384,11 +390,12 @@ class MemoryDriver:
         if here is None or here.other is None:
             return
         there = here.other
-        self._lose(here, LossReason.LOCAL)
         if not abort:
             here.closing = True
             self.carry(here)
-        elif there.alive and any(self.works(here, rail) for rail in here.rails):
+            return
+        self._lose(here, LossReason.LOCAL)
+        if there.alive and any(self.works(here, rail) for rail in here.rails):
             there.driver._lose(there, LossReason.ABORTED)
 
     # --------------------------------------------------------------------------------- frames
@@ -402,7 +409,7 @@ class MemoryDriver:
             raise UsageError(f"there is no stream {stream}; streams are 0 to {STREAMS - 1}")
         if rail is not None:
             self._check_rail(rail)
-        here = self._ends.get(link)
+        here = self._live(link)
         if here is None or here.other is None:
             return True
         if rail is not None:
@@ -431,7 +438,7 @@ class MemoryDriver:
     def carry(self, here: _End) -> None:
         """Move frames to the other end while a rail works and its reader keeps up."""
         there = here.other
-        if there is None or not there.alive or not (here.alive or here.closing):
+        if there is None or not there.alive or not here.alive:
             return
         if not any(self.works(here, rail) for rail in here.rails):
             return
@@ -441,11 +448,11 @@ class MemoryDriver:
             there.driver._deliver(there, stream, frame)
         if here.blocked and here.waiting_bytes * 2 <= SEND_BUFFER_BYTES:
             here.blocked = False
-            if here.alive:
+            if not here.closing:
                 self._give(Writable(link=here.link))
         if here.closing and not here.waiting:
-            here.closing = False
             there.driver._lose(there, LossReason.SHUTDOWN)
+            self._lose(here, LossReason.LOCAL)
 
     def _deliver(self, end: _End, stream: int, frame: bytes) -> None:
         end.unread_bytes += _cost(frame)
@@ -457,7 +464,7 @@ class MemoryDriver:
         """Make that rail's path the primary one; ignored while the path is not up."""
         self._check()
         self._check_rail(rail)
-        end = self._ends.get(link)
+        end = self._live(link)
         if end is not None and rail in end.rails and self.works(end, rail):
             end.primary = rail
             self._give(PathNotice(link=link, rail=rail, state=PathState.PRIMARY))
@@ -465,7 +472,7 @@ class MemoryDriver:
     def paths(self, link: Link) -> list[PathInfo]:
         """The paths of a link; their round trip time is never known."""
         self._check()
-        end = self._ends.get(link)
+        end = self._live(link)
         if end is None or end.other is None:
             return []
         addresses = end.other.driver._local.addresses

@@ -1,0 +1,127 @@
+"""Streams that stand still although the peer answers: go round them, then begin anew.
+
+SCTP keeps a frame for the path it was given to until its timers say otherwise; after a failover
+under load that was seen to take seconds, on one stream of one association, while everything
+else went on. The core sees such a stall by itself: batches are outstanding, no acknowledgement
+has moved for a while, and a heartbeat sent *after* that has been answered, so the peer's process
+runs and a path works both ways. Then what is outstanding goes again on the repair stream, as
+do new batches for a while (receivers know a batch by its number, not by its carrier). If it
+stalls again, the association is reset: the next one goes on where the peer is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..config import MS, Timing
+from ..drivers.base import Stream
+from ..events import Lane, ViewId
+from .delivery import Delivery
+from .outputs import Outputs
+from .paths import Paths
+from .peers import Peers
+
+DETOUR_TICKS = 50
+"""Checks for which new batches go round a stalled stream."""
+_Marks = dict[tuple[int, Lane], int]
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was outstanding to one peer at the last check."""
+
+    link: int = 0
+    marks: _Marks = field(default_factory=dict[tuple[int, Lane], int])
+    """By stream, how far the peer held it then."""
+    asked_ns: int = 0
+    """When a heartbeat was sent because nothing moved; 0 if none was."""
+    detour_left: int = 0
+
+
+class Stalls:
+    """Looks, while anything is outstanding, whether it moves."""
+
+    def __init__(
+        self, *, delivery: Delivery, paths: Paths, peers: Peers, timing: Timing, outputs: Outputs
+    ) -> None:
+        self._delivery = delivery
+        self._paths = paths
+        self._peers = peers
+        self._outputs = outputs
+        # Twice that without movement and an answer takes longer than SCTP's first time-out.
+        self.interval_ns = timing.sctp.rto_min_ms * MS * 3 // 4
+        self._watches: dict[int, _Watch] = {}
+
+    def outstanding(self) -> bool:
+        """Whether there is anything to look at."""
+        return bool(self._watches) or any(
+            progress.sent > progress.held
+            for stream in self._delivery.out.values()
+            for progress in stream.progress.values()
+        )
+
+    def check(self, view_id: ViewId, now_ns: int) -> None:
+        """One interval is over."""
+        delivery = self._delivery
+        if delivery.closed:
+            self._watches.clear()
+            return
+        for node in sorted(delivery.synced):
+            link = self._peers.peers[node].link
+            watch = self._watches.get(node)
+            if watch is None or watch.link != link:
+                self._detour(node, on=False)
+                watch = self._watches[node] = _Watch(link)
+            self._check(node, watch, view_id, now_ns)
+            if not watch.marks and not watch.detour_left:
+                del self._watches[node]
+
+    def _check(self, node: int, watch: _Watch, view_id: ViewId, now_ns: int) -> None:
+        if watch.detour_left:
+            watch.detour_left -= 1
+            if not watch.detour_left:
+                self._detour(node, on=False)
+        now_open = self._open(node)
+        if not any(now_open.get(key) == held for key, held in watch.marks.items()):
+            # Nothing was outstanding, or everything has moved: look again next time.
+            watch.marks = now_open
+            watch.asked_ns = 0
+        elif not watch.asked_ns:
+            watch.asked_ns = now_ns
+            self._paths.probe(node, view_id, now_ns)
+        elif self._paths.answered_since(node, watch.asked_ns):
+            watch.marks = {}
+            watch.asked_ns = 0
+            self._go_round(node, watch)
+
+    def _open(self, node: int) -> _Marks:
+        """Streams with batches outstanding to a peer, and how far it holds them."""
+        found: _Marks = {}
+        for key, stream in self._delivery.out.items():
+            progress = stream.progress.get(node)
+            if progress is not None and progress.sent > progress.held:
+                found[key] = progress.held
+        return found
+
+    def _go_round(self, node: int, watch: _Watch) -> None:
+        if watch.detour_left:
+            self._outputs.counters["stalled_resets"] += 1
+            self._peers.drop(node)
+            return
+        self._outputs.counters["stalled_detours"] += 1
+        watch.detour_left = DETOUR_TICKS
+        self._detour(node, on=True)
+
+    def _detour(self, node: int, *, on: bool) -> None:
+        """Send what a peer lacks, and what follows, on the repair stream; or as ever again."""
+        delivery = self._delivery
+        for (_, lane), stream in delivery.out.items():
+            progress = stream.progress.get(node)
+            if progress is None:
+                continue
+            progress.detour = on
+            if on:
+                progress.sent = progress.held
+                delivery.push(stream, lane, node)
+        if on:
+            delivery.say_to(node, list(delivery.epochs.own_ends), Stream.REPAIR)
