@@ -5,7 +5,6 @@ passes their memory as it is, without the interpreter's lock, and nobody can cha
 meanwhile. What C has checked, Python unpacks without checking it again.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -10,7 +10,6 @@ environment variable `PHALANX_NATIVE` chooses when this module is imported:
 docs/wire.md has the layouts.
 """
 
-
 from __future__ import annotations
 
 import os

@@ -5,7 +5,6 @@ objects are made here for the C codec as well: making a thousand `bytes` costs t
 either side, and one call into C for each message would cost more than its whole work here.
 """
 
-
 from __future__ import annotations
 
 import enum

@@ -231,7 +231,8 @@ class RandomRun:
         faults = (
             self._kill,
             self._kill_two,
-            self._kill_at_frame,
+            self._stop_at_frame,
+            self._stop_at_frame,
             self._freeze,
             self._cut_rail,
             self._isolate,
@@ -298,23 +299,27 @@ class RandomRun:
         self._kill()
         self._kill()
 
-    def _kill_at_frame(self) -> None:
-        """A node dies just when it is about to send its n-th frame of a view change."""
+    def _stop_at_frame(self) -> None:
+        """A node dies, or is cut off, when it is about to send its n-th larger frame."""
         left = self.random.randrange(1, 40)
         victim = self._pick()
         if victim is None:
             return
-        self._say(f"kill {victim.id} before it sends {left} more control frames")
+        dies = self.random.random() < 0.5
+        self._say(f"{'kill' if dies else 'isolate'} {victim.id} before {left} more frames")
 
         def tap(node: int, frame: bytes) -> None:
             nonlocal left
-            if node == victim.id and len(frame) > 100:
-                left -= 1
-                if left == 0:
-                    self.simulation.network.tap = None
-                    self._say(f"killed {node} before a frame")
-                    self._later(self._restart(victim))
-                    raise ProcessEnded
+            # Heartbeats and their echoes are shorter than this.
+            left -= node == victim.id and len(frame) > 100
+            if left > 0:
+                return
+            self.simulation.network.tap = None
+            self._say(f"now: {victim.id}")
+            if dies:
+                self._later(self._restart(victim))
+                raise ProcessEnded
+            self._isolate_nodes([victim.id])
 
         self.simulation.network.tap = tap
 
@@ -344,7 +349,9 @@ class RandomRun:
 
     def _isolate(self) -> None:
         count = self.random.randrange(1, self.size)
-        nodes = self.random.sample(list(self.nodes), count)
+        self._isolate_nodes(self.random.sample(list(self.nodes), count))
+
+    def _isolate_nodes(self, nodes: list[int]) -> None:
         self._say(f"isolate {nodes}")
         self.simulation.isolate(*nodes)
 
