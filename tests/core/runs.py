@@ -26,6 +26,8 @@ from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simu
 
 LANES = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
 CONVERGE_NS = 3000 * MS
+QUIET_NS = 1500 * MS
+"""A dial begun while a peer was cut off takes 400 ms to fail; then there is the back-off."""
 """Once faults have stopped, this is how long a view of everybody may take."""
 SMALL = Limits(
     message_bytes_max=64 << 10,
@@ -166,7 +168,7 @@ class RandomRun:
         self._traffic_until_ns = self.simulation.network.now_ns
         self._mend()
         self.simulation.run_until(lambda: self.simulation.agreed_on(*everybody), CONVERGE_NS)
-        self.simulation.run_for(500 * MS)
+        self.simulation.run_for(QUIET_NS)
         self._check()
         return self.simulation
 
