@@ -22,6 +22,17 @@ def test_a_slow_disk_makes_a_view_change_slow_and_nothing_else() -> None:
     finish(simulation)
 
 
+@pytest.mark.parametrize("delay_ms", [199, 200, 300, 1000])
+def test_a_disk_slower_than_a_phase_still_gives_a_view(delay_ms: int) -> None:
+    """Busy disks take a second; the time-out of a phase must give them that."""
+    simulation = started()
+    for node in simulation.nodes.values():
+        node.disk.delay_ns = delay_ms * MS
+    simulation.nodes[3].kill()
+    converge(simulation, 1, 2, limit_ns=15_000 * MS)
+    finish(simulation)
+
+
 def test_waiting_for_a_disk_takes_no_turns() -> None:
     """A hung disk must not cost a whole processor."""
     simulation = started()

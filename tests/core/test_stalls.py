@@ -1,0 +1,91 @@
+"""SCTP is trusted and watched: a stream that stands still holds nobody up for long."""
+
+from __future__ import annotations
+
+from phalanx.transport.config import MS
+from phalanx.transport.core.outputs import Delivered
+from phalanx.transport.drivers.base import Stream
+from phalanx.transport.drivers.simulator import SimulatedDriver
+from phalanx.transport.testing.simulation import Simulation, simulated_config
+
+COUNT = 300
+
+
+class StuckStream:
+    """Swallows what one driver gives to some streams of one link, as a stalled SCTP stream does."""
+
+    def __init__(self, driver: SimulatedDriver, link: int, streams: set[int]) -> None:
+        self.swallowed = 0
+        self._transmit = driver.transmit
+        self._link = link
+        self._streams = streams
+        driver.transmit = self.transmit  # type: ignore[method-assign]
+
+    def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Swallow or pass on."""
+        if link == self._link and stream in self._streams and rail is None:
+            self.swallowed += 1
+            return True
+        return self._transmit(link, stream, frame, rail=rail)
+
+
+def run(streams: set[int]) -> tuple[Simulation, list[bytes], int]:
+    """Node 1 multicasts while streams from it to node 2 stand still.
+
+    Returns the simulation, what node 2 got of it, and the longest gap in nanoseconds.
+    """
+    simulation = Simulation(simulated_config(3))
+    simulation.start_all()
+    simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
+    sender = simulation.nodes[1]
+    assert sender.driver is not None
+    link = sender.endpoint.peers.peers[2].link
+    stuck = StuckStream(sender.driver, link, streams)
+    last = simulation.network.now_ns
+    for number in range(COUNT):
+        sender.send(b"%d" % number)
+        simulation.run_for(1 * MS)
+    simulation.run_for(3000 * MS)
+    assert stuck.swallowed, "the fault was there"
+    got: list[bytes] = []
+    gap = 0
+    for at, item in simulation.nodes[2].history:
+        if isinstance(item, Delivered) and item.sender == 1:
+            got += item.payloads
+            gap, last = max(gap, at - last), at
+    return simulation, got, gap
+
+
+def test_what_a_stalled_stream_keeps_goes_round_it() -> None:
+    """One lost frame on one SCTP stream kept a lane waiting for seconds, with every path up."""
+    simulation, got, gap = run({Stream.FIFO})
+    assert got == [b"%d" % number for number in range(COUNT)]
+    assert gap < 60 * MS
+    counters = simulation.nodes[1].endpoint.outputs.counters
+    assert counters["stalled_detours"] == 1
+    assert not counters["stalled_resets"]
+    assert simulation.agreed_on(1, 2, 3)
+
+
+def test_an_association_whose_detour_stalls_too_is_set_up_anew() -> None:
+    """The next association goes on where the peer is; no view changes for it."""
+    simulation, got, gap = run({Stream.FIFO, Stream.REPAIR})
+    assert got == [b"%d" % number for number in range(COUNT)]
+    assert gap < 150 * MS
+    counters = simulation.nodes[1].endpoint.outputs.counters
+    assert counters["stalled_resets"] == 1
+    assert len(simulation.nodes[2].views()) == 1
+    assert simulation.agreed_on(1, 2, 3)
+
+
+def test_a_peer_that_does_not_answer_is_no_stall() -> None:
+    """A stopped process is the failure detector's affair: nothing is sent to it twice."""
+    simulation = Simulation(simulated_config(3))
+    simulation.start_all()
+    simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
+    simulation.nodes[2].freeze()
+    for number in range(100):
+        simulation.nodes[1].send(b"%d" % number)
+        simulation.run_for(1 * MS)
+    counters = simulation.nodes[1].endpoint.outputs.counters
+    assert not counters["stalled_detours"]
