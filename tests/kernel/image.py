@@ -223,3 +223,8 @@ def _call(argv: list[str], *, cwd: Path | None = None) -> str:
     if result.returncode != 0:
         raise ImageError(f"{' '.join(argv)} failed:\n{result.stderr.strip() or result.stdout}")
     return result.stdout
+
+
+if __name__ == "__main__":
+    # Before the tests: where pytest runs in a namespace of its own it has no way to a mirror.
+    print(prepare().kernel)

@@ -103,7 +103,9 @@ class Delivery:
             return
         if may_number:
             for (_, lane), stream in self.out.items():
-                if stream.queue and lane is not Lane.ORDERED:
+                # What this node's own application does not read stops it like any other's.
+                full_here = lane in self._frozen and not stream.key.addressee
+                if stream.queue and lane is not Lane.ORDERED and not full_here:
                     self._number(stream, lane)
             ordered = self.out[0, Lane.ORDERED]
             if ordered.queue:

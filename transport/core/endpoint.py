@@ -65,7 +65,7 @@ class Endpoint:
 
     def receive(self, received: Received, now_ns: int) -> None:
         """A whole frame; whatever is in it, nothing is raised."""
-        if self.standing.evicted:
+        if self.standing.evicted or self.standing.left:
             return  # nothing follows in this incarnation
         link, _, frame = received
         header = codec.decode_frame(frame, self.framer.cluster)
@@ -215,9 +215,6 @@ class Endpoint:
         if hello is None:
             self.outputs.counters["malformed_hello"] += 1
             return
-        if self.standing.left:
-            self.outputs.commands.append(Disconnect(link=link, abort=True))
-            return
         verdict, node = self.peers.hello(link, hello, now_ns)
         if verdict is Verdict.REFUSED:
             return
@@ -282,8 +279,6 @@ class Endpoint:
                 self._changed = True
             case wire.Refuse():
                 self.peers.refused_by(node, message)
-            case _ if self.standing.left:
-                pass  # it has stepped down and takes no part in any decision
             case _:
                 self.membership.receive(node, message, now_ns)
                 self._changed = True

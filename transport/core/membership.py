@@ -32,6 +32,9 @@ from .paths import Paths
 from .peers import Peers
 from .timers import Timer, TimerTable
 
+PATIENCE_DOUBLINGS_MAX = 5
+"""The longest a phase may take is its first time-out, doubled so often."""
+
 
 class Phase(enum.Enum):
     """Where a proposer's attempt stands."""
@@ -178,8 +181,12 @@ class Membership:
         for member in sorted(target):
             self._send(member.node, prepare)
 
+    def _patience_ns(self) -> int:
+        """How long a phase may take: a busy disk needs its time, so it grows with each failure."""
+        return self._timing.phase_timeout_ns << min(self._failures, PATIENCE_DOUBLINGS_MAX)
+
     def _arm_phase(self, now_ns: int) -> None:
-        self._timers.arm(Timer.PHASE, "", now_ns + self._timing.phase_timeout_ns)
+        self._timers.arm(Timer.PHASE, "", now_ns + self._patience_ns())
 
     def _give_up(self, reason: str, now_ns: int) -> None:
         """Abort: everything of the attempt goes, the closure and the record stay."""
@@ -251,7 +258,7 @@ class Membership:
         assert attempt.value is not None, "a value is chosen before it is proposed"
         attempt.phase = Phase.ACCEPT
         # Acceptors may have to wait for grants that they gave to those left out.
-        wait = self._timing.phase_timeout_ns + int(self._timing.lease_ns * self._timing.drift)
+        wait = self._patience_ns() + int(self._timing.lease_ns * self._timing.drift)
         self._timers.arm(Timer.PHASE, "", now_ns + wait)
         dead = tuple(sorted(self._peers.dead & self.gather.current()))
         self._send_to_all(wire.Accept(ballot=attempt.ballot, value=attempt.value, dead=dead))
@@ -315,7 +322,7 @@ class Membership:
         self.standing.closed_for = k
         self._delivery.closed = True
         # A closed member that sees no INSTALL in time is a reason for another attempt.
-        self._timers.arm_earlier(Timer.HOLD_DOWN, "", now_ns + self._timing.phase_timeout_ns)
+        self._timers.arm_earlier(Timer.HOLD_DOWN, "", now_ns + self._patience_ns())
 
     def _on_accept(self, node: int, message: wire.Accept, now_ns: int) -> None:
         value = message.value
