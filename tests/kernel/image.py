@@ -57,7 +57,8 @@ INIT = """\
 for module in $(/bin/busybox cat /modules/order); do
     /bin/busybox insmod "/modules/$module" || echo "phalanx-init: cannot load $module"
 done
-/bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=1048576,cache=loose \\
+# nosuid: where QEMU runs in a user namespace root's files are nobody's, and a set-uid `mount` too.
+/bin/busybox mount -t 9p -o ro,nosuid,trans=virtio,version=9p2000.L,msize=1048576,cache=loose \\
     host /newroot || echo "phalanx-init: cannot mount the host's file system"
 /bin/busybox umount /proc
 . /start
