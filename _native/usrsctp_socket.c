@@ -15,7 +15,13 @@ struct px_paddrthlds {
     uint16_t path_max_retrans, pf_threshold, switchover_threshold;
 };
 
-enum { PX_DIAL_PORTS_FROM = 49152, PX_DIAL_CLASSES = 64, PX_DIAL_TRIES = 32, PX_BACKLOG = 64 };
+enum {
+    PX_DIAL_PORTS_FROM = 16384,
+    PX_DIAL_CLASSES = 64,
+    PX_DIAL_PORTS_A_CLASS = (65536 - PX_DIAL_PORTS_FROM) / PX_DIAL_CLASSES,
+    PX_DIAL_TRIES = 32,
+    PX_BACKLOG = 64
+};
 
 int px_rail_of(const px_address *address)
 {
@@ -192,10 +198,11 @@ int px_bind(struct socket *so, uint16_t port)
         return failed ? failed : usrsctp_listen(so, PX_BACKLOG) ? -errno : 0;
     }
     for (int attempt = 0; attempt < PX_DIAL_TRIES; attempt++) {
-        uint8_t random;
+        uint16_t random;
 
-        if (getrandom(&random, 1, 0) != 1)
-            random = (uint8_t)(s->serial + attempt);
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            random = (uint16_t)(s->serial + attempt);
+        random %= PX_DIAL_PORTS_A_CLASS;
         failed = bind_all(so, (uint16_t)(PX_DIAL_PORTS_FROM + PX_DIAL_CLASSES * random +
                                          s->udp_port % PX_DIAL_CLASSES));
         if (failed != -EADDRINUSE)

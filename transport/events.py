@@ -145,7 +145,9 @@ class MessageUndelivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrimaryLost:
-    """A lease ran out without contact to a majority: sends and barriers raise `NoQuorum`."""
+    """No contact to a majority for a lease: sends and barriers raise `NoQuorum` from here on,
+    until the majority is back in this view or a next one is installed.
+    """
 
     view_id: ViewId
     reachable: tuple[int, ...]
@@ -153,7 +155,7 @@ class PrimaryLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrimaryRegained:
-    """The majority is back in the same view: work goes on."""
+    """This node acts again after `PrimaryLost`: in the same view, or in one installed since."""
 
     view_id: ViewId
 

@@ -6,7 +6,7 @@ import pytest
 
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import Left
-from phalanx.transport.events import Lane, ViewInstalled
+from phalanx.transport.events import Lane, PrimaryRegained, ViewInstalled
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 
 from .scenes import Talk, converge, finish, payloads, started, stations
@@ -42,10 +42,18 @@ def test_a_restarted_cluster_goes_on_with_a_majority_that_continues() -> None:
     converge(simulation, 1, 2)
     simulation.nodes[2].kill()
     simulation.run_for(1000 * MS)
-    assert stations(simulation.nodes[1])[-1] == "PrimaryLost"
+    survivor = simulation.nodes[1]
+    assert stations(survivor)[-1] == "PrimaryLost"
+    assert survivor.endpoint.detached
     simulation.nodes[2].start()
+    lost_in = survivor.view
+    simulation.run_until(lambda: survivor.view != lost_in, 5000 * MS)
+    assert not survivor.endpoint.detached, "sends queue for the grants of the new view"
     converge(simulation, 1, 2)
+    talk = Talk(simulation)
+    talk.say(survivor)
     finish(simulation)
+    assert [seen.view_id for seen in survivor.told(PrimaryRegained)] == [survivor.endpoint.view.id]
 
 
 def test_messages_sent_before_a_member_joined_are_not_delivered_to_it() -> None:

@@ -40,7 +40,9 @@ class Endpoint:
         self.membership = parts.membership
         self.stalls = parts.stalls
         self.detached = False
-        """The lease ran out for a whole lease: sends and barriers raise `NoQuorum`."""
+        """No lease of the installed view for a whole lease: sends and barriers raise `NoQuorum`."""
+        self._regain_owed = False
+        """`PrimaryLost` was told, and this node has not acted since."""
         self._timing = timing
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self._expected_wake_ns = start.now_ns
@@ -351,8 +353,10 @@ class Endpoint:
         if view is None:
             return
         if view.id != self._lease_of:
-            # Installed and not yet granted: there is one lease for the grants to come.
+            # Installed and not yet granted: there is one lease for the grants to come, and
+            # sends queue for so long, also after `PrimaryLost` (a quorum has just spoken).
             self._lease_of = view.id
+            self.detached = False
             self._acted_ns = now_ns
             self._acted_in_view = False
         if acting:
@@ -361,8 +365,9 @@ class Endpoint:
             runs_out = self.leases.runs_out_ns(now_ns)
             if runs_out is not None:
                 self.timers.arm(Timer.LEASE, "", runs_out)
-            if self.detached:
-                self.detached = False
+            self.detached = False
+            if self._regain_owed:
+                self._regain_owed = False
                 self.outputs.stream.append(PrimaryRegained(view_id=view.id))
             return
         # Closed, or not yet granted in a new view, it waits for one lease. Otherwise the lease has
@@ -372,7 +377,7 @@ class Endpoint:
         if now_ns < lost_ns:
             self.timers.arm(Timer.LEASE, "", lost_ns)
         elif not self.detached:
-            self.detached = True
+            self.detached = self._regain_owed = True
             reachable = [n for n in self.peers.peers if self.paths.reachable(n, now_ns)]
             self.outputs.stream.append(
                 PrimaryLost(view_id=view.id, reachable=(self.node, *reachable))

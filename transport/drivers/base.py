@@ -87,14 +87,19 @@ class Received(NamedTuple):
 
 
 class LossReason(enum.Enum):
-    """Why a link is gone. All of them are suspicion, none is proof of a death."""
+    """Why a link is gone. All of them are suspicion, none is proof of a death.
+
+    A process that is restarted and dials from the port of a link it had before takes that link's
+    place in the peer's stack (SCTP_RESTART, RFC 9260 5.2.4). A link stands for one process, so
+    that both sides lose it (RESTARTED here, ABORTED there) and dial again.
+    """
 
     UNREACHABLE = enum.auto()  # a connect attempt got no answer, or no route
     REFUSED = enum.auto()  # a connect attempt was aborted by the other side
     SHUTDOWN = enum.auto()  # the peer closed it in good order
     ABORTED = enum.auto()  # the peer, or its kernel, aborted it
     TIMED_OUT = enum.auto()  # too many retransmissions
-    RESTARTED = enum.auto()  # the peer set it up anew under our feet (SCTP_RESTART)
+    RESTARTED = enum.auto()  # the peer set it up anew under our feet; it is to be dialled anew
     LOCAL = enum.auto()  # our own `disconnect`
 
 
