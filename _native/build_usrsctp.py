@@ -14,7 +14,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 REQUIRED = os.environ.get("PHALANX_NATIVE") == "require"
-PARTS = ("stack", "ready", "socket", "link", "poll")
+PARTS = ("stack", "ready", "socket", "link", "end", "poll")
 
 ffibuilder = FFI()
 ffibuilder.cdef((HERE / "usrsctp_api.h").read_text(encoding="utf-8"))

@@ -207,6 +207,7 @@ STATS = (
     "probes_sent",
     "probes_dropped",
     "probes_strayed",
+    "nudges_sent",
     "frames_oversized",
     "links_refused",
     "links_up",

@@ -45,7 +45,7 @@ typedef struct {
 typedef struct {
     uint64_t frames_sent, bytes_sent, frames_received, bytes_received;
     uint64_t frames_refused, frames_dropped_lost, probes_sent, probes_dropped, probes_strayed;
-    uint64_t frames_oversized, links_refused, links_up, links_lost;
+    uint64_t nudges_sent, frames_oversized, links_refused, links_up, links_lost;
     uint64_t packets_sent, packets_received, retransmitted, checksum_errors, out_of_the_blue;
 } px_stats;
 

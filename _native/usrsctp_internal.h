@@ -37,7 +37,8 @@ enum {
     PX_CHUNKS_QUEUED_MAX = 16384,
     PX_RESERVE_CHUNKS = 4096,
     PX_UDP_SOCKETS = 2, /* the stack opens one for IPv4 and one for IPv6 */
-    PX_DETAIL_MAX = 64
+    PX_DETAIL_MAX = 64,
+    PX_SHUTDOWN_GUARD_S = 120
 };
 
 /* One association. The lock guards everything below it; it is also taken on the stack's
@@ -49,7 +50,8 @@ typedef struct {
     bool up, accepted, closing;
     bool lowered;       /* the stack's bound is lower while a caller waits for room */
     bool blocked;       /* a frame was refused: a PX_WRITABLE is owed */
-    bool shutdown_owed; /* shut down as soon as the held frame is away */
+    bool shutdown_owed; /* shut down as soon as everything is acknowledged */
+    int64_t end_by_ms, nudge_at_ms; /* of CLOCK_MONOTONIC, while that is owed */
     uint32_t lost;      /* reason that is not reported yet */
     char lost_detail[PX_DETAIL_MAX];
     int primary_owed; /* rail + 1 of a set_primary that is not reported yet */
@@ -99,7 +101,7 @@ typedef struct {
 typedef struct {
     atomic_uint_fast64_t frames_sent, bytes_sent, frames_received, bytes_received;
     atomic_uint_fast64_t frames_refused, frames_dropped_lost;
-    atomic_uint_fast64_t probes_sent, probes_dropped, probes_strayed;
+    atomic_uint_fast64_t probes_sent, probes_dropped, probes_strayed, nudges_sent;
     atomic_uint_fast64_t frames_oversized, links_refused, links_up, links_lost;
 } px_counters;
 
@@ -132,5 +134,9 @@ void px_release(px_link *link);
 void px_flush_held(px_link *link);
 int px_send_now(px_link *link, uint32_t stream, const uint8_t *frame, size_t length);
 void px_note_lost(px_link *link, uint32_t reason, const char *detail);
+
+/* usrsctp_end.c: the orderly end of a link. */
+void px_end_begin(px_link *link);
+void px_end_advance(px_link *link);
 
 #endif

@@ -163,10 +163,6 @@ void px_flush_held(px_link *link)
             bound_sending(link, 0);
         }
     }
-    if (link->shutdown_owed) {
-        link->shutdown_owed = false;
-        usrsctp_shutdown(link->so, SHUT_WR);
-    }
 }
 
 static bool hold(px_link *link, uint32_t stream, const uint8_t *frame, size_t length)
@@ -385,11 +381,8 @@ int px_disconnect(int64_t number, int hard)
         usrsctp_close(so);
         return 1;
     }
-    if (!link->closing) {
-        link->closing = true;
-        link->shutdown_owed = true;
-        px_flush_held(link);
-    }
+    if (!link->closing)
+        px_end_begin(link);
     px_unlock(link);
     return 1;
 }

@@ -89,6 +89,8 @@ static void look(px_link *link)
 
     if (link->held_length > 0 && (events & SCTP_EVENT_WRITE))
         px_flush_held(link);
+    if (link->shutdown_owed)
+        px_end_advance(link);
     if (link->blocked && link->held_length == 0)
         report = true;
     if (report)

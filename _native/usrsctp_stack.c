@@ -16,7 +16,6 @@
 enum {
     PX_FINISH_TRIES = 200,
     PX_FINISH_PAUSE_MS = 5,
-    PX_SHUTDOWN_GUARD_S = 120,
     PX_UDP_BUFFER_BYTES = 4 << 20
 };
 
@@ -285,6 +284,7 @@ void px_get_stats(px_stats *stats)
                         .probes_sent = px_count.probes_sent,
                         .probes_dropped = px_count.probes_dropped,
                         .probes_strayed = px_count.probes_strayed,
+                        .nudges_sent = px_count.nudges_sent,
                         .frames_oversized = px_count.frames_oversized,
                         .links_refused = px_count.links_refused,
                         .links_up = px_count.links_up,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "_native"
-PARTS = ("stack", "ready", "socket", "link", "poll")
+PARTS = ("stack", "ready", "socket", "link", "end", "poll")
 RUN_S = 120
 
 
