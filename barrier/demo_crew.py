@@ -78,7 +78,7 @@ class Crew:
         """Start the process of a node."""
         argv = [sys.executable, "-m", "phalanx.barrier.demo_worker"]
         argv += [str(self._config), name, repr(self._rate)]
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         child = await asyncio.to_thread(self._stage.spawn, name, argv, stderr)
         node = self._stage.names.index(name) + 1
         hand = Hand(name=name, child=child, process=self.book.begin(node), stderr=stderr)

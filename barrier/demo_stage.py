@@ -158,8 +158,9 @@ class LoopbackStage:
             lines += ['addresses = { a = "127.0.0.1" }', f"port = {port}", f"udp_port = {port}"]
         path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
-    def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:  # noqa: ARG002
+    def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         """An ordinary process; Ctrl-C in the terminal is left to the demo."""
+        del name  # Every host is this machine.
         pipe = subprocess.PIPE
         child = subprocess.Popen(
             argv, stdin=pipe, stdout=pipe, stderr=stderr, start_new_session=True

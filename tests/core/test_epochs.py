@@ -172,7 +172,7 @@ def test_the_first_place_goes_round() -> None:
         for member in (2, 3):
             part.held(Slot(member, epoch, epoch))
             part.ended(member, Ending(epoch, epoch, 0))
-        slots, _ = part.advance(lambda _: epoch)  # noqa: B023
+        slots, _ = part.advance(lambda _: epoch)  # noqa: B023 - called at once
         firsts.append(slots[0].origin)
     assert sorted(firsts) == [1, 2, 3]
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from phalanx.transport.core.reach import largest_clique, mutual_edges
 from phalanx.transport.events import Member
 
+Rank = tuple[int, int, int, tuple[int, ...]]
+
 NODES = [Member(node, 1) for node in range(1, 7)]
 
 
@@ -24,7 +26,7 @@ def naive(
     edges: dict[Member, set[Member]], votes: dict[int, int], preferred: set[Member]
 ) -> object:
     """Every subset, ranked by the rule as it is written."""
-    best: tuple[object, frozenset[Member]] | None = None
+    best: tuple[Rank, frozenset[Member]] | None = None
     for size in range(1, len(edges) + 1):
         for subset in combinations(sorted(edges), size):
             if any(b not in edges[a] for a, b in combinations(subset, 2)):
@@ -35,7 +37,7 @@ def naive(
                 size,
                 tuple(-m.node for m in subset),
             )
-            if best is None or rank > best[0]:  # type: ignore[operator]
+            if best is None or rank > best[0]:
                 best = (rank, frozenset(subset))
     assert best is not None, "one node is a clique"
     return best[1]

@@ -19,7 +19,7 @@ class StuckStream:
         self._transmit = driver.transmit
         self._link = link
         self._streams = streams
-        driver.transmit = self.transmit  # type: ignore[method-assign]
+        driver.transmit = self.transmit
 
     def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
         """Swallow or pass on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -206,9 +208,9 @@ def test_what_waits_for_the_fifo_lane_is_not_numbered_before() -> None:
     """A barrier entry says what its sender had sent before it."""
     out = stream(lane=Lane.ORDERED)
     out.accept(b"entry", b"!barrier", 3)
-    args = {"view_id": ViewId(1, 1), "epoch": 1, "mark_fifo": 0, "mark_bulk": 0}
-    assert out.number(FRAMER, **args, fifo_numbered=2) is None  # type: ignore[arg-type]
-    assert out.number(FRAMER, **args, fifo_numbered=3) is not None  # type: ignore[arg-type]
+    after = partial(out.number, FRAMER, view_id=ViewId(1, 1), epoch=1, mark_fifo=0, mark_bulk=0)
+    assert after(fifo_numbered=2) is None
+    assert after(fifo_numbered=3) is not None
 
 
 def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:

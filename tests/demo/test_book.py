@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from phalanx.barrier.demo_book import Book, Process
@@ -22,16 +23,16 @@ MS = 1_000_000
 S = 1000 * MS
 
 
-def report(node: int, *, incarnation: int = 1, sent: int = 0, **more: object) -> Report:
+def report(node: int, **fields: object) -> Report:
     """A report of a process that has stopped sending."""
-    fields: dict[str, object] = {"quiet": True, **more}
-    return Report(node=node, incarnation=incarnation, at_ns=0, sent=sent, **fields)  # type: ignore[arg-type]
+    plain = Report(node=node, incarnation=1, at_ns=0, sent=0, quiet=True)
+    return msgspec.structs.replace(plain, **fields)
 
 
 def told(book: Book, node: int, **fields: object) -> Process:
     """A process that has made one report."""
     process = book.begin(node)
-    book.add(process, report(node, **fields))  # type: ignore[arg-type]
+    book.add(process, report(node, **fields))
     return process
 
 

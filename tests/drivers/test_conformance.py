@@ -17,7 +17,8 @@ USER_SCTP = "phalanx.transport.drivers.user_sctp:UserSctp"
 
 
 @pytest.fixture(autouse=True)
-def _clean_after_each_case(bench: Bench) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+def clean(bench: Bench) -> Iterator[None]:
+    """Each case begins without hosts and with whole rails."""
     yield
     bench.reset()
 

@@ -21,17 +21,13 @@ from phalanx.transport.drivers.base import (
 from phalanx.transport.testing.memory_network import (
     GIVE_UP_NS,
     POLL_MAX,
-    RECEIVE_BUFFER_BYTES,
     MemoryDriver,
     MemoryNetwork,
 )
 
 from .bench import RAILS, Bench, accepted, join, link_up, lost, wait
-from .frame_cases import FrameCases
-from .link_cases import LinkCases
 from .local_bench import LocalBench, LocalHost
-from .process_cases import ProcessCases
-from .rail_cases import RailCases
+from .local_cases import LocalCases
 
 
 class MemoryBench(LocalBench):
@@ -96,67 +92,19 @@ class MemoryBench(LocalBench):
 LOOPBACK = ip_network("127.0.0.0/8")
 
 
-@pytest.fixture(autouse=True)
-def _clean_after_each_case(bench: Bench) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
-    yield
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """Three hosts."""
+    bench = MemoryBench()
+    yield bench
     bench.reset()
 
 
-@pytest.fixture
-def bench() -> Bench:
-    """Three hosts."""
-    return MemoryBench()
-
-
-class TestMemory(LinkCases, FrameCases, RailCases, ProcessCases):
+class TestMemory(LocalCases):
     """All hosts in this process; a crash is `MemoryNetwork.kill`."""
 
-    # Nothing can be sent to such a host past its links.
-    test_garbage_at_the_port_does_no_harm = None  # pyright: ignore[reportAssignmentType]
-
-
-def test_an_orderly_end_waits_for_a_reader_that_lags_behind(bench: Bench) -> None:
-    """More was accepted than lies unread at the reader."""
-    one, two = bench.start(1), bench.start(2)
-    link, at_two = join(one, two)
-    two.read(on=False)
-    frames = [b"%05d" % number * 10_000 for number in range(3 * RECEIVE_BUFFER_BYTES // 50_000)]
-    for frame in frames:
-        assert one.driver.transmit(link, Stream.FIFO, frame)
-    one.driver.disconnect(link, abort=False)
-    one.collect(0.05)
-    assert not one.log.of(LinkLost), "it is not over yet"
-    two.read(on=True)
-    assert lost(two, at_two).reason is LossReason.SHUTDOWN
-    assert lost(one, link).reason is LossReason.LOCAL
-    assert two.log.frames(at_two) == frames
-
-
-def test_an_orderly_end_waits_for_a_rail(bench: Bench) -> None:
-    """What was accepted is carried when a rail comes back before the link is given up."""
-    one, two = bench.start(1), bench.start(2)
-    link, at_two = join(one, two)
-    for rail in RAILS:
-        bench.cut(1, rail)
-    assert one.driver.transmit(link, Stream.FIFO, b"accepted")
-    one.driver.disconnect(link, abort=False)
-    assert one.driver.transmit(link, Stream.FIFO, b"too late")
-    bench.heal(1, "b")
-    assert lost(two, at_two).reason is LossReason.SHUTDOWN
-    assert lost(one, link).reason is LossReason.LOCAL
-    assert two.log.frames(at_two) == [b"accepted"]
-
-
-def test_a_link_without_any_rail_is_given_up_at_both_ends_and_not_early(bench: Bench) -> None:
-    """An idle link has nobody else to find it: the descriptor wakes its owner by itself."""
-    one, two = bench.start(1), bench.start(2)
-    link, at_two = join(one, two)
-    for rail in RAILS:
-        bench.cut(1, rail)
-    began_ns = one.now_ns()
-    assert lost(one, link).reason is LossReason.TIMED_OUT
-    assert one.now_ns() - began_ns >= GIVE_UP_NS * 0.99
-    assert lost(two, at_two).reason is LossReason.TIMED_OUT
+    lag_s = 0.05
+    give_up_ns = GIVE_UP_NS
 
 
 def test_an_abort_that_no_rail_carries_is_found_out_later(bench: Bench) -> None:

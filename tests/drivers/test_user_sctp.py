@@ -44,7 +44,8 @@ def free_udp_port() -> int:
 
 
 @pytest.fixture(autouse=True)
-def _usrsctp(require: Callable[..., None]) -> None:  # pyright: ignore[reportUnusedFunction]
+def usrsctp(require: Callable[..., None]) -> None:
+    """The extension may not be built."""
     require("usrsctp")
 
 
@@ -64,9 +65,14 @@ def driver() -> Iterator[UserSctp]:
     driver.close()
 
 
+def local_of(driver: UserSctp) -> LocalEndpoint:
+    """What the driver was made with."""
+    return driver._local  # pyright: ignore[reportPrivateUsage] - the fixture has drawn its port
+
+
 def myself(driver: UserSctp) -> PeerEndpoint:
     """Where the driver itself listens."""
-    local = driver._local  # pyright: ignore[reportPrivateUsage]
+    local = local_of(driver)
     return PeerEndpoint(node=1, addresses=local.addresses, port=local.port, udp_port=local.udp_port)
 
 
@@ -197,7 +203,7 @@ def _loopback_host(number: int) -> Host:
 
 def test_a_second_driver_in_one_process_is_refused(driver: UserSctp) -> None:
     """usrsctp is one stack per process; the message says what to do."""
-    local = driver._local  # pyright: ignore[reportPrivateUsage]
+    local = local_of(driver)
     with pytest.raises(UsageError, match="one stack per process"):
         UserSctp(local, TUNING).open()
     link = driver.connect(myself(driver))
@@ -247,7 +253,7 @@ def test_opening_and_closing_again_and_again_leaks_nothing(driver: UserSctp) -> 
     """Descriptors and threads; also on another port, as a node that was reconfigured."""
     driver.close()
     before = (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")))
-    local = driver._local  # pyright: ignore[reportPrivateUsage]
+    local = local_of(driver)
     for _ in range(5):
         other = UserSctp(
             LocalEndpoint(

@@ -7,6 +7,7 @@ times slower). It is booted once and takes one command at a time.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -18,9 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .image import Image, prepare, start_script, tool
 
@@ -49,7 +50,18 @@ class Outcome:
     """Standard output and standard error, mixed."""
 
 
-class Runner(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One command; the guest gets it as JSON with these names."""
+
+    argv: list[str]
+    cwd: str
+    env: dict[str, str]
+    """On top of the environment that is there."""
+    limit_s: float
+
+
+class Runner(abc.ABC):
     """Where a command runs on a kernel with SCTP, as root of its own network namespaces."""
 
     description: str
@@ -63,12 +75,29 @@ class Runner(Protocol):
         env: Mapping[str, str] | None = None,
         on_output: OnOutput | None = None,
     ) -> Outcome:
-        """Execute a command to its end, or kill it at `limit_s`."""
-        ...
+        """Execute a command to its end, or kill it at `limit_s`.
 
+        Raises:
+            GuestError: the guest died or hangs.
+        """
+        pieces: list[str] = []
+
+        def said(text: str) -> None:
+            pieces.append(text)
+            if on_output is not None:
+                on_output(text)
+
+        job = Job(argv=list(argv), cwd=str(cwd or Path.cwd()), env=dict(env or {}), limit_s=limit_s)
+        status, killed = self._execute(job, said)
+        return Outcome(status, killed, "".join(pieces))
+
+    @abc.abstractmethod
+    def _execute(self, job: Job, said: OnOutput) -> tuple[int, bool]:
+        """Do the job; returns its exit status and whether it was killed at its limit."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """End everything; idempotent."""
-        ...
 
 
 def kernel_has_sctp() -> bool:
@@ -80,35 +109,26 @@ def kernel_has_sctp() -> bool:
     return True
 
 
-class Native:
+class Native(Runner):
     """This machine's own kernel, in network namespaces of our own; needs no root."""
 
     description = "this machine's kernel"
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        limit_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        on_output: OnOutput | None = None,
-    ) -> Outcome:
+    def _execute(self, job: Job, said: OnOutput) -> tuple[int, bool]:
         flags = "-nm" if os.geteuid() == 0 else "-Urnm"
         # A private /run, so that `ip netns` leaves no trace on the machine.
         enter = ["unshare", flags, "--kill-child", "--fork", "sh", "-c"]
         enter += ['mount -t tmpfs run /run && ip link set lo up && exec "$@"', "sh"]
         process = subprocess.Popen(
-            [*enter, *argv],
-            cwd=cwd or Path.cwd(),
-            env={**os.environ, **(env or {})},
+            [*enter, *job.argv],
+            cwd=job.cwd,
+            env={**os.environ, **job.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         assert process.stdout is not None, "stdout is a pipe"
-        deadline = time.monotonic() + limit_s
-        pieces: list[str] = []
+        deadline = time.monotonic() + job.limit_s
         killed = False
         while True:
             wait_s = max(0.0, deadline - time.monotonic())
@@ -119,18 +139,15 @@ class Native:
             data = os.read(process.stdout.fileno(), 65536)
             if not data:
                 break
-            text = data.decode(errors="replace")
-            pieces.append(text)
-            if on_output is not None:
-                on_output(text)
+            said(data.decode(errors="replace"))
         process.stdout.close()
-        return Outcome(process.wait(), killed, "".join(pieces))
+        return process.wait(), killed
 
     def close(self) -> None:
         """Nothing is kept between commands."""
 
 
-class Guest:
+class Guest(Runner):
     """One QEMU guest; `close` always ends its process."""
 
     def __init__(self) -> None:
@@ -203,37 +220,15 @@ class Guest:
         channel.close()
         raise GuestError(f"QEMU did not start\n{self._console()}")
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        limit_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        on_output: OnOutput | None = None,
-    ) -> Outcome:
-        """Execute a command in the guest; it is killed at `limit_s`.
-
-        Raises:
-            GuestError: the guest died or hangs.
-        """
+    def _execute(self, job: Job, said: OnOutput) -> tuple[int, bool]:
         assert self._channel is not None, "the guest was booted"
-        request: dict[str, Any] = {
-            "argv": list(argv),
-            "cwd": str(cwd or Path.cwd()),
-            "env": dict(env or {}),
-            "limit_s": limit_s,
-        }
-        self._channel.sendall(json.dumps(request).encode() + b"\n")
-        deadline = time.monotonic() + limit_s + KILL_GRACE_S
-        pieces: list[str] = []
+        self._channel.sendall(json.dumps(asdict(job)).encode() + b"\n")
+        deadline = time.monotonic() + job.limit_s + KILL_GRACE_S
         while True:
             message = self._receive(deadline)
             if "status" in message:
-                return Outcome(message["status"], message["killed"], "".join(pieces))
-            pieces.append(message["out"])
-            if on_output is not None:
-                on_output(message["out"])
+                return message["status"], message["killed"]
+            said(message["out"])
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         channel = self._channel

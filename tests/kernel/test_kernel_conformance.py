@@ -36,10 +36,10 @@ class TestKernelSctp(LinkCases, FrameCases, RailCases):
 
     # Sixty thousand small frames and 64 MB of large ones take a minute in the guest, mostly for
     # looking at them; test_kernel_sctp.py fills and empties a link of the same driver.
-    test_a_full_link_refuses_and_becomes_writable_again = None  # pyright: ignore[reportAssignmentType]
+    test_a_full_link_refuses_and_becomes_writable_again = None  # pyright: ignore[reportAssignmentType] - None leaves it out
 
     # Its bounds are for a machine, not for a guest; test_kernel_faults.py measures the gap.
-    test_failover_is_quick = None  # pyright: ignore[reportAssignmentType]
+    test_failover_is_quick = None  # pyright: ignore[reportAssignmentType] - None leaves it out
 
 
 class TestKernelSctpOnBothFamilies:

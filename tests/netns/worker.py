@@ -287,16 +287,7 @@ class Worker:
     def _drain(self) -> None:
         """Take all that is ready, as batches of one message."""
         for event in self._cluster.take_ready():
-            if isinstance(event, Message):
-                event = Batch(  # noqa: PLW2901
-                    sender=event.sender,
-                    payloads=[event.payload],
-                    channel=event.channel,
-                    lane=event.lane,
-                    view_id=event.view_id,
-                    directed=event.directed,
-                )
-            self._take(event)
+            self._take(batch_of(event) if isinstance(event, Message) else event)
 
     def _look(self, answer: Answer) -> None:
         audit = self._audit
@@ -337,6 +328,18 @@ async def run(config: str, node: str, timeout: float) -> None:
         for task in (obeying, staying):
             task.cancel()
     await reading
+
+
+def batch_of(message: Message) -> Batch:
+    """A message as the batch of one that it might have come in."""
+    return Batch(
+        sender=message.sender,
+        payloads=[message.payload],
+        channel=message.channel,
+        lane=message.lane,
+        view_id=message.view_id,
+        directed=message.directed,
+    )
 
 
 def main() -> int:

@@ -3,120 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import random
 import resource
 import select
 import socket
 import struct
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from phalanx.transport.drivers import preamble
-from phalanx.transport.drivers.base import LocalEndpoint
 from phalanx.transport.drivers.lifelines import (
     HALF_OPEN_MAX,
     PREAMBLE_TIMEOUT_NS,
     LifelineEnded,
     LifelineFailed,
-    LifelineNotice,
     Lifelines,
     LifelineUp,
 )
 from phalanx.transport.drivers.preamble import PREAMBLE_BYTES, Preamble
 from phalanx.transport.errors import AddressMissing, PortTaken
 
-DEADLINE_S = 20.0
-CLUSTER = 0x1122334455667788
-HOST = "127.0.0.1"
-
-Make = Callable[..., Lifelines]
-
-
-def free_port(host: str = HOST) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
-
-
-def endpoint(node: int, port: int, **addresses: str) -> LocalEndpoint:
-    return LocalEndpoint(
-        node=node,
-        addresses=addresses or {"a": HOST},
-        networks={"a": ipaddress.ip_network("127.0.0.0/8")},
-        port=1,
-        udp_port=port,
-    )
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Makes opened lifelines, and closes them after the test."""
-    made: list[Lifelines] = []
-
-    def factory(
-        node: int, *, port: int = 0, incarnation: int = 1, cluster: int = CLUSTER, **addresses: str
-    ) -> Lifelines:
-        local = endpoint(node, port or free_port(), **addresses)
-        lifelines = Lifelines(local, cluster=cluster, incarnation=incarnation, nonce=node * 100)
-        lifelines.open()
-        made.append(lifelines)
-        return lifelines
-
-    yield factory
-    for lifelines in made:
-        lifelines.close()
-
-
-def run(*pumped: Lifelines, until: Callable[[list[LifelineNotice]], bool]) -> list[LifelineNotice]:
-    """Pump until the notices of the *first* satisfy the condition; returns those."""
-    notices: list[LifelineNotice] = []
-    end = time.monotonic() + DEADLINE_S
-    while not until(notices):
-        left = end - time.monotonic()
-        assert left > 0, f"it did not come to that; notices were {notices}"
-        readable, _, _ = select.select(pumped, [], [], left)
-        for lifelines in readable:
-            found = lifelines.poll()
-            if lifelines is pumped[0]:
-                notices += found
-    return notices
-
-
-def count(kind: type[LifelineNotice], wanted: int = 1) -> Callable[[list[LifelineNotice]], bool]:
-    return lambda notices: sum(isinstance(notice, kind) for notice in notices) >= wanted
-
-
-def counted(
-    lifelines: Lifelines, name: str, wanted: int = 1
-) -> Callable[[list[LifelineNotice]], bool]:
-    return lambda _notices: lifelines.stats().get(name, 0) >= wanted
-
-
-def port_of(lifelines: Lifelines) -> int:
-    return lifelines._local.udp_port  # pyright: ignore[reportPrivateUsage]
-
-
-def join(low: Lifelines, high: Lifelines, *, peer: int = 2, rail: str = "a") -> LifelineNotice:
-    """Make a lifeline; returns what the higher node was told."""
-    low.connect(peer, rail, HOST, port_of(high))
-    up = run(high, low, until=count(LifelineUp))[-1]
-    run(low, high, until=counted(low, "up"))
-    return up
-
-
-def up(peer: int) -> LifelineUp:
-    return LifelineUp(peer=peer, rail="a", incarnation=1, nonce=peer * 100)
-
-
-def ended(peer: int, *, fin: bool) -> LifelineEnded:
-    return LifelineEnded(peer=peer, rail="a", incarnation=1, nonce=peer * 100, fin=fin)
-
+from .lifeline_bench import (
+    CLUSTER,
+    DEADLINE_S,
+    HOST,
+    Make,
+    count,
+    counted,
+    ended,
+    endpoint,
+    free_port,
+    join,
+    port_of,
+    run,
+    up,
+)
 
 # ---------------------------------------------------------------------------------- addresses
 

@@ -41,6 +41,8 @@ class NetworkOptions:
 
 Tap = Callable[[int, bytes], None]
 """Sees each frame with the node that is about to send it; what it raises ends that node's turn."""
+Watch = Callable[[int, int, bytes, str | None], None]
+"""Is told of each frame that is sent: source, target, frame, and the rail of a probe."""
 
 
 class Network:
@@ -53,13 +55,18 @@ class Network:
         self.options = options or NetworkOptions()
         self.random = random.Random(seed)
         self.now_ns = 0
+        self.steps = 0
+        """How many things have happened."""
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = 0
         self._hosts: dict[int, SimulatedDriver] = {}
         self._cut: set[tuple[int, int, str]] = set()
         self._loss: dict[tuple[int, int, str], float] = {}
+        self._late: dict[tuple[int, int, str], int] = {}
+        self._twice: dict[tuple[int, int, str], float] = {}
         self._absent: set[tuple[int, str]] = set()
         self.tap: Tap | None = None
+        self.watch: Watch | None = None
 
     # -------------------------------------------------------------------------------- time
 
@@ -77,6 +84,7 @@ class Network:
         if not self._queue:
             return False
         self.now_ns, _, action = heapq.heappop(self._queue)
+        self.steps += 1
         action()
         return True
 
@@ -127,6 +135,38 @@ class Network:
         """Whether the next packet is lost; draws a number only where packets may be lost."""
         share = self._loss.get((source, target, rail), 0.0)
         return share > 0 and self.random.random() < share
+
+    def slow(self, source: int, target: int, rail: str, most_ns: int) -> None:
+        """Delay each packet of one direction by up to so much, and so reorder them; 0 undoes it."""
+        if most_ns:
+            self._late[source, target, rail] = most_ns
+        else:
+            self._late.pop((source, target, rail), None)
+
+    def lateness(self, source: int, target: int, rail: str) -> int:
+        """How late the next packet is; draws a number only where packets are delayed."""
+        most_ns = self._late.get((source, target, rail), 0)
+        return self.random.randrange(most_ns + 1) if most_ns else 0
+
+    def repeat(self, source: int, target: int, rail: str, share: float) -> None:
+        """Carry this share of the probes of one direction twice; 0 undoes it.
+
+        Of the frames of an association SCTP drops the second copy.
+        """
+        if share:
+            self._twice[source, target, rail] = share
+        else:
+            self._twice.pop((source, target, rail), None)
+
+    def is_repeated(self, source: int, target: int, rail: str) -> bool:
+        """Whether the next probe comes twice."""
+        share = self._twice.get((source, target, rail), 0.0)
+        return share > 0 and self.random.random() < share
+
+    def calm(self) -> None:
+        """Undo every loss, delay and repetition."""
+        for trouble in (self._loss, self._late, self._twice):
+            trouble.clear()
 
     def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
         """The kernel of `node` aborts its associations with `peer`, whatever the paths are.

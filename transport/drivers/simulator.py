@@ -8,138 +8,87 @@ poll closes its window, and then its sender is refused.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..errors import AddressMissing, UsageError
-from .base import (
-    STREAMS,
-    Capabilities,
-    Input,
-    Link,
-    LinkLost,
-    LinkUp,
-    LossReason,
-    PathInfo,
-    PathNotice,
-    PathState,
-    PeerEndpoint,
-    Received,
-    Writable,
-)
+from ..errors import UsageError
+from .base import Input, Link, LinkLost, LinkUp, LossReason, PeerEndpoint
+from .in_process import RECEIVE_BUFFER_BYTES, End, InProcessDriver
 from .simulated_network import Network, NetworkOptions, Tap
 
-__all__ = ["Network", "NetworkOptions", "SimulatedDriver", "Tap", "peers_of"]
+__all__ = ["Network", "NetworkOptions", "SimulatedDriver", "Tap"]
 
-FRAME_BYTES_MAX = 256 << 10
-RECEIVE_BUFFER_BYTES = 1 << 20
-"""What lies unread at one end of an association before its window closes."""
 POLL_MAX = 4096
 
 
-@dataclass(slots=True)
-class _End:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _End(End):
     """One end of an association."""
 
     driver: SimulatedDriver
-    link: Link
-    pending: deque[tuple[int, bytes]] = field(default_factory=deque[tuple[int, bytes]])
-    in_flight: int = 0
-    blocked: bool = False
+    other: _End = field(init=False, repr=False)
     last_arrival: dict[int, int] = field(default_factory=dict[int, int])
-    primary: str = ""
-    alive: bool = True
-    rails: tuple[str, ...] = ()
-    """Rails on which the other end has an address."""
-    down: set[str] = field(default_factory=set[str])
-    """Rails that were reported to be down."""
     stranded_ns: int | None = None
     """Since when nothing has led to the other end; None while something does."""
     held: deque[tuple[int, bytes]] = field(default_factory=deque[tuple[int, bytes]])
     """Frames from the other end that have arrived before a closed window."""
-    closing: bool = False
-    """Being ended in good order: what was accepted is still carried, nothing more."""
     shut: bool = False
     """The other end has ended in good order behind the frames that are held."""
 
 
-@dataclass(slots=True)
-class _Association:
-    a: _End
-    b: _End
-
-    def ends(self, link: Link, driver: SimulatedDriver) -> tuple[_End, _End]:
-        """(this end, the other end)."""
-        if self.a.driver is driver and self.a.link == link:
-            return self.a, self.b
-        return self.b, self.a
-
-
-class SimulatedDriver:
+class SimulatedDriver(InProcessDriver[_End]):
     """One process's end of the simulated network (see `base.Driver`)."""
 
+    name = "simulator"
+    poll_max = POLL_MAX
+
     def __init__(self, network: Network, node: int, ready: Callable[[], None]) -> None:
+        super().__init__(node, network.rails)
         self._network = network
-        self.node = node
         self._ready = ready
-        self._inputs: deque[Input] = deque()
-        self._associations: dict[Link, _Association] = {}
-        self._last_link = 0
-        self._stats: Counter[str] = Counter()
-        self._open = False
-        self.present: tuple[str, ...] = ()
-        """Rails on which there was an address when the driver was opened."""
         self._dialling: set[Link] = set()
-        self._unread: dict[Link, int] = {}
-        """Bytes that lie in `_inputs`, by link."""
         self._lagging: dict[Link, None] = {}
         """Links on which frames are held, the oldest first."""
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(
-            name="simulator", frame_bytes_max=FRAME_BYTES_MAX, reliable=True, rail_choice=True
-        )
-
-    @property
-    def missing_rails(self) -> tuple[str, ...]:
-        return tuple(rail for rail in self._network.rails if rail not in self.present)
-
     def open(self) -> None:
-        network = self._network
-        present = tuple(rail for rail in network.rails if network.has_address(self.node, rail))
-        if not present:
-            raise AddressMissing(f"host {self.node} has no address on any rail")
-        self.present = present
-        network.attach(self)
+        """Begin to listen; see `base.Driver`."""
+        self.present = self._find_rails()
+        self._network.attach(self)
         self._open = True
         self._stats.clear()
 
+    def _has_address(self, rail: str) -> bool:
+        return self._network.has_address(self.node, rail)
+
+    def _stop(self) -> None:
+        self._open = False
+        self._inputs.clear()
+        self._dialling.clear()
+        self._lagging.clear()
+        self._network.detach(self)
+
+    def crash(self) -> None:
+        """The process is killed: nobody is told anything by the associations."""
+        self._fall_silent()
+        self._stop()
+
+    # -------------------------------------------------------------------------------- inputs
+
     def fileno(self) -> int:
+        """Refused: nobody can wait for virtual time, so `ready` is called instead."""
         raise UsageError("a simulated driver has no descriptor: it calls `ready` instead")
 
     def poll(self) -> list[Input]:
+        """All frames and notices since the last call, up to `POLL_MAX`."""
         self._check()
-        taken: list[Input] = []
-        while self._inputs and len(taken) < POLL_MAX:
-            item = self._inputs.popleft()
-            taken.append(item)
-            if isinstance(item, Received):
-                self._stats["frames_received"] += 1
-                self._stats["bytes_received"] += len(item.frame)
-                if item.link in self._unread:
-                    self._unread[item.link] -= len(item.frame)
+        taken = self._take()
         for link in list(self._lagging):
-            self._open_window(link)
+            self._open_window(self._ends[link])
         if self._inputs:
             self._ready()
         return taken
-
-    def _check(self) -> None:
-        if not self._open:
-            raise UsageError("this driver is closed; open a new one")
 
     def _give(self, item: Input) -> None:
         if self._open:
@@ -148,15 +97,8 @@ class SimulatedDriver:
 
     # --------------------------------------------------------------------------- associations
 
-    def _new_link(self) -> Link:
-        self._last_link += 1
-        return self._last_link
-
-    def _check_rail(self, rail: str) -> None:
-        if rail not in self._network.rails:
-            raise UsageError(f"there is no rail {rail!r}")
-
     def connect(self, peer: PeerEndpoint) -> Link:
+        """Begin an association over the rails that both sides have; see `base.Driver`."""
         self._check()
         link = self._new_link()
         self._dialling.add(link)
@@ -182,296 +124,191 @@ class SimulatedDriver:
         return link
 
     def _establish(self, link: Link, other: SimulatedDriver) -> None:
-        first = self._network.rails[0]
-        here = _End(self, link, primary=first, rails=other.present)
-        there = _End(other, other._new_link(), primary=first, rails=self.present)
-        association = _Association(here, there)
-        self._associations[link] = association
-        other._associations[there.link] = association
+        first = self._rails[0]
+        here = _End(driver=self, link=link, primary=first, rails=other.present)
+        there = _End(driver=other, link=other._new_link(), primary=first, rails=self.present)
+        here.other, there.other = there, here
         for end, accepted in ((there, True), (here, False)):
-            end.driver._unread[end.link] = 0
+            end.driver._ends[end.link] = end
             end.driver._give(LinkUp(link=end.link, accepted=accepted, rails=end.rails))
         self.look_after(other.node)
         other.look_after(self.node)
 
-    def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
-        self._check()
-        if not 0 < len(frame) <= FRAME_BYTES_MAX:
-            raise UsageError(f"a frame has 1 to {FRAME_BYTES_MAX} bytes, not {len(frame)}")
-        if not 0 <= stream < STREAMS:
-            raise UsageError(f"there is no stream {stream}; streams are 0 to {STREAMS - 1}")
-        if rail is not None:
-            self._check_rail(rail)
-        here, there = self._live(link)
-        if here is None or there is None:
-            return True
-        if self._network.tap is not None:
-            self._network.tap(self.node, frame)
-        if rail is not None:
-            self._probe(there, stream, frame, rail)
-            return True
-        # A frame that is larger than the buffer must find its way as well, alone.
-        room = self._network.options.send_buffer_bytes - here.in_flight
-        if here.in_flight and len(frame) > room:
-            here.blocked = True
-            self._stats["frames_refused"] += 1
-            return False
-        self._stats["frames_sent"] += 1
-        self._stats["bytes_sent"] += len(frame)
-        here.in_flight += len(frame)
-        here.pending.append((stream, frame))
-        self._carry(here, there)
-        return True
+    def _leads(self, end: _End, rail: str) -> bool:
+        return self._network.both_ways(self.node, end.other.driver.node, rail)
 
-    def _probe(self, there: _End, stream: int, frame: bytes, rail: str) -> None:
-        network, target = self._network, there.driver.node
-        # Probes have as much room again as data has: a busy reader must not look dead.
-        if there.driver._unread.get(there.link, 0) > 2 * RECEIVE_BUFFER_BYTES:
-            self._stats["probes_dropped"] += 1
-            return
-        lost = network.is_lost(self.node, target, rail)
-        if network.works(self.node, target, rail) and there.alive and not lost:
-            network.after(network.delay(), lambda: there.driver._arrive(there, stream, frame))
-
-    def _carry(self, here: _End, there: _End) -> None:
-        """Send what is pending over a rail that works; without one, it waits (`look_after`)."""
-        network = self._network
-        target = there.driver.node
-        rails = [r for r in network.rails if network.both_ways(self.node, target, r)]
-        if not rails:
-            return
-        extra = 0 if here.primary in rails else network.options.retransmit_ns
-        carrier = here.primary if here.primary in rails else rails[0]
-        while here.pending:
-            stream, frame = here.pending.popleft()
-            again = network.is_lost(self.node, target, carrier)
-            late = extra + (network.options.retransmit_ns if again else 0)
-            at = max(network.now_ns + network.delay() + late, here.last_arrival.get(stream, 0))
-            here.last_arrival[stream] = at
-            network.at(at, partial(self._hand, here, there, stream, frame))
-
-    def _hand(self, here: _End, there: _End, stream: int, frame: bytes) -> None:
-        driver = there.driver
-        unread = driver._unread.get(there.link, 0)
-        if there.alive and (there.held or unread >= RECEIVE_BUFFER_BYTES):
-            there.held.append((stream, frame))
-            driver._lagging[there.link] = None
-            return
-        self._acknowledged(here, frame)
-        driver._arrive(there, stream, frame)
-        if not there.alive:
-            # Whoever is at that address now does not know the association (RFC 9260, 8.4).
-            self._network.after(self._network.delay(), lambda: self._end(here, LossReason.ABORTED))
-
-    def _acknowledged(self, here: _End, frame: bytes) -> None:
-        here.in_flight -= len(frame)
-        room = here.in_flight * 2 <= self._network.options.send_buffer_bytes
-        if here.alive and here.blocked and room and not here.closing:
-            here.blocked = False
-            self._give(Writable(link=here.link))
-
-    def _open_window(self, link: Link) -> None:
-        """The reader has taken something: let in what is held."""
-        here, there = self._associations[link].ends(link, self)
-        while here.held and self._unread[link] < RECEIVE_BUFFER_BYTES:
-            stream, frame = here.held.popleft()
-            there.driver._acknowledged(there, frame)
-            self._arrive(here, stream, frame)
-        if not here.held:
-            self._lagging.pop(link)
-            if here.shut:
-                self._shut_down(here, there)
-
-    def _arrive(self, end: _End, stream: int, frame: bytes) -> None:
-        if end.alive and self._open:
-            self._unread[end.link] += len(frame)
-            self._give(Received(end.link, stream, frame))
-
-    def _live(self, link: Link) -> tuple[_End, _End] | tuple[None, None]:
-        """(this end, the other end) of a link that takes commands."""
-        association = self._associations.get(link)
-        if association is None:
-            return None, None
-        here, there = association.ends(link, self)
-        return (None, None) if here.closing else (here, there)
-
-    def _ends(self) -> list[tuple[_End, _End]]:
-        """(this end, the other end) of every association."""
-        return [a.ends(link, self) for link, a in self._associations.items()]
-
-    def _working(self, here: _End, there: _End) -> set[str]:
-        peer = there.driver.node
-        return {rail for rail in here.rails if self._network.both_ways(self.node, peer, rail)}
+    def _address(self, end: _End, rail: str) -> str:
+        return f"{rail}.{end.other.driver.node}"
 
     def look_after(self, peer: int) -> None:
         """Something has changed on the way to a peer: notice it as SCTP does, by and by."""
         network, options = self._network, self._network.options
-        for here, there in self._ends():
-            if there.driver.node != peer:
+        for here in list(self._ends.values()):
+            if here.other.driver.node != peer:
                 continue
-            working = self._working(here, there)
+            working = self._working(here)
             if working:
                 here.stranded_ns = None
             elif here.stranded_ns is None:
                 here.stranded_ns = network.now_ns
                 network.after(options.give_up_ns, partial(self._give_up, here, network.now_ns))
-            if working & here.down or not there.alive:
-                network.after(options.path_up_ns, partial(self._report, here, there))
+            if working & here.down or not here.other.alive:
+                network.after(options.path_up_ns, partial(self._report, here))
             elif working != set(here.rails) - here.down:
-                network.after(options.path_down_ns, partial(self._report, here, there))
+                network.after(options.path_down_ns, partial(self._report, here))
 
-    def _report(self, here: _End, there: _End) -> None:
+    def _report(self, here: _End) -> None:
         """Say which paths have died or come back; end an association that the peer forgot."""
         if not here.alive:
             return
-        working = self._working(here, there)
-        for rail in here.rails:
-            if (rail in working) is (rail in here.down):
-                here.down ^= {rail}
-                state = PathState.UP if rail in working else PathState.DOWN
-                self._give(PathNotice(link=here.link, rail=rail, state=state))
-        if working and not there.alive:
-            self._end(here, LossReason.ABORTED)
+        working = self._working(here)
+        self._report_paths(here, working)
+        if working and not here.other.alive:
+            self._lose(here, LossReason.ABORTED)
 
     def _give_up(self, here: _End, since_ns: int) -> None:
         if here.stranded_ns == since_ns:
-            self._end(here, LossReason.TIMED_OUT)
+            self._lose(here, LossReason.TIMED_OUT)
 
-    def retry_pending(self) -> None:
-        """A rail works again."""
-        for here, there in self._ends():
-            if here.closing:
-                self._shut(here, there)
-            elif here.pending:
-                self._carry(here, there)
-
-    def _end(self, end: _End, reason: LossReason) -> None:
-        if end.alive:
-            end.alive = False
-            self._associations.pop(end.link, None)
-            self._unread.pop(end.link, None)
-            self._lagging.pop(end.link, None)
-            reason = LossReason.LOCAL if end.closing else reason
-            self._give(LinkLost(link=end.link, reason=reason))
-
-    def set_primary(self, link: Link, rail: str) -> None:
-        self._check()
-        self._check_rail(rail)
-        here, there = self._live(link)
-        if here is not None and there is not None and rail in self._working(here, there):
-            here.primary = rail
-            self._give(PathNotice(link=link, rail=rail, state=PathState.PRIMARY))
+    def _lose(self, end: _End, reason: LossReason) -> None:
+        self._lagging.pop(end.link, None)
+        super()._lose(end, reason)
 
     def reset(self, peer: int, *, tell: bool) -> None:
         """See `Network.reset`."""
-        for association in list(self._associations.values()):
-            here, there = association.a, association.b
-            if here.driver is not self:
-                here, there = there, here
-            if there.driver.node != peer:
-                continue
-            self._end(here, LossReason.ABORTED)
-            if tell:
-                self._network.after(
-                    self._network.delay(), partial(there.driver._end, there, LossReason.ABORTED)
-                )
+        for here in list(self._ends.values()):
+            there = here.other
+            if there.driver.node == peer:
+                self._lose(here, LossReason.ABORTED)
+                if tell:
+                    self._abort(there)
+
+    def _abort(self, there: _End) -> None:
+        """Send an ABORT chunk."""
+        lose = partial(there.driver._lose, there, LossReason.ABORTED)
+        self._network.after(self._network.delay(), lose)
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
+        """End a link; frames that were accepted are still carried unless it is an abort."""
         self._check()
         if link in self._dialling:
             self._dialling.discard(link)
             self._give(LinkLost(link=link, reason=LossReason.LOCAL))
-        association = self._associations.get(link)
-        if association is None:
+        here = self._ends.get(link)
+        if here is None:
             return
-        here, there = association.ends(link, self)
-        network, target = self._network, there.driver.node
+        network, there = self._network, here.other
         if not abort:
             # What was accepted is carried first, and the other side confirms.
             if not here.closing:
                 here.closing = True
-                self._shut(here, there)
+                self._shut(here)
             return
-        self._end(here, LossReason.LOCAL)
-        if any(network.works(self.node, target, rail) for rail in network.rails):
-            network.after(network.delay(), partial(there.driver._end, there, LossReason.ABORTED))
+        self._lose(here, LossReason.LOCAL)
+        if any(network.works(self.node, there.driver.node, rail) for rail in network.rails):
+            self._abort(there)
 
-    def _shut(self, here: _End, there: _End) -> None:
+    def _shut(self, here: _End) -> None:
         """Tell the other end behind everything that was accepted, once a rail works."""
-        if here.pending:
-            self._carry(here, there)
-        if not here.pending and self._working(here, there):
-            at = self._behind(here)
-            self._network.at(at, partial(there.driver._shut_down, there, here))
+        if here.waiting:
+            self._carry(here)
+        if not here.waiting and self._working(here):
+            there = here.other
+            self._network.at(self._behind(here), partial(there.driver._shut_down, there))
 
     def _behind(self, here: _End) -> int:
         """When something arrives that is sent now, behind all frames."""
         latest = max(here.last_arrival.values(), default=0)
         return max(self._network.now_ns + self._network.delay(), latest) + 1
 
-    def _shut_down(self, here: _End, there: _End) -> None:
+    def _shut_down(self, here: _End) -> None:
         """The other end has ended in good order, and its last frame has come."""
         if here.held:
             here.shut = True
             return
-        self._end(here, LossReason.SHUTDOWN)
-        at = self._behind(here)
-        self._network.at(at, partial(there.driver._end, there, LossReason.LOCAL))
+        self._lose(here, LossReason.SHUTDOWN)
+        there = here.other
+        confirm = partial(there.driver._lose, there, LossReason.LOCAL)
+        self._network.at(self._behind(here), confirm)
 
-    # -------------------------------------------------------------------------------- queries
+    # --------------------------------------------------------------------------------- frames
 
-    def paths(self, link: Link) -> list[PathInfo]:
-        self._check()
-        here, there = self._live(link)
-        if here is None or there is None:
-            return []
-        found: list[PathInfo] = []
-        working = self._working(here, there)
-        for rail in here.rails:
-            state = PathState.DOWN
-            if rail in working:
-                state = PathState.PRIMARY if rail == here.primary else PathState.UP
-            found.append(
-                PathInfo(
-                    rail=rail,
-                    address=f"{rail}.{there.driver.node}",
-                    state=state,
-                    srtt_us=0,
-                    cwnd_bytes=self._network.options.send_buffer_bytes,
-                )
-            )
-        return found
+    def _send_buffer_bytes(self) -> int:
+        return self._network.options.send_buffer_bytes
 
-    def stats(self) -> dict[str, int]:
-        self._check()
-        return dict(self._stats)
+    def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Hand over one frame; False if the link has no room; see `base.Driver`."""
+        network = self._network
+        if network.tap is not None or network.watch is not None:
+            end = self._live(link)
+            if end is not None and network.tap is not None:
+                network.tap(self.node, frame)
+            if end is not None and network.watch is not None:
+                network.watch(self.node, end.other.driver.node, frame, rail)
+        return super().transmit(link, stream, frame, rail=rail)
 
-    def close(self) -> None:
-        if not self._open:
+    def _probe(self, end: _End, stream: int, frame: bytes, rail: str) -> None:
+        network, there = self._network, end.other
+        target = there.driver.node
+        # Probes have as much room again as data has: a busy reader must not look dead.
+        if there.alive and there.unread_bytes > 2 * RECEIVE_BUFFER_BYTES:
+            self._stats["probes_dropped"] += 1
             return
-        for link in list(self._associations):
-            self.disconnect(link, abort=True)
-        self._stop()
+        lost = network.is_lost(self.node, target, rail)
+        if network.works(self.node, target, rail) and there.alive and not lost:
+            for _ in range(2 if network.is_repeated(self.node, target, rail) else 1):
+                delay_ns = network.delay() + network.lateness(self.node, target, rail)
+                network.after(delay_ns, partial(there.driver._deliver, there, stream, frame))
 
-    def _stop(self) -> None:
-        self._open = False
-        self._inputs.clear()
-        self._dialling.clear()
-        self._unread.clear()
-        self._lagging.clear()
-        self._network.detach(self)
+    def _carry(self, end: _End) -> None:
+        """Send what is waiting over a rail that works; without one, it waits (`look_after`)."""
+        network, target = self._network, end.other.driver.node
+        rails = [r for r in network.rails if network.both_ways(self.node, target, r)]
+        if not rails:
+            return
+        extra = 0 if end.primary in rails else network.options.retransmit_ns
+        carrier = end.primary if end.primary in rails else rails[0]
+        while end.waiting:
+            stream, frame = end.waiting.popleft()
+            again = network.is_lost(self.node, target, carrier)
+            late = extra + (network.options.retransmit_ns if again else 0)
+            late += network.lateness(self.node, target, carrier)
+            at = max(network.now_ns + network.delay() + late, end.last_arrival.get(stream, 0))
+            end.last_arrival[stream] = at
+            network.at(at, partial(self._hand, end, stream, frame))
 
-    def crash(self) -> None:
-        """The process is killed: nobody is told anything by the associations."""
-        for here, _ in self._ends():
-            here.alive = False
-        self._associations.clear()
-        self._stop()
+    def _hand(self, here: _End, stream: int, frame: bytes) -> None:
+        there = here.other
+        if there.alive and (there.held or there.unread_bytes >= RECEIVE_BUFFER_BYTES):
+            there.held.append((stream, frame))
+            there.driver._lagging[there.link] = None
+            return
+        self._acknowledged(here, frame)
+        there.driver._deliver(there, stream, frame)
+        if not there.alive:
+            # Whoever is at that address now does not know the association (RFC 9260, 8.4).
+            self._network.after(self._network.delay(), lambda: self._lose(here, LossReason.ABORTED))
 
+    def _acknowledged(self, here: _End, frame: bytes) -> None:
+        here.accepted_bytes -= len(frame)
+        self._say_if_writable(here)
 
-def peers_of(addresses: Mapping[int, Mapping[str, str]]) -> dict[int, PeerEndpoint]:
-    """Peer endpoints for a simulated network, where only the node id matters."""
-    return {
-        node: PeerEndpoint(node=node, addresses=rails, port=1, udp_port=1)
-        for node, rails in addresses.items()
-    }
+    def _open_window(self, here: _End) -> None:
+        """The reader has taken something: let in what is held."""
+        there = here.other
+        while here.held and here.unread_bytes < RECEIVE_BUFFER_BYTES:
+            stream, frame = here.held.popleft()
+            there.driver._acknowledged(there, frame)
+            self._deliver(here, stream, frame)
+        if not here.held:
+            self._lagging.pop(here.link)
+            if here.shut:
+                self._shut_down(here)
+
+    def retry_pending(self) -> None:
+        """A rail works again."""
+        for here in list(self._ends.values()):
+            if here.closing:
+                self._shut(here)
+            elif here.waiting:
+                self._carry(here)

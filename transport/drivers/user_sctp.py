@@ -14,7 +14,6 @@ import errno
 import ipaddress
 import os
 import socket
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -37,6 +36,7 @@ from .base import (
     Received,
     Writable,
 )
+from .sctp_wire import probe_tag
 
 if TYPE_CHECKING:
     from ..._native import usrsctp as native
@@ -122,7 +122,7 @@ class UserSctp:
             native.open_stack(
                 tuning=_tuning_fields(self._tuning),
                 rails=[
-                    native.Rail(network, _tag(rail))
+                    native.Rail(network, probe_tag(rail))
                     for rail, network in self._local.networks.items()
                 ],
                 addresses=list(present.values()),
@@ -241,9 +241,7 @@ class UserSctp:
             return True
         if rail is None:
             return native.transmit(link, stream, frame, length) == 1
-        if rail not in self._rails:
-            raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
-        native.probe(link, stream, self._rails.index(rail), frame, length)
+        native.probe(link, stream, self._place(rail), frame, length)
         return True
 
     def transmit_many(self, link: Link, stream: int, frames: Sequence[bytes]) -> int:
@@ -263,10 +261,15 @@ class UserSctp:
     def set_primary(self, link: Link, rail: str) -> None:
         """Make that rail's path the primary one; ignored while the path is not up."""
         self._check_open()
+        place = self._place(rail)
+        if link < LINK_UNMADE_FROM:
+            native.set_primary(link, place)
+
+    def _place(self, rail: str) -> int:
+        """By which number the C side knows a rail."""
         if rail not in self._rails:
             raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
-        if link < LINK_UNMADE_FROM:
-            native.set_primary(link, self._rails.index(rail))
+        return self._rails.index(rail)
 
     def disconnect(self, link: Link, *, abort: bool) -> None:
         """End a link; its `LinkLost` has the reason LOCAL; see `base.Driver`."""
@@ -304,7 +307,7 @@ _current: UserSctp | None = None
 
 def _after_fork_in_child() -> None:
     if _current is not None:
-        _current._forked()  # pyright: ignore[reportPrivateUsage]
+        _current._forked()  # pyright: ignore[reportPrivateUsage] - `fork` calls functions only
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -316,11 +319,6 @@ def _bad_frame(length: int, stream: int) -> UsageError:
     return UsageError(
         f"a frame has 1 to {native.FRAME_BYTES_MAX} bytes, this one {length}: split it"
     )
-
-
-def _tag(rail: str) -> int:
-    """What a probe carries, so that the receiver can tell whether it kept to its rail."""
-    return zlib.crc32(rail.encode()) | 8  # never 0, and the lowest three bits are not looked at
 
 
 def _tuning_fields(tuning: SctpTuning) -> dict[str, int]:

@@ -11,35 +11,17 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from ..config import MS, ClusterConfig, NodeConfig
-from ..drivers.base import (
-    STREAMS,
-    Capabilities,
-    Input,
-    Link,
-    LinkLost,
-    LinkUp,
-    LocalEndpoint,
-    LossReason,
-    PathInfo,
-    PathNotice,
-    PathState,
-    PeerEndpoint,
-    Received,
-    Writable,
-)
+from ..drivers.base import Input, Link, LinkLost, LinkUp, LocalEndpoint, LossReason, PeerEndpoint
+from ..drivers.in_process import RECEIVE_BUFFER_BYTES, End, InProcessDriver
 from ..drivers.lifelines import Lifelines
-from ..errors import AddressMissing, PortTaken, UsageError
+from ..errors import PortTaken, UsageError
 from .alarm import AT_ONCE_NS, Alarm
 
-FRAME_BYTES_MAX = 256 << 10
 SEND_BUFFER_BYTES = 4 << 20
 """What one end of a link holds for the other; past it `transmit` refuses."""
-RECEIVE_BUFFER_BYTES = 1 << 20
-"""What lies unread at one end of a link before frames wait at their sender."""
 FRAME_COST_BYTES = 128
 """What a frame takes besides its bytes: else small frames would not be bounded by a size."""
 POLL_MAX = 1024
@@ -47,33 +29,14 @@ GIVE_UP_NS = 1300 * MS
 """How long a link lives while nothing leads to the peer."""
 
 
-@dataclass(slots=True, eq=False)
-class _End:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _End(End):
     """One end of a link."""
 
     driver: MemoryDriver
-    link: Link
-    rails: tuple[str, ...] = ()
-    """Rails on which the other end has an address."""
-    primary: str = ""
-    other: _End | None = None
-    waiting: deque[tuple[int, bytes]] = field(default_factory=deque[tuple[int, bytes]])
-    """Frames for the other end that no rail carries at the moment, or that it has no room for."""
-    waiting_bytes: int = 0
-    unread_bytes: int = 0
-    """Of frames from the other end that this end's driver holds and nobody has polled."""
-    down: set[str] = field(default_factory=set[str])
-    """Rails that were reported to be down."""
+    other: _End = field(init=False, repr=False)
     stranded_ns: int = 0
     """Since when nothing has led to the other end; 0 while something does."""
-    blocked: bool = False
-    alive: bool = True
-    closing: bool = False
-    """Being ended in good order: it takes no more commands."""
-
-
-def _cost(frame: bytes) -> int:
-    return len(frame) + FRAME_COST_BYTES
 
 
 class MemoryNetwork:
@@ -173,34 +136,19 @@ class MemoryNetwork:
             driver.review()
 
 
-class MemoryDriver:
+class MemoryDriver(InProcessDriver[_End]):
     """One node's end of a `MemoryNetwork` (see `drivers.base.Driver`)."""
 
+    name = "memory"
+    poll_max = POLL_MAX
+    frame_cost_bytes = FRAME_COST_BYTES
+
     def __init__(self, network: MemoryNetwork, local: LocalEndpoint) -> None:
+        super().__init__(local.node, tuple(local.networks))
         self._network = network
         self._local = local
-        self.node = local.node
-        self._rails = tuple(local.networks)
-        self.present: tuple[str, ...] = ()
-        """Rails on which there was an address when the driver was opened."""
         self.dead = False
-        self._inputs: deque[Input] = deque()
-        self._ends: dict[Link, _End] = {}
-        self._last = 0
         self._alarm: Alarm | None = None
-        self._stats: Counter[str] = Counter()
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Reliable, ordered per stream, one rail on request; frames to 256 KiB."""
-        return Capabilities(
-            name="memory", frame_bytes_max=FRAME_BYTES_MAX, reliable=True, rail_choice=True
-        )
-
-    @property
-    def missing_rails(self) -> tuple[str, ...]:
-        """Rails without an address when the driver was opened."""
-        return tuple(rail for rail in self._rails if rail not in self.present)
 
     def open(self) -> None:
         """Begin to listen; see `base.Driver`.
@@ -209,26 +157,21 @@ class MemoryDriver:
             PortTaken: another driver of the same node is open.
             AddressMissing: the node has no address on any rail.
         """
-        if self._alarm is not None:
+        if self._open:
             raise UsageError("this driver is open already")
-        present = tuple(
-            rail
-            for rail in self._rails
-            if rail in self._local.addresses and self._network.has_address(self.node, rail)
-        )
-        if not present:
-            raise AddressMissing(f"node {self.node} has no address on any rail")
+        present = self._find_rails()
         self._network.attach(self)
         self.present, self.dead = present, False
         self._alarm = Alarm()
+        self._open = True
         self._stats.clear()
 
-    def close(self) -> None:
-        """Abort every link and free everything; idempotent."""
-        if self._alarm is None:
-            return
-        for link in list(self._ends):
-            self.disconnect(link, abort=True)
+    def _has_address(self, rail: str) -> bool:
+        return rail in self._local.addresses and self._network.has_address(self.node, rail)
+
+    def _stop(self) -> None:
+        assert self._alarm is not None, "it is there from `open` to `close`"
+        self._open = False
         self._network.detach(self)
         self._inputs.clear()
         self._alarm.close()
@@ -237,44 +180,25 @@ class MemoryDriver:
     def die(self) -> None:
         """See `MemoryNetwork.kill`."""
         self.dead = True
-        for end in self._ends.values():
-            end.alive = False
-        self._ends.clear()
+        self._fall_silent()
         self._inputs.clear()
         self._arm()
-
-    def _check(self) -> Alarm:
-        if self._alarm is None:
-            raise UsageError("this driver is closed; open it again or make a new one")
-        return self._alarm
-
-    def _check_rail(self, rail: str) -> None:
-        if rail not in self._rails:
-            raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
 
     # -------------------------------------------------------------------------------- inputs
 
     def fileno(self) -> int:
         """A timer: it runs out at once when there are inputs, or when a link is given up."""
-        return self._check().fd
+        self._check()
+        assert self._alarm is not None, "it is there from `open` to `close`"
+        return self._alarm.fd
 
     def poll(self) -> list[Input]:
         """All frames and notices since the last call, up to `POLL_MAX`."""
         self._check()
         self._give_up()
-        taken: list[Input] = []
-        while self._inputs and len(taken) < POLL_MAX:
-            item = self._inputs.popleft()
-            taken.append(item)
-            if isinstance(item, Received):
-                self._stats["frames_received"] += 1
-                self._stats["bytes_received"] += len(item.frame)
-                end = self._ends.get(item.link)
-                if end is not None:
-                    end.unread_bytes -= _cost(item.frame)
+        taken = self._take()
         for end in list(self._ends.values()):
-            if end.other is not None:
-                end.other.driver.carry(end.other)
+            end.other.driver._carry(end.other)
         self._arm()
         return taken
 
@@ -296,43 +220,25 @@ class MemoryDriver:
             if end.stranded_ns and now_ns >= end.stranded_ns + GIVE_UP_NS:
                 self._lose(end, LossReason.TIMED_OUT)
 
-    def _lose(self, end: _End, reason: LossReason) -> None:
-        if end.alive:
-            end.alive = False
-            self._ends.pop(end.link, None)
-            reason = LossReason.LOCAL if end.closing else reason
-            self._give(LinkLost(link=end.link, reason=reason))
-
     # ---------------------------------------------------------------------------------- links
 
     def connect(self, peer: PeerEndpoint) -> Link:
         """Begin a link; answered at once, by the next `poll`."""
         self._check()
-        here = self._new_end()
+        link = self._new_link()
         other = self._network.find(peer.node)
         if other is None or self.dead or not self._common(other, peer):
-            self._lose(here, LossReason.UNREACHABLE)
-            return here.link
-        there = other._new_end()
+            self._give(LinkLost(link=link, reason=LossReason.UNREACHABLE))
+            return link
+        here = _End(driver=self, link=link, rails=other.present)
+        there = _End(driver=other, link=other._new_link(), rails=self.present)
         here.other, there.other = there, here
-        here.rails, there.rails = other.present, self.present
+        self._ends[here.link], other._ends[there.link] = here, there
         for end, accepted in ((there, True), (here, False)):
-            working = [rail for rail in end.rails if end.driver.works(end, rail)]
-            end.primary = working[0]
+            end.primary = next(rail for rail in end.rails if end.driver._leads(end, rail))
             end.driver._give(LinkUp(link=end.link, accepted=accepted, rails=end.rails))
             end.driver._review(end)
-        return here.link
-
-    def _new_end(self) -> _End:
-        self._last += 1
-        end = _End(self, self._last)
-        self._ends[end.link] = end
-        return end
-
-    def _live(self, link: Link) -> _End | None:
-        """This end of a link that takes commands."""
-        end = self._ends.get(link)
-        return None if end is None or end.closing else end
+        return link
 
     def _common(self, other: MemoryDriver, peer: PeerEndpoint) -> list[str]:
         return [
@@ -343,17 +249,18 @@ class MemoryDriver:
             and self._network.works(self.node, other.node, rail)
         ]
 
-    def works(self, end: _End, rail: str) -> bool:
-        """Whether a rail leads to whoever is at the other end's address now."""
-        other = end.other
+    def _leads(self, end: _End, rail: str) -> bool:
+        other = end.other.driver
         return (
-            other is not None
-            and not self.dead
+            not self.dead
             and rail in self.present
-            and rail in other.driver.present
-            and self._network.works(self.node, other.driver.node, rail)
-            and (not other.driver.dead or self._network.find(other.driver.node) is not None)
+            and rail in other.present
+            and self._network.works(self.node, other.node, rail)
+            and (not other.dead or self._network.find(other.node) is not None)
         )
+
+    def _address(self, end: _End, rail: str) -> str:
+        return end.other.driver._local.addresses[rail]
 
     def review(self) -> None:
         """The network has changed."""
@@ -363,22 +270,15 @@ class MemoryDriver:
 
     def _review(self, end: _End) -> None:
         """Say what has become of the paths of a link, and of the link."""
-        other = end.other
-        if other is None:
-            return
-        working = {rail for rail in end.rails if self.works(end, rail)}
-        for rail in end.rails:
-            if (rail in working) is (rail in end.down):
-                end.down ^= {rail}
-                state = PathState.UP if rail in working else PathState.DOWN
-                self._give(PathNotice(link=end.link, rail=rail, state=state))
+        working = self._working(end)
+        self._report_paths(end, working)
         if not working:
             end.stranded_ns = end.stranded_ns or time.monotonic_ns()
             return
         end.stranded_ns = 0
-        if other.alive:
-            self.carry(end)
-            other.driver.carry(other)
+        if end.other.alive:
+            self._carry(end)
+            end.other.driver._carry(end.other)
         else:
             # Whoever is at that address does not know the association (RFC 9260, 8.4).
             self._lose(end, LossReason.ABORTED)
@@ -387,112 +287,42 @@ class MemoryDriver:
         """End a link; frames that were accepted are still carried unless it is an abort."""
         self._check()
         here = self._ends.get(link)
-        if here is None or here.other is None:
+        if here is None:
             return
-        there = here.other
         if not abort:
             here.closing = True
-            self.carry(here)
+            self._carry(here)
             return
         self._lose(here, LossReason.LOCAL)
-        if there.alive and any(self.works(here, rail) for rail in here.rails):
+        there = here.other
+        if there.alive and self._working(here):
             there.driver._lose(there, LossReason.ABORTED)
 
     # --------------------------------------------------------------------------------- frames
 
-    def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
-        """Hand over one frame; False if the link has no room; see `base.Driver`."""
-        self._check()
-        if not 0 < len(frame) <= FRAME_BYTES_MAX:
-            raise UsageError(f"a frame has 1 to {FRAME_BYTES_MAX} bytes, not {len(frame)}")
-        if not 0 <= stream < STREAMS:
-            raise UsageError(f"there is no stream {stream}; streams are 0 to {STREAMS - 1}")
-        if rail is not None:
-            self._check_rail(rail)
-        here = self._live(link)
-        if here is None or here.other is None:
-            return True
-        if rail is not None:
-            self._probe(here, here.other, stream, frame, rail)
-            return True
-        if here.waiting_bytes + _cost(frame) > SEND_BUFFER_BYTES:
-            here.blocked = True
-            self._stats["frames_refused"] += 1
-            return False
-        self._stats["frames_sent"] += 1
-        self._stats["bytes_sent"] += len(frame)
-        here.waiting.append((stream, frame))
-        here.waiting_bytes += _cost(frame)
-        self.carry(here)
-        return True
+    def _send_buffer_bytes(self) -> int:
+        return SEND_BUFFER_BYTES
 
-    def _probe(self, here: _End, there: _End, stream: int, frame: bytes, rail: str) -> None:
+    def _probe(self, end: _End, stream: int, frame: bytes, rail: str) -> None:
+        there = end.other
         # Probes have as much room again as data has: a busy reader must not look dead.
-        full = there.unread_bytes + _cost(frame) > 2 * RECEIVE_BUFFER_BYTES
-        if full or not there.alive or not self.works(here, rail):
+        full = there.unread_bytes + self._cost(frame) > 2 * RECEIVE_BUFFER_BYTES
+        if full or not there.alive or not self._leads(end, rail):
             self._stats["probes_dropped"] += 1
             return
         self._stats["probes_sent"] += 1
         there.driver._deliver(there, stream, frame)
 
-    def carry(self, here: _End) -> None:
+    def _carry(self, end: _End) -> None:
         """Move frames to the other end while a rail works and its reader keeps up."""
-        there = here.other
-        if there is None or not there.alive or not here.alive:
+        there = end.other
+        if not there.alive or not end.alive or not self._working(end):
             return
-        if not any(self.works(here, rail) for rail in here.rails):
-            return
-        while here.waiting and there.unread_bytes < RECEIVE_BUFFER_BYTES:
-            stream, frame = here.waiting.popleft()
-            here.waiting_bytes -= _cost(frame)
+        while end.waiting and there.unread_bytes < RECEIVE_BUFFER_BYTES:
+            stream, frame = end.waiting.popleft()
+            end.accepted_bytes -= self._cost(frame)
             there.driver._deliver(there, stream, frame)
-        if here.blocked and here.waiting_bytes * 2 <= SEND_BUFFER_BYTES:
-            here.blocked = False
-            if not here.closing:
-                self._give(Writable(link=here.link))
-        if here.closing and not here.waiting:
+        self._say_if_writable(end)
+        if end.closing and not end.waiting:
             there.driver._lose(there, LossReason.SHUTDOWN)
-            self._lose(here, LossReason.LOCAL)
-
-    def _deliver(self, end: _End, stream: int, frame: bytes) -> None:
-        end.unread_bytes += _cost(frame)
-        self._give(Received(end.link, stream, frame))
-
-    # -------------------------------------------------------------------------------- queries
-
-    def set_primary(self, link: Link, rail: str) -> None:
-        """Make that rail's path the primary one; ignored while the path is not up."""
-        self._check()
-        self._check_rail(rail)
-        end = self._live(link)
-        if end is not None and rail in end.rails and self.works(end, rail):
-            end.primary = rail
-            self._give(PathNotice(link=link, rail=rail, state=PathState.PRIMARY))
-
-    def paths(self, link: Link) -> list[PathInfo]:
-        """The paths of a link; their round trip time is never known."""
-        self._check()
-        end = self._live(link)
-        if end is None or end.other is None:
-            return []
-        addresses = end.other.driver._local.addresses
-        found: list[PathInfo] = []
-        for rail in end.rails:
-            state = PathState.DOWN
-            if self.works(end, rail):
-                state = PathState.PRIMARY if rail == end.primary else PathState.UP
-            found.append(
-                PathInfo(
-                    rail=rail,
-                    address=addresses[rail],
-                    state=state,
-                    srtt_us=0,
-                    cwnd_bytes=SEND_BUFFER_BYTES,
-                )
-            )
-        return found
-
-    def stats(self) -> dict[str, int]:
-        """Counters since `open`; those that are zero may be missing."""
-        self._check()
-        return dict(self._stats)
+            self._lose(end, LossReason.LOCAL)
