@@ -108,6 +108,43 @@ def node(
     raise typer.Exit(run(options))
 
 
+@app.command()
+def sim(
+    seeds: Annotated[str, typer.Option(help="Which runs: 17, 1..3000, or 3,5,8..12.")] = "1..100",
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=2, max=128, help="Nodes of each cluster; without it, 2 to 5 by seed."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0: one for each core.")] = 0,
+    trace: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Write what happens in the first run, in words."),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Play a plan that a failure has left."),
+    ] = None,
+    shrink: Annotated[
+        bool, typer.Option(help="Look for less that breaks the same guarantee.")
+    ] = True,
+) -> None:
+    """Play random runs of a cluster with faults in virtual time, and check every guarantee.
+
+    The exit status is 0 only if all of them held in every run. A seed gives the same run each
+    time, on every machine.
+    """
+    from .sim_command import SimOptions, parse_seeds, run
+
+    try:
+        wanted = parse_seeds(seeds)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--seeds") from None
+    options = SimOptions(
+        seeds=wanted, nodes=nodes, jobs=jobs, trace=trace, plan=plan, shrink=shrink, keep=Path()
+    )
+    raise typer.Exit(run(options))
+
+
 def main() -> None:
     """Entry point."""
     app()

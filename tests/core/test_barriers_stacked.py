@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from phalanx.barrier.testing.meetings import arrive, use_barriers
 from phalanx.transport.config import MS
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
 
-from .runs import arrive, barriers
 from .scenes import Talk, converge, finish, payloads
 
 
 def started(nodes: int = 3, seed: int = 1) -> Simulation:
     """A cluster with barriers in its first view."""
     simulation = Simulation(simulated_config(nodes), seed=seed)
-    barriers(simulation)
+    use_barriers(simulation)
     for node in simulation.nodes.values():
         node.clock_offset_ns = 10**12
     simulation.start_all()

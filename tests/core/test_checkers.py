@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from phalanx.barrier.testing.meetings import arrive, use_barriers
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import Delivered, Left, Ordered, Settled
 from phalanx.transport.events import Evicted, Lane, Member, Position, ViewId, ViewInstalled
@@ -16,7 +17,6 @@ from phalanx.transport.testing.checkers import Checker
 from phalanx.transport.testing.simulated_node import Act, Life
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 
-from .runs import arrive, barriers
 from .scenes import Talk, converge
 
 Breach = Callable[[list[Life]], None]
@@ -26,7 +26,7 @@ Breach = Callable[[list[Life]], None]
 def lives() -> list[Life]:
     """Histories of a good run: two views, all lanes, receipts and a barrier in each."""
     simulation = Simulation(simulated_config(3))
-    barriers(simulation)
+    use_barriers(simulation)
     for node in simulation.nodes.values():
         node.clock_offset_ns = 10**12
     simulation.start_all()

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+FOR_EVER_NS = 1 << 62
+LONG_AGO_NS = -FOR_EVER_NS
+
 
 class Quorum:
     """Majorities of the configured votes, with an optional tie-breaker for exactly half."""
@@ -40,9 +43,13 @@ class Leases:
         self._given: dict[int, int] = {}
         self._received: dict[int, int] = {}
 
+        self._ends_ns: int | None = None
+        """When acting ends if no more grants come; None: to be reckoned anew."""
+
     def reset_received(self) -> None:
         """A new view: nobody has granted anything in it yet."""
         self._received.clear()
+        self._ends_ns = None
 
     def give(self, node: int, now_ns: int) -> None:
         """A heartbeat of `node` was answered with a grant."""
@@ -52,6 +59,7 @@ class Leases:
         """`node` granted a lease for a heartbeat sent at `sent_ns`."""
         if sent_ns > self._received.get(node, -1):
             self._received[node] = sent_ns
+            self._ends_ns = None
 
     def given_left_ns(self, node: int, now_ns: int) -> int:
         """How long the latest grant to `node` may still be relied on; 0 if it has run out."""
@@ -69,18 +77,23 @@ class Leases:
 
     def acting(self, now_ns: int) -> bool:
         """Whether grants of a quorum, ourselves included, are younger than the lease."""
-        oldest = now_ns - self._lease_ns
-        granted = {node for node, sent in self._received.items() if sent > oldest}
-        granted.add(self._node)
-        return self._quorum.reached(granted)
+        if self._ends_ns is None:
+            self._ends_ns = self._reckon_end()
+        return now_ns < self._ends_ns
 
     def runs_out_ns(self, now_ns: int) -> int | None:
-        """When `acting` may change next if no more grants come; None if it is false already."""
-        if not self.acting(now_ns):
+        """When `acting` ends if no more grants come; None if it is false already, or never ends."""
+        if not self.acting(now_ns) or self._ends_ns == FOR_EVER_NS:
             return None
-        ends = sorted(
-            sent + self._lease_ns
-            for sent in self._received.values()
-            if sent + self._lease_ns > now_ns
-        )
-        return next((at for at in ends if not self.acting(at)), None)
+        return self._ends_ns
+
+    def _reckon_end(self) -> int:
+        """The end of the oldest grant that the youngest ones need to make a quorum with us."""
+        granted = {self._node}
+        if self._quorum.reached(granted):
+            return FOR_EVER_NS
+        for sent, node in sorted(((s, n) for n, s in self._received.items()), reverse=True):
+            granted.add(node)
+            if self._quorum.reached(granted):
+                return sent + self._lease_ns
+        return LONG_AGO_NS

@@ -20,7 +20,8 @@ from .simulated_node import FOR_EVER_NS, Life, Sent
 Complaints = Iterator[str]
 _Entry = tuple[int, bytes, int]
 """Sender, payload, and which of equal entries it is."""
-Checker = Callable[[Sequence[Life]], Complaints]
+Lives = Sequence[Life]
+Checker = Callable[[Lives], Complaints]
 
 
 class Received(NamedTuple):
@@ -335,6 +336,25 @@ def one_primary(lives: Sequence[Life]) -> Complaints:
             latest[view_id] = (until_ns, member)
 
 
+def continuity(lives: Lives) -> Complaints:
+    """8: somebody in each view remembers the cluster, unless all its nodes began it anew."""
+    views: dict[ViewId, ViewInstalled] = {}
+    remembering: set[ViewId] = set()
+    first: ViewId | None = None
+    for life in lives:
+        earlier = False
+        for _, item in life.history:
+            if isinstance(item, ViewInstalled):
+                views[item.view.id] = item
+                if earlier:
+                    remembering.add(item.view.id)
+                earlier = True
+                first = item.view.id if first is None else min(first, item.view.id)
+    for view_id, item in views.items():
+        if view_id != first and view_id not in remembering and not item.started_over:
+            yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
+
+
 def never_silent(lives: Sequence[Life], *, lease_ns: int, slack_ns: int, end_ns: int) -> Complaints:
     """8: a member that may not act any more says so, at the latest one lease later."""
     for life in lives:
@@ -370,6 +390,7 @@ ALWAYS: tuple[Checker, ...] = (
     agreed_order,
     guaranteed_delivery,
     one_primary,
+    continuity,
 )
 """What holds at every moment of every run, of messages and views."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import UsageError
-from .lab_state import LabState
+from .lab_state import LabError, LabState
 
 
 def cluster_file(state: LabState, path: Path, overrides: Mapping[str, Any]) -> Path:
@@ -16,6 +16,7 @@ def cluster_file(state: LabState, path: Path, overrides: Mapping[str, Any]) -> P
 
     Raises:
         UsageError: a value that a lab cannot have.
+        LabError: the file cannot be written.
     """
     rest = dict(overrides)
     number = int(rest.pop("hosts", len(state.hosts)))
@@ -40,7 +41,10 @@ def cluster_file(state: LabState, path: Path, overrides: Mapping[str, Any]) -> P
         lines += _table("[[node]]", entry)
     for key, value in tables.items():
         lines += _table(f"[{key}]", value)
-    path.write_text("\n".join(lines))
+    try:
+        path.write_text("\n".join(lines))
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
 
 

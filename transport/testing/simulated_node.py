@@ -16,11 +16,11 @@ import msgspec
 from .. import wire
 from ..config import MS
 from ..core.endpoint import Endpoint
-from ..core.outputs import StreamItem
+from ..core.outputs import RecordLost, StreamItem
 from ..core.parts import Start
 from ..drivers.simulator import SimulatedDriver
 from ..errors import RecordUnusable
-from ..events import Lane, Member, View, ViewId, ViewInstalled
+from ..events import Evicted, Lane, Member, View, ViewId, ViewInstalled
 from ..layers import Layer
 from ..pump import Pump
 
@@ -72,6 +72,8 @@ class Life:
     ended_ns: int | None = None
     """When it was killed, or made way for the next incarnation."""
     counters: Counter[str] = field(default_factory=Counter[str])
+    over: Evicted | RecordLost | None = None
+    """What ended it, if the cluster did."""
 
     def acting(self, view_id: ViewId | None, now_ns: int, until_ns: int) -> None:
         """After a turn: it holds the lease of this view so long, or none."""
@@ -93,6 +95,8 @@ class SimulatedDisk:
         self._waiting: tuple[int, bytes] | None = None
         self._writing: tuple[int, bytes] | None = None
         self.content: bytes | None = None
+        self._copies: list[bytes] = []
+        """What was written first by each incarnation."""
         self.delay_ns = FSYNC_NS
         self.failing = False
         """Full, or read-only: every write fails."""
@@ -128,6 +132,16 @@ class SimulatedDisk:
     def lose(self) -> None:
         """Somebody deletes the file."""
         self.content = None
+
+    def write_first(self, data: bytes) -> None:
+        """A process begins: its incarnation is durable before anything else."""
+        self.content = data
+        self._copies.append(data)
+
+    def roll_back(self) -> None:
+        """Somebody restores a copy from before the last incarnation began, if there is one."""
+        del self._copies[-1:]
+        self.content = self._copies[-1] if self._copies else None
 
     def tear(self) -> None:
         """The file is damaged in a way that its checksum finds."""
@@ -256,7 +270,7 @@ class SimulatedNode:
         assert driver is not None, "the process runs"
         incarnation = max(record.incarnation + 1, at_least)
         record = msgspec.structs.replace(record, incarnation=incarnation)
-        self.disk.content = wire.encode_record(record)
+        self.disk.write_first(wire.encode_record(record))
         self.nonce = simulation.network.random.randrange(1 << 62)
         self.life = Life(Member(self.id, incarnation), simulation.network.now_ns)
         simulation.lives.append(self.life)
@@ -404,6 +418,8 @@ class SimulatedNode:
 
     def _sink(self, item: StreamItem) -> None:
         self.life.history.append((self.simulation.network.now_ns, item))
+        if isinstance(item, Evicted | RecordLost):
+            self.life.over = item
 
     # ------------------------------------------------------------------------------- the face
 

@@ -178,10 +178,10 @@ class Simulation:
                 self.cut_pair(node, other)
 
     def heal_all(self) -> None:
-        """Undo every cut and every loss."""
+        """Undo every cut, loss, delay and repetition."""
         for one in self.nodes:
             for other in self.nodes:
                 if one != other:
                     for rail in self.network.rails:
                         self.network.heal(one, other, rail)
-                        self.network.lose(one, other, rail, 0.0)
+        self.network.calm()

@@ -1,0 +1,379 @@
+"""How each kind of fault of a plan is done, and undone.
+
+A fault whose node is not there to suffer it does nothing, so that any part of a plan is a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from phalanx._native import codec
+from phalanx.transport import wire
+from phalanx.transport.config import MS
+from phalanx.transport.events import Lane
+from phalanx.transport.testing.simulated_node import FSYNC_NS, ProcessEnded, SimulatedNode
+
+from .plan import Fault
+
+if TYPE_CHECKING:
+    from .run import Run
+
+Undo = Callable[[], None]
+LEAVE_NS = 200 * MS
+LARGE_FRAME_BYTES = 100
+"""Heartbeats and their echoes are shorter than this."""
+STEPS = (
+    wire.Prepare,
+    wire.Promise,
+    wire.Nack,
+    wire.Hold,
+    wire.HeldAll,
+    wire.Fetch,
+    wire.Accept,
+    wire.Accepted,
+    wire.Install,
+)
+"""The messages of a view change."""
+
+
+def carry_out(run: Run, fault: Fault) -> Undo | None:
+    """Do it; returns how it is mended, unless it mends itself or did nothing."""
+    return _FAULTS[fault.kind](run, fault)
+
+
+def _suffering(run: Run, node: int) -> SimulatedNode | None:
+    """The node, if its process runs and is not stopped."""
+    found = run.nodes[node]
+    return found if found.running and not found.frozen else None
+
+
+def _restart(run: Run, node: SimulatedNode, *, readmit: bool = False) -> Undo:
+    def restart() -> None:
+        if not node.running:
+            run.say(f"start {node.id}")
+            node.start(readmit=readmit)
+
+    return restart
+
+
+def _kill(run: Run, fault: Fault) -> Undo | None:
+    restarts: list[Undo] = []
+    for number in fault.nodes:
+        node = _suffering(run, number)
+        if node is not None:
+            node.kill()
+            restarts.append(_restart(run, node))
+    return _all(restarts)
+
+
+def _all(undos: list[Undo]) -> Undo | None:
+    def undo() -> None:
+        for one in undos:
+            one()
+
+    return undo if undos else None
+
+
+def _is_large(run: Run, frame: bytes) -> bool:
+    del run
+    return len(frame) > LARGE_FRAME_BYTES
+
+
+def _is_step(run: Run, frame: bytes) -> bool:
+    """Whether a frame is a step of a view change."""
+    header = codec.decode_frame(frame, run.cluster)
+    if isinstance(header, codec.FrameError) or header.kind != wire.Kind.CONTROL:
+        return False
+    return isinstance(wire.decode_control(memoryview(frame)[header.body_offset :]), STEPS)
+
+
+def _at_frame(
+    run: Run,
+    fault: Fault,
+    then: Callable[[SimulatedNode], None],
+    counts: Callable[[Run, bytes], bool] = _is_large,
+) -> None:
+    """When the last node of the fault is about to send its n-th frame of a kind from now."""
+    node = _suffering(run, fault.nodes[-1])
+    left = int(fault.amount)
+    if node is None:
+        return
+
+    def tap(sender: int, frame: bytes) -> None:
+        nonlocal left
+        left -= sender == node.id and counts(run, frame)
+        if left <= 0:
+            run.network.tap = None
+            run.say(f"{fault.kind}: {node.id}")
+            then(node)
+
+    run.network.tap = tap
+
+
+def _kill_at_frame(run: Run, fault: Fault) -> None:
+    def die(node: SimulatedNode) -> None:
+        run.later(_restart(run, node), fault.lasts_ns)
+        raise ProcessEnded
+
+    _at_frame(run, fault, die)
+
+
+def _in_change(run: Run, fault: Fault) -> Undo | None:
+    """One node dies, so that the view changes, and another one dies or is cut off in the middle."""
+    first = _kill(run, replace(fault, nodes=fault.nodes[:1]))
+
+    def die(node: SimulatedNode) -> None:
+        run.later(_restart(run, node), fault.lasts_ns)
+        raise ProcessEnded
+
+    def part(node: SimulatedNode) -> None:
+        run.later(_part(run, (node.id,)), fault.lasts_ns)
+
+    _at_frame(run, fault, die if fault.kind == "die in change" else part, _is_step)
+    return first
+
+
+def _swap(run: Run, fault: Fault) -> None:
+    """One is cut off; the others go on, and part: one restarts and meets the first, one is alone.
+
+    Nobody whom the first meets remembers what was decided in its absence.
+    """
+    first, second, *_ = fault.nodes
+    rest = tuple(node for node in run.nodes if node not in (first, second))
+    heal_first = _part(run, (first,))
+
+    def turn() -> None:
+        run.say("swap")
+        restarted = _kill(run, replace(fault, nodes=(second,)))
+        heal_first()
+        run.later(_part(run, rest), fault.lasts_ns + 500 * MS)
+        if restarted is not None:
+            run.later(restarted, 1)
+
+    run.later(turn, 900 * MS)
+
+
+def _isolate_at_frame(run: Run, fault: Fault) -> None:
+    def isolate(node: SimulatedNode) -> None:
+        run.later(_part(run, (node.id,)), fault.lasts_ns)
+
+    _at_frame(run, fault, isolate)
+
+
+def _part(run: Run, nodes: tuple[int, ...]) -> Undo:
+    run.simulation.isolate(*nodes)
+
+    def heal() -> None:
+        for node in nodes:
+            for rail in run.network.rails:
+                run.simulation.heal_rail(node, rail)
+
+    return heal
+
+
+def _partition(run: Run, fault: Fault) -> Undo:
+    return _part(run, fault.nodes)
+
+
+def _cuts(run: Run, directions: list[tuple[int, int]], rails: tuple[str, ...]) -> Undo:
+    network = run.network
+    for source, target in directions:
+        for rail in rails:
+            network.cut(source, target, rail)
+
+    def heal() -> None:
+        for source, target in directions:
+            for rail in rails:
+                network.heal(source, target, rail)
+
+    return heal
+
+
+def _partition_one_way(run: Run, fault: Fault) -> Undo:
+    """Some are not heard by the others, and hear them; or the other way round."""
+    others = [node for node in run.nodes if node not in fault.nodes]
+    directions = [(source, target) for source in fault.nodes for target in others]
+    if fault.kind == "partition other way":
+        directions = [(target, source) for source, target in directions]
+    return _cuts(run, directions, run.network.rails)
+
+
+def _cut_one_way(run: Run, fault: Fault) -> Undo:
+    one, other = fault.nodes
+    return _cuts(run, [(one, other)], run.network.rails)
+
+
+def _cut_pair(run: Run, fault: Fault) -> Undo:
+    one, other = fault.nodes
+    return _cuts(run, [(one, other), (other, one)], run.network.rails)
+
+
+def _cut_rail(run: Run, fault: Fault) -> Undo:
+    [node] = fault.nodes
+    run.simulation.cut_rail(node, fault.rail)
+    return lambda: run.simulation.heal_rail(node, fault.rail)
+
+
+def _flap(run: Run, fault: Fault) -> Undo:
+    """One rail of one node comes and goes every so many milliseconds."""
+    [node] = fault.nodes
+    over = False
+    cut = False
+
+    def turn() -> None:
+        nonlocal cut
+        if over:
+            return
+        cut = not cut
+        change = run.simulation.cut_rail if cut else run.simulation.heal_rail
+        change(node, fault.rail)
+        run.network.after(int(fault.amount * MS), turn)
+
+    def settle() -> None:
+        nonlocal over
+        over = True
+        run.simulation.heal_rail(node, fault.rail)
+
+    turn()
+    return settle
+
+
+def _freeze(run: Run, fault: Fault) -> Undo | None:
+    node = _suffering(run, fault.nodes[0])
+    if node is None:
+        return None
+    node.freeze()
+    life = node.life
+
+    def thaw() -> None:
+        if node.frozen and node.life is life:
+            run.say(f"thaw {node.id}")
+            node.thaw()
+
+    return thaw
+
+
+def _reset(run: Run, fault: Fault) -> None:
+    run.network.reset(*fault.nodes, tell=fault.kind == "reset")
+
+
+def _lose_packets(run: Run, fault: Fault) -> Undo:
+    source, target = fault.nodes
+    run.network.lose(source, target, fault.rail, fault.amount)
+    return lambda: run.network.lose(source, target, fault.rail, 0.0)
+
+
+def _delay_packets(run: Run, fault: Fault) -> Undo:
+    source, target = fault.nodes
+    run.network.slow(source, target, fault.rail, int(fault.amount * MS))
+    return lambda: run.network.slow(source, target, fault.rail, 0)
+
+
+def _repeat_packets(run: Run, fault: Fault) -> Undo:
+    source, target = fault.nodes
+    run.network.repeat(source, target, fault.rail, fault.amount)
+    return lambda: run.network.repeat(source, target, fault.rail, 0.0)
+
+
+def _slow_disk(run: Run, fault: Fault) -> Undo:
+    disk = run.nodes[fault.nodes[0]].disk
+    disk.delay_ns = int(fault.amount * MS)
+
+    def mend() -> None:
+        disk.delay_ns = FSYNC_NS
+
+    return mend
+
+
+def _full_disk(run: Run, fault: Fault) -> Undo:
+    disk = run.nodes[fault.nodes[0]].disk
+    disk.failing = True
+
+    def mend() -> None:
+        disk.failing = False
+
+    return mend
+
+
+def _spoil_record(run: Run, fault: Fault) -> Undo | None:
+    """The process ends, and what is on its disk is not what it wrote last."""
+    node = _suffering(run, fault.nodes[0])
+    if node is None:
+        return None
+    node.kill()
+    if fault.kind == "old record":
+        node.disk.roll_back()
+    elif fault.kind == "tear record":
+        node.disk.tear()
+        # It refuses to start, and the operator says --readmit.
+        return _restart(run, node, readmit=True)
+    else:
+        node.disk.lose()
+    return _restart(run, node)
+
+
+def _slow_consumer(run: Run, fault: Fault) -> Undo | None:
+    """The application does not read, and its queues are full."""
+    node = _suffering(run, fault.nodes[0])
+    if node is None:
+        return None
+    life = node.life
+
+    def read(*, frozen: bool) -> None:
+        if node.running and node.life is life:
+            for lane in Lane:
+                node.endpoint.freeze(lane, frozen=frozen, now_ns=node.clock())
+            node.wake_soon()
+
+    read(frozen=True)
+    return lambda: read(frozen=False)
+
+
+def _leave(run: Run, fault: Fault) -> Undo | None:
+    node = _suffering(run, fault.nodes[0])
+    if node is None or node.view is None:
+        return None
+    node.endpoint.leave(node.clock() + LEAVE_NS, node.clock())
+    node.wake_soon()
+    life = node.life
+
+    def exit_process() -> None:
+        if node.running and node.life is life:
+            node.kill()
+            run.later(_restart(run, node), fault.lasts_ns)
+
+    run.network.after(LEAVE_NS + 10 * MS, exit_process)
+    return None
+
+
+_FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
+    "kill": _kill,
+    "kill two": _kill,
+    "kill at frame": _kill_at_frame,
+    "isolate at frame": _isolate_at_frame,
+    "die in change": _in_change,
+    "part in change": _in_change,
+    "swap": _swap,
+    "freeze": _freeze,
+    "cut rail": _cut_rail,
+    "cut one way": _cut_one_way,
+    "cut pair": _cut_pair,
+    "partition": _partition,
+    "partition one way": _partition_one_way,
+    "partition other way": _partition_one_way,
+    "reset": _reset,
+    "reset silently": _reset,
+    "lose packets": _lose_packets,
+    "delay packets": _delay_packets,
+    "repeat packets": _repeat_packets,
+    "flap": _flap,
+    "slow disk": _slow_disk,
+    "full disk": _full_disk,
+    "lose record": _spoil_record,
+    "tear record": _spoil_record,
+    "old record": _spoil_record,
+    "slow consumer": _slow_consumer,
+    "leave": _leave,
+}

@@ -1,0 +1,69 @@
+"""Barriers in a simulation: nodes arrive, and their histories say what became of it."""
+
+from __future__ import annotations
+
+from phalanx.transport.errors import UsageError
+from phalanx.transport.testing.barrier_checkers import Arrival, Outcome
+from phalanx.transport.testing.simulation import SimulatedNode, Simulation
+
+from .. import events as outcomes
+from ..core import BarrierCore
+from ..messages import AllParties
+
+
+def use_barriers(simulation: Simulation) -> None:
+    """Give each node named barriers, and note what becomes of waits in its history."""
+    simulation.layers["barrier"] = BarrierCore
+    simulation.after_turn.append(note_outcomes)
+
+
+def barriers_of(node: SimulatedNode) -> BarrierCore:
+    """The barriers of a node."""
+    layer = node.layers["barrier"]
+    assert isinstance(layer, BarrierCore), "`use_barriers` made it"
+    return layer
+
+
+def arrive(node: SimulatedNode, name: str, timeout_ns: int | None) -> None:
+    """All members meet at `name`; with a timeout, the arrival may be taken back."""
+    now_ns = node.clock()
+    deadline_ns = None if timeout_ns is None else now_ns + timeout_ns
+    try:
+        ticket = barriers_of(node).arrive(
+            name, parties=AllParties(), deadline_ns=deadline_ns, now_ns=now_ns
+        )
+    except UsageError:
+        return  # It waits there already.
+    at = None if timeout_ns is None else node.simulation.network.now_ns + timeout_ns
+    node.note(Arrival(ticket=ticket, name=name, deadline_ns=at))
+    node.wake_soon()
+
+
+def note_outcomes(node: SimulatedNode) -> None:
+    """Take the outcomes of this turn."""
+    for outcome in barriers_of(node).take_outcomes():
+        node.note(_outcome(outcome))
+
+
+def _outcome(outcome: outcomes.Outcome) -> Outcome:
+    match outcome:
+        case outcomes.Released(ticket=ticket, release=release):
+            return Outcome(
+                ticket=ticket,
+                name=release.name,
+                generation=release.generation,
+                verdict="released",
+                parties=release.parties,
+            )
+        case outcomes.Broken():
+            left = "left the view" in outcome.reason
+            verdict = f"broken {dict(sorted(outcome.missing.items()))}" if left else "taken back"
+        case outcomes.TimedOut():
+            verdict = "taken back"
+        case _:
+            return Outcome(
+                ticket=outcome.ticket, name=outcome.name, generation=None, verdict="unknown"
+            )
+    return Outcome(
+        ticket=outcome.ticket, name=outcome.name, generation=outcome.generation, verdict=verdict
+    )

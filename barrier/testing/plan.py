@@ -1,0 +1,199 @@
+"""What a run does, drawn from its seed before it begins: the cluster, its traffic, its faults.
+
+A plan is plain data, so that a run can be played again bit for bit, with less in it (`shrink.py`),
+or with its faults written down. Which kinds of fault may occur is itself drawn for each seed: in
+a mix of everything some faults hide others (Groce et al. 2012, "Swarm testing").
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from phalanx.transport.config import MS
+from phalanx.transport.core.leases import Quorum
+
+SIZES = (2, 3, 3, 3, 4, 5)
+FAULTS_MAX = 9
+GAP_MS = 150
+"""The mean time between two faults."""
+DRIFT = 0.049
+"""How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong, and is mended after a while."""
+
+    kind: str
+    at_ns: int
+    """After the first view of everybody."""
+    nodes: tuple[int, ...] = ()
+    rail: str = ""
+    lasts_ns: int = 0
+    amount: float = 0.0
+    """A share, a count or a time, as the kind has it."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.at_ns / MS:.1f} ms: {self.kind}"]
+        if self.nodes:
+            parts.append(",".join(map(str, self.nodes)))
+        if self.rail:
+            parts.append(f"on {self.rail}")
+        if self.amount:
+            parts.append(f"({self.amount:g})")
+        if self.lasts_ns:
+            parts.append(f"for {self.lasts_ns / MS:.1f} ms")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that a run needs to know; the rest follows."""
+
+    seed: int
+    size: int
+    rails: tuple[str, ...]
+    tie_breaker: int
+    small_limits: bool
+    """Windows and queues that a few messages fill."""
+    delay_ns: int
+    jitter_ns: int
+    send_buffer_bytes: int
+    clock_offsets_ns: tuple[int, ...]
+    clock_rates: tuple[float, ...]
+    pauses_ns: tuple[int, ...]
+    """The mean time between two messages of each node."""
+    faults: tuple[Fault, ...] = field(default=())
+    lasting: Fault | None = None
+    """Comes when the others are mended, and stays until a quorum has found together without the
+    nodes it names."""
+
+    @property
+    def nodes(self) -> range:
+        """Their ids."""
+        return range(1, self.size + 1)
+
+
+@dataclass(slots=True)
+class _Draw:
+    """What the draws of single faults have to know of each other."""
+
+    random: random.Random
+    nodes: list[int]
+    rails: tuple[str, ...]
+    tie_breaker: int
+    without_record: set[int] = field(default_factory=set[int])
+
+    def one(self) -> tuple[int, ...]:
+        return (self.random.choice(self.nodes),)
+
+    def two(self) -> tuple[int, ...]:
+        return tuple(self.random.sample(self.nodes, 2))
+
+    def some(self) -> tuple[int, ...]:
+        count = self.random.randrange(1, len(self.nodes))
+        return tuple(sorted(self.random.sample(self.nodes, count)))
+
+    def rail(self) -> str:
+        return self.random.choice(self.rails)
+
+    def forgetful(self) -> tuple[int, ...]:
+        """A node whose record may go; of a quorum the records must be left."""
+        node = self.random.choice(self.nodes)
+        lost = self.without_record | {node}
+        quorum = Quorum(dict.fromkeys(self.nodes, 1), self.tie_breaker)
+        if not quorum.reached(set(self.nodes) - lost):
+            return ()
+        self.without_record.add(node)
+        return (node,)
+
+
+_Kind = Callable[[_Draw], tuple[tuple[int, ...], str, float]]
+"""Draws (nodes, rail, amount) of one fault."""
+
+KINDS: dict[str, tuple[int, _Kind]] = {
+    "kill": (3, lambda d: (d.one(), "", 0)),
+    "kill two": (1, lambda d: (d.two(), "", 0)),
+    "kill at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
+    "isolate at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
+    "die in change": (4, lambda d: (d.two(), "", d.random.randrange(1, 13))),
+    "part in change": (4, lambda d: (d.two(), "", d.random.randrange(1, 13))),
+    "swap": (1, lambda d: (d.two(), "", 0)),
+    "freeze": (2, lambda d: (d.one(), "", 0)),
+    "cut rail": (2, lambda d: (d.one(), d.rail(), 0)),
+    "cut one way": (2, lambda d: (d.two(), "", 0)),
+    "cut pair": (2, lambda d: (d.two(), "", 0)),
+    "partition": (2, lambda d: (d.some(), "", 0)),
+    "partition one way": (1, lambda d: (d.some(), "", 0)),
+    "partition other way": (1, lambda d: (d.some(), "", 0)),
+    "reset": (2, lambda d: (d.two(), "", 0)),
+    "reset silently": (1, lambda d: (d.two(), "", 0)),
+    "lose packets": (2, lambda d: (d.two(), d.rail(), d.random.choice((0.05, 0.3)))),
+    "delay packets": (1, lambda d: (d.two(), d.rail(), d.random.choice((5, 60, 300)))),
+    "repeat packets": (1, lambda d: (d.two(), d.rail(), 0.5)),
+    "flap": (1, lambda d: (d.one(), d.rail(), d.random.choice((20, 80, 200)))),
+    "slow disk": (1, lambda d: (d.one(), "", d.random.choice((20, 300)))),
+    "full disk": (1, lambda d: (d.one(), "", 0)),
+    "lose record": (1, lambda d: (d.forgetful(), "", 0)),
+    "tear record": (1, lambda d: (d.forgetful(), "", 0)),
+    "old record": (1, lambda d: (d.forgetful(), "", 0)),
+    "slow consumer": (1, lambda d: (d.one(), "", 0)),
+    "leave": (2, lambda d: (d.one(), "", 0)),
+}
+"""Each kind of fault with its weight and what is drawn for it; `faults.py` carries them out."""
+
+
+LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
+LASTING_SHARE = 0.4
+
+
+def draw_plan(seed: int, size: int | None = None) -> Plan:
+    """The plan of a seed, for a cluster of a drawn or of a given size."""
+    draw = random.Random(seed)
+    drawn = draw.choice(SIZES)
+    size = drawn if size is None else size
+    rails = draw.choice((("a",), ("a", "b"), ("a", "b")))
+    tie_breaker = draw.choice((0, 1)) if size % 2 == 0 else 0
+    nodes = list(range(1, size + 1))
+    return Plan(
+        seed=seed,
+        size=size,
+        rails=rails,
+        tie_breaker=tie_breaker,
+        small_limits=draw.random() < 0.5,
+        delay_ns=draw.choice((50_000, 100_000, 2 * MS)),
+        jitter_ns=draw.choice((0, 20_000, 1 * MS)),
+        send_buffer_bytes=draw.choice((64 << 10, 4 << 20)),
+        clock_offsets_ns=tuple(draw.randrange(1 << 50) for _ in nodes),
+        clock_rates=tuple(draw.choice((1.0, 1.0, 1.0 + draw.random() * DRIFT)) for _ in nodes),
+        pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * max(1, size - 2) for _ in nodes),
+        faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
+        lasting=_draw_lasting(draw, nodes, tie_breaker),
+    )
+
+
+def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:
+    kind = draw.choice(LASTING)
+    most = 1 if kind in ("kill", "freeze") else max(1, (len(nodes) - 1) // 2)
+    gone = tuple(sorted(draw.sample(nodes, draw.randrange(1, most + 1))))
+    quorum = Quorum(dict.fromkeys(nodes, 1), tie_breaker)
+    if draw.random() > LASTING_SHARE or not quorum.reached(set(nodes) - set(gone)):
+        return None
+    return Fault(kind, 0, gone)
+
+
+def _draw_faults(draw: _Draw) -> list[Fault]:
+    chosen = draw.random.sample(sorted(KINDS), draw.random.randrange(3, len(KINDS) + 1))
+    weights = [KINDS[kind][0] for kind in chosen]
+    faults: list[Fault] = []
+    at_ns = 0
+    for _ in range(draw.random.randrange(3, FAULTS_MAX + 1)):
+        at_ns += int(draw.random.expovariate(1 / GAP_MS) * MS)
+        [kind] = draw.random.choices(chosen, weights)
+        nodes, rail, amount = KINDS[kind][1](draw)
+        lasts_ns = int(draw.random.random() ** 2 * 1500 * MS) + 1
+        if nodes:
+            faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount))
+    return faults

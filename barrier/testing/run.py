@@ -1,0 +1,229 @@
+"""One run of a cluster under a plan: first with faults, when nothing may go wrong that a guarantee
+forbids; then without, when every host must find back into one view, be heard and meet the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from phalanx._native import codec
+from phalanx.transport.config import MS, PROFILES, Limits
+from phalanx.transport.core.outputs import Delivered, Ordered, RecordLost
+from phalanx.transport.drivers.simulator import NetworkOptions
+from phalanx.transport.events import ViewInstalled
+from phalanx.transport.testing import checkers
+from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
+from phalanx.transport.testing.simulated_node import Life
+from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
+
+from .faults import carry_out
+from .meetings import arrive, use_barriers
+from .plan import Fault, Plan
+from .traffic import Traffic
+
+CONVERGE_NS = 3000 * MS
+"""Once faults have stopped, this is how long a view of everybody may take."""
+MEET_NS = 1000 * MS
+"""In that view, this is how long a message to everybody and a barrier may take."""
+QUIET_NS = 1500 * MS
+"""A dial begun while a peer was cut off takes 400 ms to fail; then there is the back-off."""
+SLACK_NS = 50 * MS
+LAST_BARRIER = "the end"
+SMALL = Limits(
+    message_bytes_max=64 << 10,
+    batch_bytes=1 << 10,
+    bulk_batch_bytes=1 << 10,
+    window_bytes=8 << 10,
+    queue_bytes=8 << 10,
+    bulk_in_flight_bytes=4 << 10,
+)
+"""Limits that a few messages reach."""
+
+
+class Run:
+    """One run; everything in it comes from the plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.log: list[str] = []
+        self.tell: Callable[[str], None] = self.log.append
+        """Takes the lines of the log."""
+        config = simulated_config(
+            plan.size,
+            plan.rails,
+            limits=SMALL if plan.small_limits else Limits(),
+            timing=PROFILES["lan"],
+            tie_breaker=plan.tie_breaker,
+        )
+        options = NetworkOptions(
+            delay_ns=plan.delay_ns,
+            jitter_ns=plan.jitter_ns,
+            send_buffer_bytes=plan.send_buffer_bytes,
+        )
+        self.simulation = Simulation(config, seed=plan.seed, options=options)
+        self.network = self.simulation.network
+        self.nodes = self.simulation.nodes
+        self.cluster = codec.cluster_id(config.name)
+        """What frames name the cluster by."""
+        use_barriers(self.simulation)
+        self.simulation.after_turn.append(self._begin_anew_if_over)
+        for node, offset, rate in zip(
+            self.nodes.values(), plan.clock_offsets_ns, plan.clock_rates, strict=True
+        ):
+            node.clock_offset_ns, node.clock_rate = offset, rate
+        self.traffic = Traffic(self.simulation, plan)
+        self._healing: list[Callable[[], None]] = []
+        self._over: Life | None = None
+
+    def say(self, text: str) -> None:
+        """A line of the log."""
+        self.tell(f"{self.network.now_ns / MS:10.3f}  {text}")
+
+    # ---------------------------------------------------------------------------- the run
+
+    def play(self) -> Simulation:
+        """The whole run.
+
+        Raises:
+            AssertionError: a guarantee does not hold, or the nodes did not find together.
+        """
+        everybody = tuple(self.nodes)
+        self.simulation.start_all()
+        self._converge(everybody)
+        self.traffic.start()
+        begun_ns = self.network.now_ns
+        for fault in self.plan.faults:
+            self.simulation.run_for(max(0, begun_ns + fault.at_ns - self.network.now_ns))
+            self._suffer(fault)
+        self.traffic.stop()
+        self._mend()
+        self._converge(everybody)
+        if self.plan.lasting is not None:
+            self._go_on_without(self.plan.lasting)
+            self._converge(everybody)
+        self._meet()
+        self.simulation.run_for(QUIET_NS)
+        self._check()
+        return self.simulation
+
+    def _converge(self, everybody: tuple[int, ...]) -> None:
+        self.simulation.run_until(lambda: self.simulation.agreed_on(*everybody), CONVERGE_NS)
+
+    def _go_on_without(self, fault: Fault) -> None:
+        """Nodes are cut off, deaf, dumb or dead, and stay so: the others must not wait for them."""
+        self.say(f"{fault}, and it stays")
+        undo = carry_out(self, fault)
+        assert undo is not None, "in a view of everybody there is somebody to suffer it"
+        others = [node for node in self.nodes if node not in fault.nodes]
+        self._converge(tuple(others))
+        self.say("mended")
+        undo()
+
+    def _meet(self) -> None:
+        """A view is worth nothing unless work is done in it."""
+        for node in self.nodes.values():
+            self.traffic.say(node)
+            arrive(node, LAST_BARRIER, None)
+        through: dict[int, str] = {}
+        look_on = self.simulation.after_turn
+        looker = partial(_note_last_outcome, through=through)
+        look_on.append(looker)
+        self.simulation.run_until(lambda: len(through) == len(self.nodes), MEET_NS)
+        look_on.remove(looker)
+        assert set(through.values()) == {"released"}, f"the last barrier: {through}"
+
+    def _check(self) -> None:
+        lives, lease_ns = self.simulation.lives, self.simulation.config.timing.lease_ns
+        now_ns = self.network.now_ns
+
+        def never_silent(lives: checkers.Lives) -> checkers.Complaints:
+            return checkers.never_silent(lives, lease_ns=lease_ns, slack_ns=SLACK_NS, end_ns=now_ns)
+
+        def ends_in_time(lives: checkers.Lives) -> checkers.Complaints:
+            return no_hang(lives, slack_ns=2 * lease_ns, end_ns=now_ns)
+
+        checkers.check(
+            lives,
+            (*checkers.ALWAYS, *checkers.QUIET, *BARRIERS, never_silent, ends_in_time),
+        )
+
+    def trace(self) -> str:
+        """A hash over everything that every incarnation was told, and when."""
+        text = "\n".join(
+            f"{life.member} {at} {item!r}"
+            for life in self.simulation.lives
+            for at, item in life.history
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def figures(self) -> Counter[str]:
+        """How much has happened: views, messages, barriers, faults by kind."""
+        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in self.plan.faults)
+        for life in self.simulation.lives:
+            found["incarnations"] += 1
+            for _, item in life.history:
+                match item:
+                    case ViewInstalled():
+                        found["views installed"] += 1
+                    case Delivered(payloads=payloads) | Ordered(payloads=payloads):
+                        found["messages delivered"] += len(payloads)
+                    case Outcome(verdict=verdict):
+                        found[f"barriers {verdict.split()[0]}"] += 1
+                    case _:
+                        pass
+        return found
+
+    # ------------------------------------------------------------------------------- faults
+
+    def _suffer(self, fault: Fault) -> None:
+        self.say(str(fault))
+        undo = carry_out(self, fault)
+        if undo is not None:
+            self.later(undo, fault.lasts_ns)
+
+    def later(self, undo: Callable[[], None], lasts_ns: int) -> None:
+        """Undo a fault after a while, or when everything is mended."""
+        self._healing.append(undo)
+
+        def now() -> None:
+            if undo in self._healing:
+                self._healing.remove(undo)
+                undo()
+
+        self.network.after(lasts_ns, now)
+
+    def _mend(self) -> None:
+        self.say("mend everything")
+        self.network.tap = None
+        self.simulation.heal_all()
+        for undo in list(self._healing):
+            self._healing.remove(undo)
+            undo()
+
+    def _begin_anew_if_over(self, node: SimulatedNode) -> None:
+        """What `Cluster` does with rejoin and readmit."""
+        life = node.life
+        item = life.over
+        if item is not None and self._over is not life:
+            self._over = life
+            lost = item.seen if isinstance(item, RecordLost) else 0
+            self.network.after(1, lambda: self._begin_anew(node, life, lost))
+
+    def _begin_anew(self, node: SimulatedNode, life: Life, lost: int) -> None:
+        self._over = None
+        if node.frozen or not node.running or life is not node.life:
+            return  # After a freeze it is found out again in the next turn.
+        self.say(f"{node.id} begins anew")
+        node.begin_anew(at_least=lost + 1, keep_record=not lost)
+
+
+def _note_last_outcome(node: SimulatedNode, *, through: dict[int, str]) -> None:
+    """What became of the last barrier is among the last things that were noted."""
+    for _, item in reversed(node.history):
+        if not isinstance(item, Outcome):
+            break
+        if item.name == LAST_BARRIER:
+            through[node.id] = item.verdict

@@ -1,0 +1,78 @@
+"""What the applications of a run do: messages of every lane and size, and barriers."""
+
+from __future__ import annotations
+
+import random
+
+from phalanx.transport.config import MS
+from phalanx.transport.events import Lane
+from phalanx.transport.testing.simulation import SimulatedNode, Simulation
+
+from .meetings import arrive
+from .plan import Plan
+
+LANES = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
+SIZES = (0, 0, 0, 100, 900, 1100, 5000)
+NAMES = ("x", "y")
+TIMEOUTS_NS = (None, 100 * MS, 400 * MS)
+ARRIVALS = 0.1
+"""Which share of what an application does is to arrive at a barrier."""
+DIRECTED = 0.3
+_FOR_EVER_NS = 1 << 62
+
+
+class Traffic:
+    """The applications of one run; each payload is unique, so that it can be followed."""
+
+    def __init__(self, simulation: Simulation, plan: Plan) -> None:
+        self._simulation = simulation
+        self._random = random.Random(plan.seed + 2)
+        self._pauses_ns = dict(zip(plan.nodes, plan.pauses_ns, strict=True))
+        self._until_ns = 0
+        self._count = 0
+
+    def start(self) -> None:
+        """All nodes begin to send."""
+        self._until_ns = _FOR_EVER_NS
+        for node in self._simulation.nodes.values():
+            self._later(node)
+
+    def stop(self) -> None:
+        """Nobody sends any more."""
+        self._until_ns = self._simulation.network.now_ns
+
+    def say(
+        self, node: SimulatedNode, lane: Lane = Lane.FIFO, addressee: int = 0, size: int = 0
+    ) -> None:
+        """One message."""
+        self._count += 1
+        head = b"%d of %d.%d to %d" % (self._count, *node.life.member, addressee)
+        node.send(head + b"." * size, lane, addressee)
+
+    def _later(self, node: SimulatedNode) -> None:
+        network = self._simulation.network
+
+        def act() -> None:
+            if network.now_ns < self._until_ns:
+                if node.running and not node.frozen and node.view is not None:
+                    self._act(node)
+                self._later(node)
+
+        network.after(self._random.randrange(1, 2 * self._pauses_ns[node.id]), act)
+
+    def _act(self, node: SimulatedNode) -> None:
+        draw = self._random
+        if draw.random() < ARRIVALS:
+            arrive(node, draw.choice(NAMES), draw.choice(TIMEOUTS_NS))
+            return
+        standing = node.endpoint.standing
+        if node.endpoint.detached or standing.evicted or standing.leaving:
+            return  # A face would have raised an error.
+        view = node.view
+        assert view is not None, "checked by the caller"
+        others = [member for member in view.members if member != node.id]
+        lane = draw.choice(LANES)
+        addressee = 0
+        if others and lane is not Lane.ORDERED and draw.random() < DIRECTED:
+            addressee = draw.choice(others)
+        self.say(node, lane, addressee, draw.choice(SIZES))
