@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Undo = Callable[[], None]
 LEAVE_NS = 200 * MS
+LEASE_AND_MORE_NS = 700 * MS
 LARGE_FRAME_BYTES = 100
 """Heartbeats and their echoes are shorter than this."""
 STEPS = (
@@ -120,19 +121,23 @@ def _kill_at_frame(run: Run, fault: Fault) -> None:
     _at_frame(run, fault, die)
 
 
-def _in_change(run: Run, fault: Fault) -> Undo | None:
-    """One node dies, so that the view changes, and another one dies or is cut off in the middle."""
+def _in_change(run: Run, fault: Fault) -> None:
+    """One node dies, so that the view changes, and another one dies or is cut off in the middle.
+
+    The first is back early: with it the others can go on without the second.
+    """
     first = _kill(run, replace(fault, nodes=fault.nodes[:1]))
+    if first is not None:
+        run.later(first, fault.lasts_ns // 4)
 
     def die(node: SimulatedNode) -> None:
         run.later(_restart(run, node), fault.lasts_ns)
         raise ProcessEnded
 
     def part(node: SimulatedNode) -> None:
-        run.later(_part(run, (node.id,)), fault.lasts_ns)
+        run.later(_part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
 
     _at_frame(run, fault, die if fault.kind == "die in change" else part, _is_step)
-    return first
 
 
 def _swap(run: Run, fault: Fault) -> None:
@@ -148,7 +153,7 @@ def _swap(run: Run, fault: Fault) -> None:
         run.say("swap")
         restarted = _kill(run, replace(fault, nodes=(second,)))
         heal_first()
-        run.later(_part(run, rest), fault.lasts_ns + 500 * MS)
+        run.later(_part(run, rest), fault.lasts_ns + LEASE_AND_MORE_NS)
         if restarted is not None:
             run.later(restarted, 1)
 

@@ -5,6 +5,7 @@ forbids; then without, when every host must find back into one view, be heard an
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +32,6 @@ MEET_NS = 1000 * MS
 QUIET_NS = 1500 * MS
 """A dial begun while a peer was cut off takes 400 ms to fail; then there is the back-off."""
 SLACK_NS = 50 * MS
-LAST_BARRIER = "the end"
 SMALL = Limits(
     message_bytes_max=64 << 10,
     batch_bytes=1 << 10,
@@ -123,17 +123,31 @@ class Run:
         undo()
 
     def _meet(self) -> None:
-        """A view is worth nothing unless work is done in it."""
+        """A view is worth nothing unless work is done in it.
+
+        What was cut off just before the end may still be found out: then there is another view,
+        and they meet again.
+        """
+        everybody = tuple(self.nodes)
+        until_ns = self.network.now_ns + CONVERGE_NS
+        for number in itertools.count(1):
+            verdicts = self._meet_once(f"the end, {number}")
+            if set(verdicts.values()) == {"released"}:
+                return
+            assert self.network.now_ns < until_ns, f"they do not meet: {verdicts}"
+            self._converge(everybody)
+
+    def _meet_once(self, name: str) -> dict[int, str]:
+        """What became of a barrier of everybody, by node."""
+        verdicts: dict[int, str] = {}
+        look_on = partial(_note_outcome, name=name, verdicts=verdicts)
+        self.simulation.after_turn.append(look_on)
         for node in self.nodes.values():
             self.traffic.say(node)
-            arrive(node, LAST_BARRIER, None)
-        through: dict[int, str] = {}
-        look_on = self.simulation.after_turn
-        looker = partial(_note_last_outcome, through=through)
-        look_on.append(looker)
-        self.simulation.run_until(lambda: len(through) == len(self.nodes), MEET_NS)
-        look_on.remove(looker)
-        assert set(through.values()) == {"released"}, f"the last barrier: {through}"
+            arrive(node, name, None)
+        self.simulation.run_until(lambda: len(verdicts) == len(self.nodes), MEET_NS)
+        self.simulation.after_turn.remove(look_on)
+        return verdicts
 
     def _check(self) -> None:
         lives, lease_ns = self.simulation.lives, self.simulation.config.timing.lease_ns
@@ -220,10 +234,10 @@ class Run:
         node.begin_anew(at_least=lost + 1, keep_record=not lost)
 
 
-def _note_last_outcome(node: SimulatedNode, *, through: dict[int, str]) -> None:
-    """What became of the last barrier is among the last things that were noted."""
+def _note_outcome(node: SimulatedNode, *, name: str, verdicts: dict[int, str]) -> None:
+    """What became of a barrier just now is among the last things that were noted."""
     for _, item in reversed(node.history):
         if not isinstance(item, Outcome):
             break
-        if item.name == LAST_BARRIER:
-            through[node.id] = item.verdict
+        if item.name == name:
+            verdicts[node.id] = item.verdict
