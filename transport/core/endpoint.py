@@ -385,7 +385,10 @@ class Endpoint:
 
     def _step_down_if_due(self, now_ns: int) -> None:
         assert self._leave_by_ns is not None, "leaving has a deadline"
-        acknowledged = self.delivery.all_held({member.node for member in self.peers.dead})
+        view = self.standing.view
+        members = view.incarnations if view is not None else ()
+        # Who died under an earlier incarnation excuses nobody.
+        acknowledged = self.delivery.all_held({m.node for m in members if m in self.peers.dead})
         if not acknowledged and now_ns < self._leave_by_ns:
             return
         # What arrived here counts for its senders: they may be about to leave as well.
