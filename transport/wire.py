@@ -341,6 +341,8 @@ class Ack(_Control, tag=11, frozen=True):
     done: Count
     """The highest epoch of which the sender holds everything."""
     resync: bool = False
+    frozen: tuple[NodeId, ...] = ()
+    """Lanes that the sender's application does not read: nothing more may be numbered for it."""
 
 
 class End(_Control, tag=12, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phalanx.transport.config import MS, Limits
-from phalanx.transport.core.outputs import Room
+from phalanx.transport.core.outputs import Room, Settled
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.simulation import Simulation
 
@@ -64,6 +64,49 @@ def test_a_view_change_does_not_wait_for_a_reader() -> None:
     assert converge(simulation, 1, 3) < 50 * MS
     slow.endpoint.freeze(Lane.FIFO, frozen=False, now_ns=slow.clock())
     slow.wake_soon()
+    finish(simulation)
+
+
+def test_view_changes_do_not_fill_a_reader_that_does_not_read() -> None:
+    """Each view begins with fresh windows: the senders know before that it takes nothing."""
+    simulation = started(limits=LIMITS)
+    slow = simulation.nodes[3]
+    slow.endpoint.freeze(Lane.FIFO, frozen=True, now_ns=slow.clock())
+    fill(simulation, 1, Lane.FIFO)
+    got = len(payloads(slow))
+    for _ in range(4):
+        simulation.nodes[2].kill()
+        converge(simulation, 1, 3)
+        fill(simulation, 1, Lane.FIFO)
+        simulation.nodes[2].start()
+        converge(simulation, 1, 2, 3)
+        fill(simulation, 1, Lane.FIFO)
+        fill(simulation, 2, Lane.FIFO)
+    assert len(payloads(slow)) == got, "nothing is granted"
+    slow.endpoint.freeze(Lane.FIFO, frozen=False, now_ns=slow.clock())
+    slow.wake_soon()
+    finish(simulation)
+    assert len(payloads(slow)) > got
+
+
+def test_what_is_accepted_for_a_node_that_is_gone_is_reported_by_name() -> None:
+    """A sender that waited for room may come too late; its message meets nobody else by mistake."""
+    simulation = started(limits=LIMITS)
+    sender = simulation.nodes[1]
+    simulation.nodes[3].kill()
+    converge(simulation, 1, 2)
+    token = sender.send(b"late", addressee=3)
+    assert token
+    simulation.run_for(10 * MS)
+    [fate] = [item for item in sender.told(Settled) if item.addressee == 3]
+    assert (fate.token, fate.missing) == (token, {3: "not a member of the view"})
+    simulation.nodes[3].start()
+    converge(simulation, 1, 2, 3)
+    again = sender.send(b"again", addressee=3)
+    simulation.run_for(10 * MS)
+    assert payloads(simulation.nodes[3]) == [b"again"]
+    fate = [item for item in sender.told(Settled) if item.addressee == 3][-1]
+    assert (fate.token, fate.missing) == (again, {})
     finish(simulation)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phalanx.transport.core.reach import largest_clique, mutual_edges
+from phalanx.transport.core.reach import STEPS_MAX, Search, largest_clique, mutual_edges
 from phalanx.transport.events import Member
 
 Rank = tuple[int, int, int, tuple[int, ...]]
@@ -73,8 +76,53 @@ def test_an_edge_needs_both_rows(given_rows: dict[Member, set[Member]]) -> None:
             assert member in edges[peer]
 
 
-def test_64_nodes_without_a_fault_are_found_at_once() -> None:
-    """The largest configuration: a view change must not wait for a search."""
-    nodes = [Member(node, 1) for node in range(1, 65)]
-    edges = mutual_edges(dict.fromkeys(nodes, nodes))
-    assert largest_clique(edges, {m.node: 1 for m in nodes}, set()) == frozenset(nodes)
+MANY = [Member(node, 1) for node in range(1, 65)]
+VOTES = {member.node: 1 for member in MANY}
+
+
+def cut(pairs: Iterable[tuple[int, int]]) -> dict[Member, set[Member]]:
+    """64 nodes of which these pairs cannot talk, by their places."""
+    edges = {member: set(MANY) - {member} for member in MANY}
+    for one, other in pairs:
+        edges[MANY[one]].discard(MANY[other])
+        edges[MANY[other]].discard(MANY[one])
+    return edges
+
+
+@pytest.mark.parametrize(
+    ("pairs", "size"),
+    [
+        pytest.param([], 64, id="none"),
+        pytest.param([(i, i + 1) for i in range(0, 64, 2)], 32, id="everybody from one"),
+        pytest.param([(i, j) for i in range(24) for j in range(24, 64)], 40, id="in two parts"),
+        pytest.param([(0, i) for i in range(1, 64)], 63, id="one from everybody"),
+    ],
+)
+def test_the_largest_configuration_is_searched_to_the_end(
+    pairs: list[tuple[int, int]], size: int
+) -> None:
+    """A view change must not wait for a search, nor take in less than it could."""
+    edges = cut(pairs)
+    search = Search(edges, VOTES, set())
+    found = search.result()
+    assert all(b in edges[a] for a, b in combinations(sorted(found), 2))
+    assert len(found) == size
+    assert search.steps < STEPS_MAX / 10
+
+
+@pytest.mark.parametrize("percent", [2, 5, 20, 50])
+def test_a_search_has_a_bound_and_a_result_all_the_same(percent: int) -> None:
+    """With many nodes and many cuts nobody could wait for the very best."""
+    draw = random.Random(percent)
+    pairs = combinations(range(64), 2)
+    edges = cut([pair for pair in pairs if draw.random() * 100 < percent])
+    search = Search(edges, VOTES, set())
+    found = search.result()
+    assert search.steps <= STEPS_MAX + 64
+    assert all(b in edges[a] for a, b in combinations(sorted(found), 2))
+    assert found == largest_clique(edges, VOTES, set())
+    greedy: set[Member] = set()
+    for member in MANY:
+        if greedy <= edges[member]:
+            greedy.add(member)
+    assert len(found) >= len(greedy)

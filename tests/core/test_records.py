@@ -7,6 +7,7 @@ import pytest
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import RecordLost
 from phalanx.transport.errors import RecordUnusable
+from phalanx.transport.testing.simulation import SimulatedNode
 
 from .scenes import Talk, converge, finish, started
 
@@ -143,3 +144,46 @@ def test_a_crash_at_any_moment_of_a_write_leaves_the_old_record_or_the_new(delay
     simulation.nodes[3].start()
     converge(simulation, 1, 2, 3)
     finish(simulation)
+
+
+def test_a_number_that_another_start_had_in_the_view_is_noticed() -> None:
+    """A record is lost, and the only peer at hand has not met the last start of the node.
+
+    So the number is taken again; but who is a member has closed its view for that instance.
+    """
+    simulation = started(3)
+    nodes = simulation.nodes
+    simulation.after_turn.append(come_back)
+    simulation.isolate(3)
+    converge(simulation, 1, 2)
+    nodes[2].kill()
+    simulation.run_for(20 * MS)
+    nodes[2].start()
+    converge(simulation, 1, 2)
+    simulation.heal_pair(1, 3)  # 3 learns of the view with the second start of 2
+    simulation.run_for(1500 * MS)
+    simulation.isolate(1)
+    nodes[2].kill()
+    nodes[2].disk.lose()
+    simulation.heal_pair(2, 3)
+    nodes[2].start()
+    simulation.run_for(3000 * MS)
+    assert nodes[2].life.member.incarnation == 3
+    assert nodes[2].view is None, "nobody whom it meets continues the view"
+    simulation.heal_all()
+    converge(simulation, 1, 2, 3)
+    finish(simulation)
+
+
+def come_back(node: SimulatedNode) -> None:
+    """What a cluster does that is joined with rejoin and readmit."""
+    over = node.life.over
+    if over is None:
+        return
+    life, lost = node.life, over.seen if isinstance(over, RecordLost) else 0
+
+    def begin() -> None:
+        if node.life is life and node.running:
+            node.begin_anew(at_least=lost + 1, keep_record=not lost)
+
+    node.simulation.network.after(1, begin)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phalanx.transport import wire
 from phalanx.transport.config import Limits
 from phalanx.transport.core.framing import Framer
-from phalanx.transport.core.streams import InStream, OutStream
+from phalanx.transport.core.streams import MESSAGE_COST_BYTES, InStream, OutStream
 from phalanx.transport.events import Lane, ViewId
 from phalanx.transport.wire import Data, StreamKey
 
@@ -129,12 +129,23 @@ def test_a_batch_holds_messages_of_one_channel_up_to_its_count() -> None:
     assert taken == [5, 1, 1]
 
 
-@pytest.mark.parametrize(("size", "room"), [(999, True), (1000, True), (1001, False)])
-def test_the_queue_takes_up_to_its_bytes(size: int, room: bool) -> None:
+@pytest.mark.parametrize(("more", "room"), [(-1, True), (0, True), (1, False)])
+def test_the_queue_takes_up_to_its_bytes(more: int, room: bool) -> None:
     """Past it the sender waits; nothing grows without a bound."""
     out = stream()
     out.accept(bytes(2000), b"", 0)
-    assert out.room_for(size) is room
+    left = SMALL.queue_bytes - 2000 - 2 * MESSAGE_COST_BYTES
+    assert out.room_for(left + more) is room
+
+
+def test_empty_messages_fill_the_queue_as_well() -> None:
+    """Each takes memory, so that a flood of nothing must end."""
+    out = stream()
+    count = 0
+    while out.room_for(0):
+        out.accept(b"", b"", 0)
+        count += 1
+    assert count == SMALL.queue_bytes // MESSAGE_COST_BYTES
 
 
 def test_an_empty_queue_takes_any_message() -> None:

@@ -16,12 +16,13 @@ from collections.abc import Collection
 from ..config import Limits, Timing
 from ..drivers.base import Stream
 from ..events import Lane, View
-from ..wire import Ack, AckEntry, Data, End, StreamKey, decode_data
+from ..wire import Ack, Data, End, StreamKey, decode_data
+from .acks import Acks
 from .epochs import Ending, Epochs, Slot
 from .framing import Framer
 from .outputs import Delivered, Ordered, Outputs, Room, Settled, Transmit
 from .peers import Peers
-from .streams import Arrived, InStream, OutStream
+from .streams import Arrived, Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
 STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
@@ -58,10 +59,10 @@ class Delivery:
         self.synced: set[int] = set()
         """Members that have said on their current association what they hold in this view."""
         self._early_acks: dict[int, Ack] = {}
-        self._held_by: dict[StreamKey, dict[int, int]] = {}
-        self._dirty: set[StreamKey] = set()
-        self._frozen: set[Lane] = set()
-        self._unacked_bytes = 0
+        self._holders = Holders(self.ins, ())
+        self._acks = Acks(limits=limits, timing=timing, framer=framer, timers=timers)
+        self._frozen_at: dict[int, tuple[int, ...]] = {}
+        """Lanes that the applications of other members do not read, as far as they have said."""
         self.done_untold = False
         """An epoch has become complete, and no acknowledgement has said so yet."""
         self._index = 0
@@ -83,7 +84,7 @@ class Delivery:
     def _addressees(self, addressee: int) -> list[int]:
         assert self.view is not None, "streams have addressees only in a view"
         if addressee:
-            return [addressee]
+            return [addressee] if addressee in self.view.members else []
         return [member for member in self.view.members if member != self.node]
 
     def submit(self, addressee: int, lane: Lane, channel: bytes, payload: bytes) -> int:
@@ -104,8 +105,12 @@ class Delivery:
         if may_number:
             for (_, lane), stream in self.out.items():
                 # What this node's own application does not read stops it like any other's.
-                full_here = lane in self._frozen and not stream.key.addressee
-                if stream.queue and lane is not Lane.ORDERED and not full_here:
+                full_here = lane in self._acks.frozen and not stream.key.addressee
+                if not stream.queue or lane is Lane.ORDERED:
+                    continue
+                if stream.key.addressee and stream.key.addressee not in self.view.members:
+                    self._turn_away(stream, lane)
+                elif not full_here:
                     self._number(stream, lane)
             ordered = self.out[0, Lane.ORDERED]
             if ordered.queue:
@@ -140,6 +145,26 @@ class Delivery:
             self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
         if not stream.progress:
             self._settle(stream, lane)
+
+    def _turn_away(self, stream: OutStream, lane: Lane) -> None:
+        """What was accepted for a node that is no member (any more): its sender is told so."""
+        addressee = stream.key.addressee
+        self.outputs.stream.append(
+            Settled(
+                addressee=addressee,
+                lane=lane,
+                token=stream.token_accepted,
+                missing={addressee: "not a member of the view"},
+            )
+        )
+        self.abandon(stream, lane)
+
+    def abandon(self, stream: OutStream, lane: Lane) -> None:
+        """The addressee is gone, and what was meant for it is settled."""
+        stream.abandon()
+        if stream.full:
+            stream.full = False
+            self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
 
     def _take_own(self, stream: OutStream, data: Data, payloads: list[bytes] | bytes) -> None:
         own = self.ins[stream.key]
@@ -206,20 +231,20 @@ class Delivery:
             return
         if data.sequence <= stream.held:
             counters["duplicates"] += 1
-            self._acknowledge(stream, 0, now_ns)
+            self._acks.note(stream.key, 0, now_ns)
             return
         if data.sequence > stream.held + 1:
             counters["gaps"] += 1
             self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._timing.ack_delay_ns)
             return
         stream.held = data.sequence
-        if self._held_by.get(data.key):
+        if self._holders.others(data.key):
             # Another member may lack it one day; in a view of two there is none.
             stream.kept[data.sequence] = frame
         if self.closed:
             stream.waiting.append(Arrived(data, frame))
             return
-        self._acknowledge(stream, len(frame), now_ns)
+        self._acks.note(stream.key, len(frame), now_ns)
         if data.key.lane == Lane.ORDERED:
             stream.waiting.append(Arrived(data, frame))
             slot = Slot(data.key.origin, data.sequence, data.epoch)
@@ -332,28 +357,20 @@ class Delivery:
 
     # ----------------------------------------------------------------------- acknowledgements
 
-    def _acknowledge(self, stream: InStream, size: int, now_ns: int) -> None:
-        self._dirty.add(stream.key)
-        self._unacked_bytes += size
-        at = now_ns + self._timing.ack_delay_ns
-        if self._unacked_bytes * 4 > self.limits.window_bytes:
-            at = now_ns
-        self._timers.arm_earlier(Timer.ACK, "", at)
-
     def send_acks(self) -> None:
         """Tell everybody what has arrived since the last time."""
-        self._unacked_bytes = 0
-        if self.view is None or self.closed or not (self._dirty or self.done_untold):
+        dirty = sorted(self._acks.dirty)
+        if self.view is None or self.closed or not (dirty or self.done_untold):
             return
-        shared = [key for key in sorted(self._dirty) if not key.addressee]
+        shared = [key for key in dirty if not key.addressee]
         for key in shared:
-            self._forget_held_by_all(key)
+            self._holders.forget(key)
         directed: dict[int, list[StreamKey]] = {}
-        for key in sorted(self._dirty):
+        for key in dirty:
             if key.addressee:
                 directed.setdefault(key.origin, []).append(key)
         common = self._ack_frame(shared) if shared or self.done_untold else b""
-        self._dirty.clear()
+        self._acks.begin()
         self.done_untold = False
         for node in sorted(self.synced):
             extra = directed.get(node)
@@ -373,20 +390,8 @@ class Delivery:
 
     def _ack_frame(self, keys: list[StreamKey], *, resync: bool = False) -> bytes:
         assert self.view is not None, "checked by the callers"
-        entries: list[AckEntry] = []
-        for key in keys:
-            stream = self.ins[key]
-            if key.lane not in self._frozen:
-                stream.taken = stream.held
-            entries.append(AckEntry(*key, stream.held, stream.taken))
-        return self.framer.message(
-            Ack(
-                view_id=self.view.id,
-                entries=tuple(entries),
-                done=self.epochs.complete,
-                resync=resync,
-            )
-        )
+        streams = [self.ins[key] for key in keys]
+        return self._acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
 
     def acknowledged(self, node: int, ack: Ack) -> None:
         """A member says what it holds."""
@@ -398,12 +403,14 @@ class Delivery:
             return
         for origin, addressee, lane, held, taken in ack.entries:
             if origin != self.node:
-                self._others_hold(StreamKey(origin, addressee, lane), node, held)
+                self._holders.hold(StreamKey(origin, addressee, lane), node, held)
                 continue
             stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
             if stream is not None:
                 stream.acknowledged(node, held, taken)
                 self._settle(stream, _LANES[lane])
+        self._frozen_at[node] = ack.frozen
+        self._freeze_out(node)
         self.epochs.member_done(node, ack.done)
         if node not in self.synced or ack.resync:
             self._sync(node)
@@ -412,7 +419,7 @@ class Delivery:
         """Go on where the member is: everything it does not hold goes to it again."""
         self.synced.add(node)
         # What came from it before it was synced has been acknowledged to others only.
-        self._dirty.update(key for key in self.ins if key.origin == node or not key.addressee)
+        self._acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
         self.done_untold = True
         for stream in self.out.values():
             progress = stream.progress.get(node)
@@ -421,18 +428,11 @@ class Delivery:
         if not self.closed:
             self.say_to(node, list(self.epochs.own_ends))
 
-    def _others_hold(self, key: StreamKey, node: int, held: int) -> None:
-        holders = self._held_by.get(key)
-        if holders is None or node not in holders or held <= holders[node]:
-            return
-        holders[node] = held
-        self._forget_held_by_all(key)
-
-    def _forget_held_by_all(self, key: StreamKey) -> None:
-        holders = self._held_by.get(key)
-        if holders:
-            stream = self.ins[key]
-            stream.forget_up_to(min(stream.held, *holders.values()))
+    def _freeze_out(self, node: int) -> None:
+        """Number nothing more for lanes that a member's application does not read."""
+        frozen = self._frozen_at.get(node, ())
+        for (_, lane), stream in self.out.items():
+            stream.freeze(node, frozen=int(lane) in frozen)
 
     def _settle(self, stream: OutStream, lane: Lane) -> None:
         token = stream.settle()
@@ -443,12 +443,7 @@ class Delivery:
 
     def freeze(self, lane: Lane, *, frozen: bool, now_ns: int) -> None:
         """The application's queue is full (or has room again): grant no more window, or do."""
-        if frozen:
-            self._frozen.add(lane)
-        elif lane in self._frozen:
-            self._frozen.discard(lane)
-            self._dirty.update(key for key in self.ins if key.lane == lane)
-            self._timers.arm_earlier(Timer.ACK, "", now_ns)
+        self._acks.freeze(lane, frozen=frozen, streams=self.ins, now_ns=now_ns)
 
     # --------------------------------------------------------------------- views and peers
 
@@ -457,8 +452,7 @@ class Delivery:
         self.view = view
         self.closed = False
         self._index = 0
-        self._dirty.clear()
-        self._unacked_bytes = 0
+        self._acks.begin()
         self.done_untold = False
         self.synced.clear()
         self.epochs = Epochs(node=self.node, members=view.members)
@@ -466,14 +460,14 @@ class Delivery:
         keys = [StreamKey(member, 0, lane) for member in view.members for lane in lanes]
         self.ins = {key: InStream(key) for key in keys}
         others = [member for member in view.members if member != self.node]
-        self._held_by = {
-            key: {node: 0 for node in others if node != key.origin}
-            for key in keys
-            if key.origin != self.node
-        }
+        self._holders = Holders(self.ins, others)
         for (addressee, _), stream in self.out.items():
             stream.start(self._addressees(addressee))
+        # What a member does not read it has said before; of the others a newcomer waits to hear.
+        unknown = () if self._frozen_at else tuple(map(int, lanes))
+        self._frozen_at = {node: self._frozen_at.get(node, unknown) for node in others}
         for node in others:
+            self._freeze_out(node)
             self.send_full_ack(node)
         early, self._early_acks = self._early_acks, {}
         for node, ack in early.items():

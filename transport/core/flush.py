@@ -13,7 +13,7 @@ from ..wire import CutEntry, Fetch, Held, Source, StreamKey
 from .delivery import Delivery
 from .epochs import Slot
 from .framing import HEADER_BYTES
-from .outputs import Room, Settled, Transmit
+from .outputs import Settled, Transmit
 
 FETCH_MAX = 1 << 16
 """Batches that one FETCH may ask for."""
@@ -155,10 +155,7 @@ class Flush:
                 )
                 sending.token_settled = token
             if addressee in gone:
-                sending.abandon()
-                if sending.full:
-                    sending.full = False
-                    delivery.outputs.stream.append(Room(addressee=addressee, lane=lane))
+                delivery.abandon(sending, lane)
 
     def _deliver_ordered(self, limits: Mapping[tuple[int, int], int]) -> None:
         delivery = self._delivery

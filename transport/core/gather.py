@@ -74,6 +74,9 @@ class Gather:
         self._told: Row | None = None
         self._stepped_down: set[Member] = set()
         self._since_ns = 0
+        self._searched: tuple[dict[Member, tuple[Member, ...]], frozenset[Member]] | None = None
+        self._clique: frozenset[Member] = frozenset()
+        """L, as found from the rows that were last searched."""
         self.target: frozenset[Member] = frozenset()
         """L as of the last `update`."""
         self.not_before_ns = 0
@@ -115,7 +118,10 @@ class Gather:
         # Who is out of the view already is not asked about again.
         self._stepped_down = {m for m in self._stepped_down if m in self.current()} | {member}
         self._peers.dead.add(member)
-        self._leases.forget_given(member.node)
+        # Old news of an earlier start says nothing of what its successor was granted.
+        peer = self._peers.peers.get(member.node)
+        if peer is not None and peer.incarnation <= member.incarnation:
+            self._leases.forget_given(member.node)
 
     def reaches_us(self, node: int, now_ns: int) -> bool:
         """Whether a peer and we reach each other, by both rows."""
@@ -193,7 +199,11 @@ class Gather:
             member = Member(node, row.incarnation)
             if member not in self._peers.dead and member in mine.reach:
                 rows[member] = row.reach
-        return largest_clique(mutual_edges(rows), self._votes, self.current())
+        current = self.current()
+        if (rows, current) != self._searched:
+            self._searched = (rows, current)
+            self._clique = largest_clique(mutual_edges(rows), self._votes, current)
+        return self._clique
 
     def missing(self) -> frozenset[Member]:
         """Members of the decided view outside L that are not proven dead."""
@@ -308,7 +318,10 @@ class Gather:
         """What a view waits for, in words."""
         present = {member.node for member in self.target}
         absent = sorted(self.configured - present)
-        names = ", ".join(f"{self._names[node]} ({node})" for node in absent) or "nobody"
+        if not absent:
+            first = self.decided is None
+            return f"all reached; agreeing on the {'first' if first else 'next'} view"
+        names = ", ".join(f"{self._names[node]} ({node})" for node in absent)
         if self.decided is None:
             return f"the first start waits for every configured node; not reached: {names}"
         if not self._quorum.reached(present):

@@ -27,13 +27,15 @@ from .flush import Flush
 from .framing import Framer
 from .gather import Gather, Standing
 from .leases import Leases, Quorum
-from .outputs import Outputs, Transmit
+from .outputs import Outputs, RecordLost, Transmit
 from .paths import Paths
 from .peers import Peers
 from .timers import Timer, TimerTable
 
 PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
+FAILURES_UNTIL_RESET = 2
+"""So many attempts in a row fail before the associations to those that were silent are reset."""
 
 
 class Phase(enum.Enum):
@@ -57,6 +59,13 @@ class Attempt:
     awaiting: set[int] = field(default_factory=set[int])
     """Members whose HELD is awaited."""
     accepted: set[int] = field(default_factory=set[int])
+
+    def silent(self) -> set[int]:
+        """Members whose answer in this phase is missing."""
+        if self.phase is Phase.HOLD:
+            return self.awaiting
+        answered = self.promises.keys() if self.phase is Phase.PREPARE else self.accepted
+        return {member.node for member in self.members} - answered
 
 
 class Membership:
@@ -203,8 +212,16 @@ class Membership:
 
     def phase_timeout(self, now_ns: int) -> None:
         """A phase made no progress in time."""
-        if self._attempt is not None:
-            self._give_up(f"time-out in {self._attempt.phase.name}", now_ns)
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if self._failures >= FAILURES_UNTIL_RESET:
+            # Who answers heartbeats, and this never, may have a control stream that stands still.
+            for node in sorted(attempt.silent() - {self._me.node}):
+                if self._paths.reachable(node, now_ns):
+                    self._outputs.counters["attempt_resets"] += 1
+                    self._peers.drop(node)
+        self._give_up(f"time-out in {attempt.phase.name}", now_ns)
 
     def _running(self, k: int, ballot: Ballot, phase: Phase) -> Attempt | None:
         attempt = self._attempt
@@ -387,6 +404,11 @@ class Membership:
         if self.decided is not None and value.id <= self.decided.id:
             return
         admitted = self._me in value.members
+        if admitted and self.standing.closed_for != value.k:
+            # Every member has closed its view for this instance. So another start was that
+            # member, under the same number: this one has lost its record.
+            self._forget_who_i_am(value)
+            return
         self._acceptor.decide(value, admitted=admitted)
         self._attempt = None
         self._timers.stop(Timer.PHASE)
@@ -401,6 +423,14 @@ class Membership:
             self.standing.evicted = True
             self._delivery.closed = True
             self._outputs.stream.append(Evicted(view_id=value.id))
+
+    def _forget_who_i_am(self, value: ViewValue) -> None:
+        """The number of this start is taken by one that its record does not know of."""
+        self.standing.evicted = True
+        self._delivery.closed = True
+        others = (member.node for member in value.members if member != self._me)
+        seen = self._me.incarnation
+        self._outputs.stream.append(RecordLost(peer=min(others, default=0), seen=seen))
 
     def _install(self, value: ViewValue, now_ns: int) -> None:
         standing = self.standing

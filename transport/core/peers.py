@@ -286,7 +286,9 @@ class Peers:
             for key in self._key_hashes.keys() | refuse.key_hashes.keys()
             if self._key_hashes.get(key) != refuse.key_hashes.get(key)
         )
-        reason = f"it refused us: {refuse.reason}"
+        # Before its HELLO is accepted an association that came in may be anybody's.
+        who = "it" if node else "a caller that did not say who it is"
+        reason = f"{who} refused us: {refuse.reason}"
         if keys:
             reason += f" ({', '.join(keys)})"
         if node in self.peers:

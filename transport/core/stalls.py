@@ -2,16 +2,19 @@
 
 SCTP keeps a frame for the path it was given to until its timers say otherwise; after a failover
 under load that was seen to take seconds, on one stream of one association, while everything
-else went on. The core sees such a stall by itself: batches are outstanding, no acknowledgement
+else went on. The core sees such a stall by itself: something is outstanding, no acknowledgement
 has moved for a while, and a heartbeat sent *after* that has been answered, so the peer's process
 runs and a path works both ways. Then what is outstanding goes again on the repair stream, as
-do new batches for a while (receivers know a batch by its number, not by its carrier). If it
-stalls again, the association is reset: the next one goes on where the peer is.
+do new batches for a while (receivers know a batch by its number, not by its carrier). If the same
+stands still for as long as a silent peer is given, the association is reset: the next one goes on
+where the peer is. Not earlier, because heartbeats go with it: a rail that flaps would make a
+peer look dead over the other one, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..config import MS, Timing
 from ..drivers.base import Stream
@@ -23,7 +26,18 @@ from .peers import Peers
 
 DETOUR_TICKS = 50
 """Checks for which new batches go round a stalled stream."""
-_Marks = dict[tuple[int, Lane], int]
+_ENDS = (0, Lane.CONTROL)
+"""Stands for the ENDs that a peer lacks. Whether it has them depends on others as well."""
+
+
+class _Mark(NamedTuple):
+    """How far a peer holds a stream, and since when."""
+
+    held: int
+    since_ns: int
+
+
+_Marks = dict[tuple[int, Lane], _Mark]
 
 
 @dataclass(slots=True)
@@ -31,8 +45,7 @@ class _Watch:
     """What was outstanding to one peer at the last check."""
 
     link: int = 0
-    marks: _Marks = field(default_factory=dict[tuple[int, Lane], int])
-    """By stream, how far the peer held it then."""
+    marks: _Marks = field(default_factory=dict[tuple[int, Lane], _Mark])
     asked_ns: int = 0
     """When a heartbeat was sent because nothing moved; 0 if none was."""
     detour_left: int = 0
@@ -50,14 +63,19 @@ class Stalls:
         self._outputs = outputs
         # Twice that without movement and an answer takes longer than SCTP's first time-out.
         self.interval_ns = timing.sctp.rto_min_ms * MS * 3 // 4
+        self._reset_after_ns = timing.suspect_ns
         self._watches: dict[int, _Watch] = {}
 
     def outstanding(self) -> bool:
         """Whether there is anything to look at."""
-        return bool(self._watches) or any(
-            progress.sent > progress.held
-            for stream in self._delivery.out.values()
-            for progress in stream.progress.values()
+        return (
+            bool(self._watches)
+            or bool(self._delivery.epochs.own_ends)
+            or any(
+                progress.sent > progress.held
+                for stream in self._delivery.out.values()
+                for progress in stream.progress.values()
+            )
         )
 
     def check(self, view_id: ViewId, now_ns: int) -> None:
@@ -81,36 +99,42 @@ class Stalls:
             watch.detour_left -= 1
             if not watch.detour_left:
                 self._detour(node, on=False)
-        now_open = self._open(node)
-        if not any(now_open.get(key) == held for key, held in watch.marks.items()):
+        before, watch.marks = watch.marks, {}
+        for key, held in self._open(node).items():
+            mark = before.get(key)
+            watch.marks[key] = mark if mark and mark.held == held else _Mark(held, now_ns)
+        stalled_ns = {key: now_ns - mark.since_ns for key, mark in watch.marks.items()}
+        if not any(stalled_ns.values()):
             # Nothing was outstanding, or everything has moved: look again next time.
-            watch.marks = now_open
             watch.asked_ns = 0
         elif not watch.asked_ns:
             watch.asked_ns = now_ns
             self._paths.probe(node, view_id, now_ns)
         elif self._paths.answered_since(node, watch.asked_ns):
-            watch.marks = {}
             watch.asked_ns = 0
-            self._go_round(node, watch)
+            stalled_ns.pop(_ENDS, None)
+            self._go_round(node, watch, max(stalled_ns.values(), default=0))
 
-    def _open(self, node: int) -> _Marks:
+    def _open(self, node: int) -> dict[tuple[int, Lane], int]:
         """Streams with batches outstanding to a peer, and how far it holds them."""
-        found: _Marks = {}
+        found: dict[tuple[int, Lane], int] = {}
         for key, stream in self._delivery.out.items():
             progress = stream.progress.get(node)
             if progress is not None and progress.sent > progress.held:
                 found[key] = progress.held
+        epochs = self._delivery.epochs
+        if epochs.own_ends and epochs.own_ends[-1].epoch > epochs.done[node]:
+            found[_ENDS] = epochs.done[node]
         return found
 
-    def _go_round(self, node: int, watch: _Watch) -> None:
-        if watch.detour_left:
+    def _go_round(self, node: int, watch: _Watch, stalled_ns: int) -> None:
+        if not watch.detour_left:
+            self._outputs.counters["stalled_detours"] += 1
+            watch.detour_left = DETOUR_TICKS
+            self._detour(node, on=True)
+        elif stalled_ns >= self._reset_after_ns:
             self._outputs.counters["stalled_resets"] += 1
             self._peers.drop(node)
-            return
-        self._outputs.counters["stalled_detours"] += 1
-        watch.detour_left = DETOUR_TICKS
-        self._detour(node, on=True)
 
     def _detour(self, node: int, *, on: bool) -> None:
         """Send what a peer lacks, and what follows, on the repair stream; or as ever again."""

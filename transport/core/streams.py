@@ -9,7 +9,7 @@ all members hold them, so that any holder can repair.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ from ..config import Limits
 from ..events import Lane, ViewId
 from ..wire import StreamKey
 from .framing import Framer
+
+MESSAGE_COST_BYTES = 64
+"""What a message takes of a queue besides its payload: empty ones must not be free."""
 
 
 class Queued(NamedTuple):
@@ -49,6 +52,8 @@ class Progress:
     taken: int = 0
     detour: bool = False
     """Its batches go on the repair stream: their own stands still."""
+    frozen: bool = False
+    """Its application does not read this lane: it is granted no window."""
 
 
 class OutStream:
@@ -76,7 +81,7 @@ class OutStream:
         self._oldest = 1
         self.progress = {node: Progress() for node in addressees}
         self._window_used = 0
-        self._taken = 0
+        self._frozen = False
         self._sizes: deque[tuple[int, int]] = deque()
         # A message whose pieces were not all numbered in the view before goes again as a whole.
         self._piece_at = 0
@@ -85,13 +90,14 @@ class OutStream:
 
     def room_for(self, size: int) -> bool:
         """Whether a message of `size` bytes is accepted now; an empty queue takes any message."""
-        return not self.queue or self.queue_bytes + size <= self._limits.queue_bytes
+        cost = size + MESSAGE_COST_BYTES
+        return not self.queue or self.queue_bytes + cost <= self._limits.queue_bytes
 
     def accept(self, payload: bytes, channel: bytes, after: int) -> int:
         """Queue a message; returns its token."""
         self.token_accepted += 1
         self.queue.append(Queued(payload, channel, self.token_accepted, after))
-        self.queue_bytes += len(payload)
+        self.queue_bytes += len(payload) + MESSAGE_COST_BYTES
         return self.token_accepted
 
     def abandon(self) -> None:
@@ -105,7 +111,7 @@ class OutStream:
 
     def window_open(self) -> bool:
         """Whether another batch may be numbered."""
-        return self._window_used < self._limits.window_bytes
+        return self._window_used < self._limits.window_bytes and not self._frozen
 
     def number(
         self,
@@ -191,7 +197,7 @@ class OutStream:
 
     def _pop(self) -> None:
         message = self.queue.popleft()
-        self.queue_bytes -= len(message.payload)
+        self.queue_bytes -= len(message.payload) + MESSAGE_COST_BYTES
         self.token_numbered = message.token
 
     def _keep(self, sent: Sent) -> None:
@@ -222,6 +228,13 @@ class OutStream:
         sizes = self._sizes
         while sizes and sizes[0][0] <= lowest:
             self._window_used -= sizes.popleft()[1]
+
+    def freeze(self, node: int, *, frozen: bool) -> None:
+        """An addressee's application does not read (or does again)."""
+        progress = self.progress.get(node)
+        if progress is not None and progress.frozen is not frozen:
+            progress.frozen = frozen
+            self._frozen = any(one.frozen for one in self.progress.values())
 
     def held_by_all(self) -> int:
         """The last batch that every addressee holds."""
@@ -312,3 +325,33 @@ class InStream:
     def _drop_pieces(self) -> None:
         self.pieces = []
         self.pieces_bytes = 0
+
+
+class Holders:
+    """What the other members hold of the multicasts of others, until all of them hold it."""
+
+    def __init__(self, ins: Mapping[StreamKey, InStream], others: Collection[int]) -> None:
+        self._ins = ins
+        self._held: dict[StreamKey, dict[int, int]] = {
+            key: {node: 0 for node in others if node != key.origin}
+            for key in ins
+            if key.origin in others
+        }
+
+    def others(self, key: StreamKey) -> bool:
+        """Whether any other member may ever ask for a batch of that stream."""
+        return bool(self._held.get(key))
+
+    def hold(self, key: StreamKey, node: int, held: int) -> None:
+        """A member says how far it holds a stream."""
+        holders = self._held.get(key)
+        if holders is not None and held > holders.get(node, held):
+            holders[node] = held
+            self.forget(key)
+
+    def forget(self, key: StreamKey) -> None:
+        """Drop what everybody holds."""
+        holders = self._held.get(key)
+        if holders:
+            stream = self._ins[key]
+            stream.forget_up_to(min(stream.held, *holders.values()))
