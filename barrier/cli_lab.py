@@ -12,14 +12,15 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
 from ..transport.errors import PhalanxError
-from ..transport.testing.lab import Lab, lab_names
+from ..transport.testing.lab import Lab, LabState, lab_names
 from ..transport.testing.lab_privileges import enter_lab, release_holder, start_holder_and_enter
 from ..transport.testing.lab_state import alive
 
@@ -60,10 +61,13 @@ def up(
     mtu: Annotated[int, typer.Option(help="MTU of the rails in bytes.")] = 1500,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="IPv6 addresses, too.")] = False,
     config: Annotated[
-        Path | None, typer.Option(help="Also write a cluster file for the hosts here.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Also write a cluster file for the hosts here."),
     ] = None,
 ) -> None:
     """Build hosts and rails; they stay until `phalanx lab down`."""
+    if config is not None and not config.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{config}: there is no such folder", param_hint="--config")
     with _reported():
         lab = Lab(hosts, tuple(rails.split(",")), name, mtu=mtu, ipv6=ipv6)
         enter_lab(name)
@@ -74,7 +78,12 @@ def up(
             release_holder()
             raise
         if config is not None:
-            lab.cluster_toml(config)
+            try:
+                lab.cluster_toml(config)
+            except PhalanxError:
+                # Who asked for the file has no use for the lab without it.
+                lab.down()
+                raise
             typer.echo(f"wrote {config}")
     _show(lab)
 
@@ -101,16 +110,25 @@ def shell(host: Host, name: Name = "lab") -> None:
         _become(lab, host, [os.environ.get("SHELL", "/bin/sh")])
 
 
-@lab_app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def run(host: Host, context: typer.Context, name: Name = "lab") -> None:
-    """Run a command on a host, with this terminal: phalanx lab run alpha -- ping 10.71.0.2."""
-    argv = list(context.args)
-    if not argv:
-        raise typer.BadParameter("give a command after --")
+class _Run(TyperCommand):
+    """Shows in its usage where the other command begins."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        *before, _ = super().collect_usage_pieces(ctx)
+        return [*before, "--", "COMMAND..."]
+
+
+@lab_app.command(cls=_Run, context_settings={"ignore_unknown_options": True})
+def run(
+    host: Host,
+    command: Annotated[
+        list[str], typer.Argument(metavar="command", help="A command and its arguments, after --.")
+    ],
+    name: Name = "lab",
+) -> None:
+    """Run a command on a host, with this terminal: phalanx lab run alpha -- ip address."""
     with _lab(name) as lab:
-        _become(lab, host, argv)
+        _become(lab, host, command)
 
 
 @lab_app.command()
@@ -170,7 +188,10 @@ def partition(
     ],
     name: Name = "lab",
 ) -> None:
-    """Let groups of hosts not hear each other; ended by `heal` without arguments."""
+    """Let groups of hosts not hear each other; ended by `heal` without arguments.
+
+    Hosts in no group form one together: `partition alpha` parts alpha from all the others.
+    """
     with _lab(name) as lab:
         lab.partition([group.split(",") for group in groups])
 
@@ -197,10 +218,17 @@ def _show(lab: Lab) -> None:
     console = Console()
     console.print(table)
     if state.groups:
-        console.print("partition: " + " | ".join(", ".join(group) for group in state.groups))
+        console.print("partition: " + partition_words(state))
     running = sum(map(alive, state.processes))
     if running:
         console.print(f"processes started on hosts: {running}")
+
+
+def partition_words(state: LabState) -> str:
+    """Who hears whom: the groups, and the hosts in none of them, which form one."""
+    named = {host for group in state.groups for host in group}
+    rest = [host for host in state.hosts if host not in named]
+    return " | ".join(", ".join(group) for group in [*state.groups, rest] if group)
 
 
 def _become(lab: Lab, host: str, argv: list[str]) -> NoReturn:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -29,11 +28,12 @@ from phalanx.transport.testing.lab import capability, ensure_privileges
 
 from .demo_book import Process
 from .demo_crew import Crew, DemoFailed
+from .demo_leftovers import own_folder, remove_leftovers
 from .demo_live import REFRESH_S, Lines, LiveTable, Show
-from .demo_plot import PlotUnavailable, draw
+from .demo_plot import PlotUnavailable, check_path, draw, make_figure
 from .demo_result import Findings
 from .demo_script import Act, Mark, Plan, make_plan
-from .demo_stage import LabStage, LoopbackStage, Stage
+from .demo_stage import LabStage, LoopbackStage, Stage, check_driver
 
 JOIN_TIMEOUT_S = 30.0
 COME_BACK_TIMEOUT_S = 15.0
@@ -43,6 +43,7 @@ COMPLETE_TIMEOUT_S = 8.0
 LEAVE_TIMEOUT_S = 15.0
 SPARE_S = 60.0
 """The whole demo may take this much longer than its traffic and its time-outs."""
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 _REPORT_TIMEOUT_S = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -70,8 +71,16 @@ class _Interrupted(KeyboardInterrupt):
 def run(options: Options) -> int:
     """Play the demo; returns the exit status.
 
-    It is 0 only if nothing was lost, duplicated or reordered among members that stayed.
+    It is 0 only if nothing was lost, duplicated or reordered among members that stayed, and 2
+    if the options ask for what this machine cannot do.
     """
+    try:
+        check_driver(options.driver)
+        if options.output is not None:
+            check_path(options.output)
+    except PhalanxError as error:
+        print(f"phalanx demo: {error}", file=sys.stderr)
+        return EXIT_USAGE
     kind = capability()
     in_lab = not kind.startswith("none")
     if in_lab:
@@ -85,8 +94,10 @@ def run(options: Options) -> int:
         print("all nodes run on the loopback interface, over one rail", file=progress)
         stage = LoopbackStage(options.nodes)
     try:
-        with _stoppable(), tempfile.TemporaryDirectory(prefix="phalanx-demo-") as folder:
-            config = Path(folder, "cluster.toml")
+        for words in remove_leftovers(labs=in_lab):
+            print(words, file=progress)
+        with _stoppable(), own_folder() as folder:
+            config = folder / "cluster.toml"
             with stage:
                 stage.configure(config, options.driver)
                 demo = Demo(options, stage, config)
@@ -311,23 +322,19 @@ class Demo:
         return 0 if findings.good and not self._incomplete else 1
 
     def _picture(self, path: Path, findings: Findings) -> str:
-        book = self._crew.book
-        title = (
-            f"phalanx demo: {len(self._stage.names)} nodes, {len(self._stage.rails)} rails, "
-            f"{self._options.rate:g} messages/s each, {book.carrier}"
-        )
+        nodes, rails = len(self._stage.names), len(self._stage.rails)
         try:
-            draw(
-                path,
-                book=book,
+            figure = make_figure(
+                book=self._crew.book,
                 marks=self._marks,
                 names=self._stage.names,
                 start_ns=self._start_ns,
                 go_ns=self._go_ns,
                 end_ns=self._end_ns,
-                title=title,
+                title=findings.title(nodes, rails, self._options.rate),
                 captions=findings.captions(),
             )
+            draw(path, figure)
         except PlotUnavailable as error:
             return f"{error}."
         return f"Picture: {path}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -13,9 +14,16 @@ from rich.text import Text
 
 from .demo_book import Book, Process
 from .demo_crew import Crew
+from .demo_reports import PathSeen
 
 REFRESH_S = 0.25
 _LAST_LINES = 8
+_LAST_LINES_TIGHT = 3
+WIDE_COLUMNS = 100
+"""On less the table is written with fewer words, so that no row takes two lines."""
+_TABLE_LINES = 5
+"""Of a table besides its rows: title, headings and borders."""
+_MARKS = {"suspect": "?", "down": "!"}
 _STYLES = {"up": "green", "suspect": "yellow", "down": "red"}
 
 
@@ -56,7 +64,7 @@ class Lines:
 
 
 class LiveTable:
-    """A table that is redrawn, with the last things that happened below."""
+    """A table that is redrawn, with the last things that happened."""
 
     def __init__(self, console: Console, names: Sequence[str], title: str) -> None:
         self._names = names
@@ -74,15 +82,62 @@ class LiveTable:
         self._live.stop()
 
     def say(self, line: str) -> None:
-        """Shown below the table with the next refresh."""
+        """Shown beside the table with the next refresh."""
         self._said.append(f"{time.monotonic() - self._start:6.2f} s  {line}")
 
     def refresh(self, crew: Crew) -> None:
         """Draw anew."""
         processes = {name: hand.process for name, hand in crew.hands.items()}
-        table = node_table(self._title, self._names, processes)
-        lines = [Text(line) for line in self._said[-_LAST_LINES:]]
-        self._live.update(Group(table, *lines), refresh=True)
+        shown = compose(self._console, self._title, self._names, processes, self._said)
+        self._live.update(shown, refresh=True)
+
+
+def compose(
+    console: Console,
+    title: str,
+    names: Sequence[str],
+    processes: Mapping[str, Process],
+    said: Sequence[str],
+) -> Group:
+    """The table, and what was said last: above it where the lines below might not be seen."""
+    wide = console.width >= WIDE_COLUMNS
+    # Below some 140 columns a row takes two lines while paths are suspect or down.
+    if wide and console.height >= 2 * len(names) + _TABLE_LINES + _LAST_LINES:
+        lines = [Text(line) for line in said[-_LAST_LINES:]]
+        return Group(node_table(title, names, processes), *lines)
+    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in said[-_LAST_LINES_TIGHT:]]
+    return Group(*lines, (node_table if wide else short_table)(title, names, processes))
+
+
+def short_table(title: str, names: Sequence[str], processes: Mapping[str, Process]) -> Table:
+    """`node_table` for a terminal of 80 columns: `!` is down, `?` suspect, and views unnamed."""
+    table = Table(
+        title=f"{title}; * carries the traffic, ? suspect, ! down",
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("node", "view", "paths to its peers"):
+        table.add_column(column)
+    for column in ("recv/s", "gap", "barriers", "l/d/r"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in names:
+        process = processes.get(name)
+        if process is None:
+            table.add_row(f"[red]{name}[/red]", *["-"] * 6)
+            continue
+        rate, gap_ms = Book.recent(process)
+        released, broken = _outcomes(process)
+        table.add_row(
+            name,
+            f"{process.view.era}.{process.view.k}" if process.view else "-",
+            _short_paths(process, names),
+            f"{rate:.0f}",
+            f"{gap_ms:.0f}ms",
+            f"{released}" + (f" ([yellow]{broken}[/yellow])" if broken else ""),
+            _checks(process),
+        )
+    return table
 
 
 def node_table(title: str, names: Sequence[str], processes: Mapping[str, Process]) -> Table:
@@ -98,10 +153,7 @@ def node_table(title: str, names: Sequence[str], processes: Mapping[str, Process
             table.add_row(f"[red]{name}[/red]", *["-"] * 6)
             continue
         rate, gap_ms = Book.recent(process)
-        report = process.latest
-        checks = f"{report.lost}/{report.duplicated}/{report.reordered}" if report else "-"
-        released = sum(not outcome.why for outcome in process.barriers)
-        broken = len(process.barriers) - released
+        released, broken = _outcomes(process)
         table.add_row(
             name,
             _view(process, names),
@@ -109,9 +161,20 @@ def node_table(title: str, names: Sequence[str], processes: Mapping[str, Process
             f"{rate:,.0f}",
             f"{gap_ms:.0f} ms",
             f"{released}" + (f" ([yellow]{broken} broken[/yellow])" if broken else ""),
-            checks,
+            _checks(process),
         )
     return table
+
+
+def _outcomes(process: Process) -> tuple[int, int]:
+    """Barriers released and broken."""
+    released = sum(not outcome.why for outcome in process.barriers)
+    return released, len(process.barriers) - released
+
+
+def _checks(process: Process) -> str:
+    report = process.latest
+    return f"{report.lost}/{report.duplicated}/{report.reordered}" if report else "-"
 
 
 def _view(process: Process, names: Sequence[str]) -> str:
@@ -121,16 +184,31 @@ def _view(process: Process, names: Sequence[str]) -> str:
     return f"{view.era}.{view.k}: " + " ".join(names[node - 1] for node, _ in view.members)
 
 
+def _by_peer(process: Process) -> list[tuple[int, list[PathSeen]]]:
+    peers: dict[int, list[PathSeen]] = {}
+    for path in process.paths:
+        peers.setdefault(path.peer, []).append(path)
+    return sorted(peers.items())
+
+
 def _paths(process: Process, names: Sequence[str]) -> Text:
     text = Text()
-    peers: dict[int, list[tuple[str, str, bool]]] = {}
-    for path in process.paths:
-        peers.setdefault(path.peer, []).append((path.rail, path.state, path.primary))
-    for place, (peer, rails) in enumerate(sorted(peers.items())):
+    for place, (peer, paths) in enumerate(_by_peer(process)):
         text.append("   " if place else "")
         text.append(f"{names[peer - 1]}:")
-        for rail, state, primary in rails:
-            label = rail if state == "up" else f"{rail} {state}"
+        for path in paths:
+            label = path.rail if path.state == "up" else f"{path.rail} {path.state}"
             text.append(" ")
-            text.append(label + ("*" if primary else ""), style=_STYLES.get(state, ""))
+            text.append(label + ("*" if path.primary else ""), style=_STYLES.get(path.state, ""))
+    return text
+
+
+def _short_paths(process: Process, names: Sequence[str]) -> Text:
+    text = Text()
+    for place, (peer, paths) in enumerate(_by_peer(process)):
+        text.append("  " if place else "")
+        text.append(f"{names[peer - 1]}:")
+        for path in paths:
+            mark = _MARKS.get(path.state, "") + ("*" if path.primary else "")
+            text.append(path.rail + mark, style=_STYLES.get(path.state, ""))
     return text

@@ -112,7 +112,9 @@ class Findings:
 
     def captions(self) -> dict[Act, str]:
         """What came of each fault, in a few words."""
-        found = {Act(act): f"longest gap {_ms(gap)}" for act, gap in self.gaps.items()}
+        found = {
+            Act(act): f"longest gap in deliveries {_ms(gap)}" for act, gap in self.gaps.items()
+        }
         if Act.KILL in self._marks:
             found[Act.KILL] = f"new view after {_ms(self.crash_ms)}"
         return found
@@ -139,16 +141,27 @@ class Findings:
             rejoined_ms=self.rejoined_ms,
         )
 
+    def title(self, nodes: int, rails: int, rate: float) -> str:
+        """The title of the picture: what was played, and what came of it."""
+        networks = "1 rail" if rails == 1 else f"{rails} rails"
+        return (
+            f"phalanx demo: {nodes} nodes, {networks}, {rate:g} messages/s each, "
+            f"{self._book.carrier}\n{self._verdict()}"
+        )
+
+    def _verdict(self) -> str:
+        if self.faults.none:
+            return "Nothing was lost, duplicated or reordered among the members that stayed."
+        lost, twice, late = self.faults.lost, self.faults.duplicated, self.faults.reordered
+        return f"WRONG: {lost:,} messages were lost, {twice:,} duplicated, {late:,} reordered."
+
     def words(self) -> list[str]:
         """The summary, a sentence a line."""
         result = self.result()
         lines = [
             f"{result.nodes} nodes over {result.driver}: {result.sent:,} messages multicast, "
             f"{result.delivered:,} delivered and checked.",
-            "Nothing was lost, duplicated or reordered among the members that stayed."
-            if self.faults.none
-            else f"WRONG: {result.lost:,} messages were lost, {result.duplicated:,} duplicated, "
-            f"{result.reordered:,} reordered.",
+            self._verdict(),
         ]
         lines += self._fault_words()
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
 import subprocess
@@ -11,11 +12,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
+from phalanx.transport.drivers import kernel_sctp
+from phalanx.transport.drivers.sctp_socket import SctpSocket
+from phalanx.transport.errors import DriverUnavailable
 from phalanx.transport.testing.lab import Lab
 
 from ..transport.testing.lab_state import HOST_NAMES
+from .demo_leftovers import own_tag
 
 RAIL_NAMES = "abcdefgh"
+
+
+def check_driver(name: str) -> None:
+    """Find out before anything is built whether this machine has what is to carry the traffic.
+
+    Raises:
+        DriverUnavailable: it has not; the message says what to do.
+    """
+    if name == "kernel_sctp" or (name == "auto" and kernel_sctp.available()):
+        SctpSocket.open(socket.AF_INET).close()
+        return
+    try:
+        importlib.import_module("phalanx._native._usrsctp")
+    except ImportError as error:
+        raise DriverUnavailable(
+            f"the extension for user_sctp is not built ({error}); install libusrsctp-dev and "
+            "build phalanx again"
+        ) from error
 
 
 class Stage(Protocol):
@@ -71,7 +94,7 @@ class LabStage:
     breakable = True
 
     def __init__(self, nodes: int, rails: int) -> None:
-        self._lab = Lab(nodes, tuple(RAIL_NAMES[:rails]))
+        self._lab = Lab(nodes, tuple(RAIL_NAMES[:rails]), own_tag())
 
     @property
     def names(self) -> tuple[str, ...]:

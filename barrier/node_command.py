@@ -10,7 +10,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,12 @@ from phalanx.transport import (
     PhalanxError,
     PrimaryLost,
     PrimaryRegained,
+    RecordUnwritable,
     Rejoined,
     UsageError,
     ViewInstalled,
 )
+from phalanx.transport.config_file import load
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -94,9 +96,14 @@ async def _run(options: NodeOptions) -> None:
 
 async def _node(options: NodeOptions) -> None:
     """Join, watch and talk until cancelled, which leaves in good order."""
+    config = load(options.config)
     name = _node_key(options.name)
+    try:
+        config.node(name)
+    except KeyError as error:
+        raise UsageError(f"{options.config}: {error.args[0]}") from None
     async with Cluster.join(
-        str(options.config),
+        config,
         node=name,
         timeout=options.timeout,
         rejoin=options.rejoin,
@@ -162,8 +169,7 @@ def _words(cluster: Cluster, event: Event) -> str:
             who = ", ".join(f"{name_of(node)} ({why})" for node, why in missing.items())
             return f"a message did not reach {who}"
         case PrimaryLost(reachable=reachable):
-            others = ", ".join(map(name_of, reachable)) or "nobody"
-            return f"no contact to a majority any more (reachable: {others}); sending must wait"
+            return lost_words(cluster, reachable)
         case PrimaryRegained():
             return "in contact with a majority again"
         case Evicted(view_id=view_id):
@@ -171,7 +177,9 @@ def _words(cluster: Cluster, event: Event) -> str:
         case Rejoined(incarnation=incarnation):
             return f"joined again (start {incarnation})"
         case PeerRefused(peer=peer, reason=reason):
-            return f"turned away {name_of(peer)}: {reason}"
+            return refused_words(name_of(peer) if peer else "", reason)
+        case RecordUnwritable(reason=reason):
+            return f"without a vote until the record can be written: {reason}"
         case _:
             return ""
 
@@ -182,6 +190,30 @@ def _view_words(cluster: Cluster, event: ViewInstalled) -> str:
     changes = [f"{name_of(node)} joined" for node in event.joined]
     changes += [f"{name_of(node)} left: {why}" for node, why in event.left.items()]
     return f"view {event.view.id}: {members}" + (f" ({'; '.join(changes)})" if changes else "")
+
+
+def lost_words(cluster: Cluster, reachable: Collection[int]) -> str:
+    """Why this node may not act: it sees too few, or enough that do not grant it a lease yet."""
+    names = ", ".join(map(cluster.name_of, reachable)) or "nobody"
+    config = cluster.config
+    here = {cluster.node_id, *reachable}
+    votes = sum(node.votes for node in config.nodes if node.id in here)
+    tie = 2 * votes == config.votes_total and config.quorum.tie_breaker in here
+    if tie or 2 * votes > config.votes_total:
+        return (
+            f"not acting: {names} reachable, but not all in the view yet; "
+            "lines typed now are refused"
+        )
+    return f"no contact to a majority any more (reachable: {names}); lines typed now are refused"
+
+
+def refused_words(name: str, reason: str) -> str:
+    """Who turned away whom; without a name the reason says who it was."""
+    if not name:
+        return reason
+    if reason.startswith("it refused us: "):
+        return f"{name} refused us: {reason.removeprefix('it refused us: ')}"
+    return f"turned away {name}: {reason}"
 
 
 def _log(words: str) -> None:

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from phalanx.barrier import Barriers
-from phalanx.transport import Cluster, Message
+from phalanx.transport import Cluster, Message, PhalanxError
+from phalanx.transport.config_file import load
 
 LOOPBACK = Path(__file__).with_name("loopback.toml")
 
@@ -39,22 +40,35 @@ async def roll_call(config: str, name: str) -> None:
         await barriers.wait("all have heard", parties=everybody, timeout=10)
 
 
+def everybody_here(config: str) -> int:
+    """One process for each node of a file; returns the highest of their exit statuses."""
+    command = [sys.executable, __file__, config]
+    children = [subprocess.Popen([*command, node.name]) for node in load(config).nodes]
+    try:
+        return max(child.wait() for child in children)
+    except KeyboardInterrupt:
+        for child in children:  # the same Ctrl-C has reached them; they are leaving
+            child.wait()
+        raise
+
+
 def main() -> int:
     """Run one node, or without a name one process for each node of a file."""
-    match sys.argv[1:]:
-        case [config, name]:
-            asyncio.run(roll_call(config, name))
-            return 0
-        case []:
-            config = str(LOOPBACK)
-        case [config]:
-            pass
-        case _:
-            sys.exit(__doc__)
-    nodes = ("alpha", "beta", "gamma")
-    command = [sys.executable, __file__, config]
-    children = [subprocess.Popen([*command, name]) for name in nodes]
-    return max(child.wait() for child in children)
+    try:
+        match sys.argv[1:]:
+            case [config, name]:
+                asyncio.run(roll_call(config, name))
+                return 0
+            case [] | [_]:
+                return everybody_here(*sys.argv[1:] or [str(LOOPBACK)])
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except PhalanxError as error:  # one line that says what to do
+        print(f"{' '.join(sys.argv)}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ PUBLIC_FIX = "use a private network, or write allow_public = true in [cluster] i
 DRIVERS = ("auto", "kernel_sctp", "user_sctp")
 TRAFFIC = ("passive",)
 _SECTIONS = ("cluster", "rail", "node", "quorum", "timing", "limits", "discovery", "traffic")
+_ADDRESSES = 'addresses = { a = "10.71.0.2" }'
+"""How the table of a node is written, for a message."""
 _MAY_BE_ZERO = frozenset({"ack_delay_ns", "hold_down_ns"})
 
 
@@ -74,6 +76,13 @@ def load(path: str | os.PathLike[str]) -> ClusterConfig:
             problem="is not UTF-8, as TOML has to be",
             fix="save the file as UTF-8 text",
         ) from error
+    if text.startswith("\ufeff"):
+        raise ConfigError(
+            file=file,
+            key="byte 0",
+            problem="is a byte order mark, which TOML does not allow",
+            fix="remove the byte order mark (save as UTF-8 without it)",
+        )
     return parse(text, file=file)
 
 
@@ -303,7 +312,9 @@ def _node(table: Table, rails: Sequence[RailConfig], *, allow_public: bool) -> N
         name=name,
         id=identity,
         votes=table.integer("votes", 0, limits.VOTES_MAX, defaults.votes),
-        addresses=_addresses(table.table("addresses"), rails, allow_public=allow_public),
+        addresses=_addresses(
+            table.table("addresses", _ADDRESSES), rails, allow_public=allow_public
+        ),
         port=table.integer("port", 1, limits.PORT_MAX, defaults.port),
         udp_port=table.integer("udp_port", 1, limits.PORT_MAX, defaults.udp_port),
         uuid=_uuid(table),
@@ -332,18 +343,18 @@ def _check_pair(table: Table, node: NodeConfig, index: int, other: NodeConfig) -
             f"is missing, as for node[{index}]; only the local node's addresses can be found",
             "give all other nodes theirs",
         )
+    # One process binds each port on every address of its host (usrsctp: the wildcard).
+    ports = [name for name in ("udp_port", "port") if getattr(node, name) == getattr(other, name)]
     for rail, address in node.addresses.items():
-        if other.addresses.get(rail) != address:
-            continue
-        # One process binds each port on every address of its host (usrsctp: the wildcard).
-        for name in ("udp_port", "port"):
-            if getattr(node, name) == getattr(other, name):
-                raise table.error(
-                    name,
-                    f"node {node.name!r} and node {other.name!r} share address {address} "
-                    f"and {name} {getattr(node, name)}",
-                    f"give each of them its own {name}",
-                )
+        if ports and other.addresses.get(rail) == address:
+            shared = " and ".join(f"{name} {getattr(node, name)}" for name in ports)
+            raise table.error(
+                # Nodes that are meant to share a machine have been given one port already.
+                f"addresses.{rail}" if len(ports) == 2 else ports[0],
+                f"node {node.name!r} and node {other.name!r} share address {address}, {shared}",
+                "correct one address; only for nodes on one machine: "
+                "give each a port and udp_port of its own",
+            )
 
 
 def _addresses(table: Table, rails: Sequence[RailConfig], *, allow_public: bool) -> dict[str, str]:

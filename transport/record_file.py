@@ -29,7 +29,8 @@ RECORD_BYTES_MAX = 1 << 20
 """Largest content; a record of 64 nodes takes a few thousand bytes."""
 
 _MAGIC = b"phalanx\x01"
-_VERSION = 1
+_VERSION = 2
+"""Raised with every change of `wire.Record`: an older content is not misread but named."""
 _HEADER = struct.Struct("!8sHI16s")
 _CHECKSUM_BYTES = 32
 _PREFIX_BYTES = _HEADER.size + _CHECKSUM_BYTES
@@ -152,6 +153,14 @@ class RecordFile:
                     self._temporary.unlink()
                 raise
 
+    def useless(self, problem: str) -> RecordUnusable:
+        """The error for a record that is there and says nothing, to be raised."""
+        return RecordUnusable(
+            f"{self._path} {problem}; start with --readmit (in the API readmit=True), so that the "
+            "cluster admits the node anew; or, if the cluster is one to throw away, stop it and "
+            f"delete {self._folder.parent} on all nodes"
+        )
+
     def close(self) -> None:
         """Give up the lock; idempotent."""
         if self._held:
@@ -177,27 +186,24 @@ class RecordFile:
 
     def _unpack(self, data: bytes) -> bytes:
         if len(data) < _PREFIX_BYTES:
-            raise self._torn(f"has {len(data)} bytes, too few for a header")
+            raise self.useless(f"has {len(data)} bytes, too few for a header")
         magic, version, length, owner = _HEADER.unpack_from(data)
         content = data[_PREFIX_BYTES:]
         checksum = hashlib.sha256(data[: _HEADER.size] + content).digest()
         # What a damaged header says is worth nothing, so that the checksum comes first.
         if checksum != data[_HEADER.size : _PREFIX_BYTES] or length != len(content):
-            raise self._torn("is torn or damaged: its checksum is wrong")
+            raise self.useless("is torn or damaged: its checksum is wrong")
         if (magic, version) != (_MAGIC, _VERSION):
-            raise self._torn(f"has version {version}, this program reads version {_VERSION}")
+            raise self.useless(
+                f"was written by another version of phalanx (record version {version}, "
+                f"this one reads {_VERSION})"
+            )
         if owner != self._owner:
             raise RecordUnusable(
                 f"{self._path} is not the record of {self._whose}; "
                 "point state_dir to the folder of this cluster"
             )
         return content
-
-    def _torn(self, problem: str) -> RecordUnusable:
-        return RecordUnusable(
-            f"{self._path} {problem}; if the file cannot be restored, move it away and start "
-            "with --readmit, so that the cluster admits the node anew"
-        )
 
     def _replace(self, packed: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC

@@ -110,11 +110,16 @@ class Table:
             )
         return name
 
-    def table(self, name: str) -> Table:
-        """A table inside this one; empty if the file leaves it out."""
+    def table(self, name: str, example: str = "") -> Table:
+        """A table inside this one; empty if the file leaves it out.
+
+        Inside an entry of a list it has no header of its own: `example` shows it in one line.
+        """
         value = self._values.get(name, {})
         if not isinstance(value, dict):
-            raise self.error(name, f"is {_kind(value)}", f"write it as a table, [{self.key(name)}]")
+            header = f"write it as a table, [{self.key(name)}]"
+            fix = f"write it like {example}" if example else header
+            raise self.error(name, f"is {_kind(value)}", fix)
         return Table(self.file, self.key(name), cast("dict[str, object]", value))
 
     def tables(self, name: str, most: int) -> list[Table]:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+from phalanx.barrier import demo
+from phalanx.barrier.cli_lab import partition_words
+from phalanx.transport import DriverUnavailable
+from phalanx.transport.drivers.sctp_socket import SctpSocket
+from phalanx.transport.testing.lab import lab_names
+from phalanx.transport.testing.lab_state import new_state
 
 from .conftest import MakeConfig, RunCommand
 
@@ -36,6 +45,10 @@ def test_lab_is_a_part_of_the_command(run_command: RunCommand) -> None:
         ["demo", "--driver", "udp"],
         ["demo", "surplus"],
         ["demo", "--output", "no-such-folder/demo.png"],
+        ["demo", "--output", "demo.xyz"],
+        ["demo", "--output", "/proc/demo.png"],
+        ["lab", "up", "--name", "never", "--config", "/no-such-folder/lab.toml"],
+        ["lab", "run", "alpha"],
         ["node", "no-such-file.toml", "alpha"],
         ["node"],
         ["nonsense"],
@@ -70,3 +83,55 @@ def test_an_unknown_node_is_one_line_with_status_2(
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "alpha (1), bravo (2)" in done.stderr
+    assert "cluster.toml: no node 'alfa' is configured" in done.stderr
+
+
+def test_the_help_of_lab_run_shows_where_the_command_begins(run_command: RunCommand) -> None:
+    """Without the two dashes the options of the other command would be taken for ours."""
+    done = run_command(["lab", "run", "--help"])
+    assert "-- COMMAND..." in done.stdout
+    assert "ping" not in done.stdout, "it is not installed everywhere"
+
+
+def test_hosts_in_no_group_are_shown_as_the_group_that_they_form() -> None:
+    """`lab partition alpha` parts alpha from two hosts that do hear each other."""
+    state = new_state(4, ("a",), "x")
+    state.groups = [["alpha"]]
+    assert partition_words(state) == "alpha | bravo, charlie, delta"
+    state.groups = [["alpha", "delta"], ["bravo", "charlie"]]
+    assert partition_words(state) == "alpha, delta | bravo, charlie"
+
+
+@pytest.mark.netns
+def test_a_lab_whose_file_cannot_be_written_does_not_stay(run_command: RunCommand) -> None:
+    """Who gets an error does not think of taking something down."""
+    name = f"unwritten-{os.getpid()}"
+    done = run_command(["lab", "up", "--name", name, "--hosts", "1", "--config", "/proc/x.toml"])
+    assert done.returncode == 1
+    assert done.stderr.startswith("phalanx lab: /proc/x.toml cannot be written: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert name not in lab_names()
+
+
+@pytest.mark.parametrize("driver", ["kernel_sctp", "user_sctp"])
+def test_a_driver_that_is_not_there_is_found_out_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], driver: str
+) -> None:
+    """Hosts that are built first and a process that "ended unexpectedly" explain nothing."""
+
+    def missing(_family: int) -> SctpSocket:
+        raise DriverUnavailable("this kernel has no SCTP")
+
+    def built() -> str:
+        raise AssertionError("nothing may be built")
+
+    monkeypatch.setattr(SctpSocket, "open", missing)
+    monkeypatch.setitem(sys.modules, "phalanx._native._usrsctp", None)
+    monkeypatch.setattr(demo, "capability", built)
+    assert demo.run(demo.Options(driver=driver, output=None)) == demo.EXIT_USAGE
+    [line] = capsys.readouterr().err.splitlines()
+    reasons = {
+        "kernel_sctp": "phalanx demo: this kernel has no SCTP",
+        "user_sctp": "phalanx demo: the extension for user_sctp is not built",
+    }
+    assert line.startswith(reasons[driver])

@@ -122,6 +122,22 @@ def test_what_followed_a_crash_is_dated_by_the_slowest() -> None:
     assert findings.good
 
 
+def test_the_title_of_the_picture_has_the_verdict() -> None:
+    """The picture is shown without the words that the command wrote beside it."""
+    for lost, words in (
+        (0, "Nothing was lost, duplicated or reordered among the members that stayed."),
+        (2, "WRONG: 2 messages were lost, 0 duplicated, 0 reordered."),
+    ):
+        book = Book()
+        living = [told(book, 1, lost=lost, carrier="user_sctp")]
+        findings = Findings(
+            book=book, marks=[], names=("alpha",), living=living, start_ns=0, go_ns=S, end_ns=2 * S
+        )
+        title = findings.title(3, 1, 1000.0)
+        assert title == f"phalanx demo: 3 nodes, 1 rail, 1000 messages/s each, user_sctp\n{words}"
+        assert words in findings.words()
+
+
 def test_a_generation_is_counted_once() -> None:
     """Three processes that pass a barrier together pass one barrier."""
     book = Book()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from phalanx.barrier.node_command import printable
+from phalanx.barrier.node_command import lost_words, printable, refused_words
+from phalanx.transport.testing.memory import memory_cluster
 
 from .conftest import COMMAND, MakeConfig, RunCommand, Start
 
@@ -129,3 +131,37 @@ def test_a_node_runs_without_input(make_config: MakeConfig, stdin: str) -> None:
 def test_messages_cannot_steer_the_terminal(payload: bytes, shown: str) -> None:
     """A message comes from another machine; on this screen it is text and nothing else."""
     assert printable(payload) == shown
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reachable", "words"),
+    [
+        (3, (), "no contact to a majority any more (reachable: nobody); lines typed now are"),
+        (3, (3,), "not acting: n3 reachable, but not all in the view yet; lines typed now are"),
+        (4, (3,), "no contact to a majority any more (reachable: n3); lines typed now are"),
+        (4, (2, 4), "not acting: n2, n4 reachable, but not all in the view yet; lines typed now"),
+    ],
+)
+def test_a_lost_majority_is_told_as_it_is(
+    nodes: int, reachable: tuple[int, ...], words: str
+) -> None:
+    """Lines are refused, not kept; and a majority that is there is not called absent."""
+
+    async def scene() -> str:
+        async with memory_cluster(nodes) as memory:
+            return lost_words(memory.clusters[1], reachable)
+
+    assert asyncio.run(scene()).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "words"),
+    [
+        ("bravo", "its configuration differs", "turned away bravo: its configuration differs"),
+        ("bravo", "it refused us: it is full", "bravo refused us: it is full"),
+        ("", "a caller that did not say who it is refused us: x", "a caller that did not say"),
+    ],
+)
+def test_it_is_said_who_refused_whom(name: str, reason: str, words: str) -> None:
+    """A node turned away because it turned us away is a riddle."""
+    assert refused_words(name, reason).startswith(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import codeop
 import re
 import textwrap
 import types
@@ -61,12 +62,34 @@ def run(example: Example) -> None:
         asyncio.run(asyncio.wait_for(outcome, GUARD_S))
 
 
+def pasted_wrongly(source: str) -> Iterator[str]:
+    """What the prompt of `python -m asyncio` would not take, line by line as it is pasted.
+
+    There an empty line ends a block, and so must one follow each block.
+    """
+    compile_command = codeop.CommandCompiler()
+    compile_command.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    typed: list[str] = []
+    for number, line in enumerate([*source.splitlines(), ""], start=1):
+        typed.append(line)
+        try:
+            if compile_command("\n".join(typed), "<stdin>", "single") is not None:
+                typed.clear()
+        except SyntaxError as error:
+            yield f"line {number}: {error.msg}"
+            typed.clear()
+    if typed:
+        yield "its end is not reached"
+
+
 def asserts(source: str) -> int:
     """How many assertions an example makes."""
     return sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(source)))
 
 
 EXAMPLES = all_examples()
+PASTED = list(examples_in(DOCS / "guarantees.md"))
+"""Those which the text tells the reader to paste."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.place for example in EXAMPLES])
@@ -79,6 +102,25 @@ def test_examples_run_and_their_assertions_hold(example: Example) -> None:
 def test_examples_assert_what_they_show(example: Example) -> None:
     """An example without an assertion would pass whatever happens."""
     assert asserts(example.source) > 0
+
+
+@pytest.mark.parametrize("example", PASTED, ids=[example.place for example in PASTED])
+def test_examples_can_be_pasted_at_the_prompt(example: Example) -> None:
+    """The text says so; in Python 3.11 an empty line in a block is a syntax error there."""
+    found = list(pasted_wrongly(example.source))
+    assert not found, "\n".join(found)
+
+
+def test_what_cannot_be_pasted_is_found() -> None:
+    """A check that cannot fail checks nothing."""
+    good = "async with x as y:\n    await y\n    for z in y:\n        pass\n\nassert y\n"
+    assert list(pasted_wrongly(good)) == []
+    for bad in (
+        "with x:\n    pass\n\n    assert x\n",
+        "with x:\n    pass\nassert x\n",
+        "assert (x\n",
+    ):
+        assert list(pasted_wrongly(bad))
 
 
 def test_each_guarantee_has_its_example() -> None:

@@ -105,6 +105,11 @@ def test_the_examples_are_good(name: str) -> None:
     assert config.file == str(EXAMPLES / name)
 
 
+def test_the_example_for_one_machine_keeps_its_records_out_of_the_home_directory() -> None:
+    """Whoever tries it out must not find traces of it in other places, nor records of years ago."""
+    assert load(EXAMPLES / "loopback.toml").state_dir == str(EXAMPLES / "loopback.state")
+
+
 def test_nodes_are_in_order_of_id() -> None:
     """The core takes the order of nodes as that of their ids."""
     config = read(CLUSTER + RAIL_A + RAIL_B + BETA + ALPHA)
@@ -156,6 +161,15 @@ def test_a_file_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
     assert caught.value.key == "byte 18"
 
 
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    """Some editors write one unasked; nobody sees it, and TOML does not allow it."""
+    file = tmp_path / "cluster.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    with pytest.raises(ConfigError, match="remove the byte order mark") as caught:
+        load(file)
+    assert caught.value.key == "byte 0"
+
+
 # ------------------------------------------------------- each mistake: text, key, words of it
 
 MISTAKES = {
@@ -187,7 +201,12 @@ MISTAKES = {
     "addresses as a list": (
         GOOD.replace('{ a = "10.71.0.2", b = "10.72.0.2" }', '["10.71.0.2"]'),
         "node[1].addresses",
-        "is a list",
+        'is a list; write it like addresses = { a = "10.71.0.2" }',
+    ),
+    "timing inside as a number": (
+        GOOD + "[timing]\nsctp = 1\n",
+        "timing.sctp",
+        "write it as a table, [timing.sctp]",
     ),
     "no rails": (CLUSTER + ALPHA, "rail", "at least one"),
     "no nodes": (CLUSTER + RAIL_A, "node", "at least one"),
@@ -256,8 +275,9 @@ MISTAKES = {
     ),
     "same address and both ports": (
         GOOD.replace("10.71.0.2", "10.71.0.1"),
-        "node[1].udp_port",
-        "share address 10.71.0.1",
+        "node[1].addresses.a",
+        "share address 10.71.0.1, udp_port 9899 and port 5405; correct one address; "
+        "only for nodes on one machine: give each a port and udp_port of its own",
     ),
     "same address and udp_port": (
         GOOD.replace("10.71.0.2", "10.71.0.1") + "port = 5406\n",

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from phalanx.transport import record_file, wire
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.errors import (
     EnvironmentTrouble,
@@ -108,6 +110,65 @@ def test_the_record_of_another_cluster_or_node_is_refused(
         record.load()
     other.close()
     record.close()
+
+
+def test_a_record_of_another_version_is_named_as_such(
+    record: RecordFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is torn and nobody is confused: another build wrote it, and what to do differs."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(record_file, "_VERSION", 1)
+        record.store(b"promise")
+    with pytest.raises(RecordUnusable) as caught:
+        record.load()
+    words = str(caught.value)
+    assert "was written by another version of phalanx (record version 1, this one reads 2)" in words
+    assert "--readmit (in the API readmit=True)" in words
+    assert f"delete {record.path.parents[1]} on all nodes" in words
+
+
+SHAPES = {
+    2: "[cluster: str, node: int, incarnation: int, decided: VIEW or None, promised: (int, int), "
+    "accepted_ballot: (int, int), accepted: VIEW or None, seen: {int: (int, int)}, voter: bool]"
+}
+"""What stands in the record, by version; VIEW is this:"""
+VIEWS = {
+    2: "[era: int, k: int, members: ((node: int, incarnation: int)...), continuing: (int...), "
+    "donor: int, cut: ((origin: int, lane: int, sequence: int)...), reasons: {int: str}]"
+}
+
+
+def shape(kind: msgspec.inspect.Type) -> str:
+    """How a type is laid out in the record."""
+    match kind:
+        case msgspec.inspect.StructType(fields=fields, array_like=True):
+            named = (f"{field.encode_name}: {shape(field.type)}" for field in fields)
+            return f"[{', '.join(named)}]"
+        case msgspec.inspect.NamedTupleType(fields=fields):
+            return f"({', '.join(f'{field.name}: {shape(field.type)}' for field in fields)})"
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(map(shape, types))
+        case msgspec.inspect.TupleType(item_types=types):
+            return f"({', '.join(map(shape, types))})"
+        case msgspec.inspect.VarTupleType(item_type=item):
+            return f"({shape(item)}...)"
+        case msgspec.inspect.DictType(key_type=key, value_type=value):
+            return f"{{{shape(key)}: {shape(value)}}}"
+        case _:
+            plain = {"IntType": "int", "StrType": "str", "BoolType": "bool", "NoneType": "None"}
+            return plain[type(kind).__name__]
+
+
+def test_whoever_changes_the_record_raises_its_version(record: RecordFile) -> None:
+    """Without that an older record is misread, or called damaged, where it is only older."""
+    view = shape(msgspec.inspect.type_info(wire.ViewValue))
+    found = shape(msgspec.inspect.type_info(wire.Record)).replace(view, "VIEW")
+    version = max(SHAPES)
+    assert (found, view) == (SHAPES[version], VIEWS[version]), (
+        "raise _VERSION in record_file.py, and add the new shape here beside the old one"
+    )
+    record.store(b"")
+    assert int.from_bytes(record.path.read_bytes()[8:10]) == version
 
 
 def test_a_crash_between_write_and_rename_leaves_the_old_record(record: RecordFile) -> None:

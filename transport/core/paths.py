@@ -36,6 +36,8 @@ class Path:
     clean: int = 0
     """Answers in a row since the path was last suspect."""
     failovers: int = 0
+    told_down: bool = False
+    """The application was told last that the path is down, in an earlier life of the peer."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class Paths:
         self._timers = timers
         self._outputs = outputs
         self._of: dict[int, _PeerPaths] = {}
+        self._gone: set[int] = set()
+        """Peers whose paths were all told to be down when their process ended."""
 
     def linked(self, node: int, rails: Iterable[str], now_ns: int) -> None:
         """A new association: every path it has gets the benefit of the doubt."""
@@ -76,9 +80,10 @@ class Paths:
         fresh = _PeerPaths(primary=given[0] if given else self._rails[0])
         for rail in given:
             path = old.paths.get(rail) if old else None
-            fresh.paths[rail] = path or Path(rail, now_ns)
+            fresh.paths[rail] = path or Path(rail, now_ns, told_down=node in self._gone)
             fresh.paths[rail].answered_ns = now_ns
         self._of[node] = fresh
+        self._gone.discard(node)
         self._timers.arm_earlier(Timer.LIVENESS, "", now_ns)
 
     def forget(self, node: int) -> None:
@@ -86,6 +91,7 @@ class Paths:
         paths = self._of.pop(node, None)
         if paths is None:
             return
+        self._gone.add(node)
         for path in paths.paths.values():
             if path.state is not RailState.DOWN:
                 path.state = RailState.DOWN
@@ -143,8 +149,9 @@ class Paths:
         paths.proved_ns = max(paths.proved_ns, probe.sent_ns)
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
         path.clean += 1
-        if path.state is not RailState.UP:
+        if path.state is not RailState.UP or path.told_down:
             path.state = RailState.UP
+            path.told_down = False
             path.clean = 1
             self._tell(node, paths, path)
         self._choose_primary(node, paths)

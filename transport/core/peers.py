@@ -76,6 +76,8 @@ class _LinkInfo:
     peer: int
     accepted: bool
     up: bool = False
+    said: int = 0
+    """Who its HELLO says it is, also if that was refused."""
 
 
 class Peers:
@@ -224,6 +226,7 @@ class Peers:
         if info is not None and info.accepted and hello.node in self.peers:
             # Also to one that is refused: it may have to learn that its record is lost.
             self._send_hello(link, hello.node)
+            info.said = hello.node
         if info is None or refusal:
             self._refuse(link, hello, refusal)
             return Verdict.REFUSED, 0
@@ -298,7 +301,7 @@ class Peers:
     def peer_of_link(self, link: int) -> int:
         """The node that was dialled or has said HELLO on a link, current or not; 0 if unknown."""
         info = self._links.get(link)
-        return info.peer if info else 0
+        return (info.peer or info.said) if info else 0
 
     def say_refused(self, node: int, reason: str) -> None:
         """Tell the application once per peer and reason."""
