@@ -133,15 +133,20 @@ def sim(
     The exit status is 0 only if all of them held in every run. A seed gives the same run each
     time, on every machine.
     """
-    from .sim_command import SimOptions, parse_seeds, run
+    from .sim_command import SimOptions, parse_seeds, read_plan, run
 
     try:
-        wanted = parse_seeds(seeds)
+        options = SimOptions(
+            seeds=parse_seeds(seeds),
+            nodes=nodes,
+            jobs=jobs,
+            trace=trace,
+            plan=read_plan(plan) if plan is not None else None,
+            shrink=shrink,
+            keep=Path(),
+        )
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--seeds") from None
-    options = SimOptions(
-        seeds=wanted, nodes=nodes, jobs=jobs, trace=trace, plan=plan, shrink=shrink, keep=Path()
-    )
+        raise typer.BadParameter(str(error)) from None
     raise typer.Exit(run(options))
 
 

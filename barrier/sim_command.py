@@ -31,7 +31,8 @@ class SimOptions:
     jobs: int = 0
     """Processes; 0 is one for each core."""
     trace: Path | None = None
-    plan: Path | None = None
+    plan: Plan | None = None
+    """One that a failure has left, instead of seeds."""
     shrink: bool = True
     keep: Path | None = None
     """Where smaller plans of failures are written; None: nowhere."""
@@ -72,7 +73,7 @@ def run(options: SimOptions) -> int:
     """Play the runs; returns the exit status: 0 if every guarantee held in each."""
     console = Console(stderr=True)
     if options.plan is not None:
-        plans = [read_plan(options.plan)]
+        plans = [options.plan]
     else:
         plans = [draw_plan(seed, options.nodes) for seed in options.seeds]
     if options.trace is not None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from .plan import Fault, Plan
 from .verdict import Verdict, judge
 
-RUNS_MAX = 150
+RUNS_MAX = 60
 
 
 class Shrinker:
