@@ -41,6 +41,14 @@ enum {
     PX_SHUTDOWN_GUARD_S = 120
 };
 
+/* A socket that waits to be closed; see usrsctp_end.c. */
+typedef struct px_grave {
+    struct socket *so;
+    int64_t abort_at_ms; /* not before that */
+    int64_t gone_at_ms;  /* when it was seen without an association, 0 before */
+    struct px_grave *next;
+} px_grave;
+
 /* One association. The lock guards everything below it; it is also taken on the stack's
  * threads (upcalls), so it is never held while a socket is closed. */
 typedef struct {
@@ -96,6 +104,8 @@ typedef struct {
     pthread_cond_t sweeper_wake;
     pthread_mutex_t sweeper_lock;
     bool sweeper_stop;
+    pthread_mutex_t graves_lock;
+    px_grave *graves;
 } px_stack;
 
 typedef struct {
@@ -135,8 +145,11 @@ void px_flush_held(px_link *link);
 int px_send_now(px_link *link, uint32_t stream, const uint8_t *frame, size_t length);
 void px_note_lost(px_link *link, uint32_t reason, const char *detail);
 
-/* usrsctp_end.c: the orderly end of a link. */
+/* usrsctp_end.c: the orderly end of a link, and the end of its socket. */
 void px_end_begin(px_link *link);
 void px_end_advance(px_link *link);
+void px_bury(struct socket *so);
+bool px_tend_graves(int grace_ms);
+void px_close_graves(void);
 
 #endif

@@ -27,7 +27,7 @@ px_link *px_claim(struct socket *so)
         pthread_mutex_unlock(&link->lock);
     }
     PX_ADD(links_refused, 1);
-    usrsctp_close(so);
+    px_bury(so);
     return NULL;
 }
 
@@ -68,7 +68,7 @@ void px_release(px_link *link)
     link->held_length = link->held_capacity = link->partial_length = 0;
     px_unlock(link);
     if (so != NULL)
-        usrsctp_close(so);
+        px_bury(so);
 }
 
 /* Remembers why a locked link ended; px_poll reports it, after all that was received before. */
@@ -378,7 +378,7 @@ int px_disconnect(int64_t number, int hard)
         link->so = NULL;
         px_note_lost(link, PX_LOCAL, hard ? "aborted here" : "closed before it was up");
         px_unlock(link);
-        usrsctp_close(so);
+        px_bury(so);
         return 1;
     }
     if (!link->closing)

@@ -263,6 +263,8 @@ static void accept_links(px_batch *b)
         struct socket *so = usrsctp_accept(px_the_stack.listener, NULL, NULL);
         px_link *link;
 
+        if (so == NULL && (errno == ECONNABORTED || errno == ECONNRESET))
+            continue; /* gone already; others may stand behind it */
         if (so == NULL)
             return;
         link = px_claim(so);

@@ -11,7 +11,7 @@
 
 #include "usrsctp_internal.h"
 
-enum { PX_SWEEP_MS = 10 };
+enum { PX_SWEEP_MS = 10, PX_GRACE_MS = 250 };
 
 /* The caller holds ready_lock. */
 static void signal_ready(px_stack *s)
@@ -147,6 +147,7 @@ static void *sweep(void *unused)
                 look(link);
             pthread_mutex_unlock(&link->lock);
         }
+        px_tend_graves(PX_GRACE_MS);
         pthread_mutex_lock(&s->sweeper_lock);
     }
     pthread_mutex_unlock(&s->sweeper_lock);

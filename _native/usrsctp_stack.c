@@ -16,10 +16,12 @@
 enum {
     PX_FINISH_TRIES = 200,
     PX_FINISH_PAUSE_MS = 5,
-    PX_UDP_BUFFER_BYTES = 4 << 20
+    PX_UDP_BUFFER_BYTES = 4 << 20,
+    PX_FRAMES_BUFFERED = 4
 };
 
-px_stack px_the_stack = {.event_fd = -1, .udp_fds = {-1, -1}};
+px_stack px_the_stack = {
+    .event_fd = -1, .udp_fds = {-1, -1}, .graves_lock = PTHREAD_MUTEX_INITIALIZER};
 px_counters px_count;
 
 typedef struct __user_cap_data_struct px_capabilities[2];
@@ -202,6 +204,11 @@ int px_open(const px_tuning *tuning, const px_rail *rails, int rail_count,
         pthread_mutex_init(&s->links[slot].lock, NULL);
     locks_made = true;
     s->tuning = *tuning;
+    /* The stack delivers a frame in parts once it fills half the buffer. It frees one that was
+     * read to its end twice if the association ends meanwhile (usrsctp 0.9.5, sctp_free_assoc and
+     * sctp_clean_up_stream), so no allowed frame may be that large. */
+    if (s->tuning.receive_buffer_bytes < PX_FRAMES_BUFFERED * tuning->frame_bytes_max)
+        s->tuning.receive_buffer_bytes = PX_FRAMES_BUFFERED * tuning->frame_bytes_max;
     s->rail_count = rail_count;
     memcpy(s->rails, rails, (size_t)rail_count * sizeof rails[0]);
     s->local_count = local_count;
@@ -223,11 +230,17 @@ int px_open(const px_tuning *tuning, const px_rail *rails, int rail_count,
 int px_close(void)
 {
     px_stack *s = &px_the_stack;
+    struct socket *unclaimed;
 
     if (s->pid == 0)
         return 0;
     s->pid = 0;
     px_ready_stop();
+    /* No newcomers: one that the receiving thread queues at a listener that is being closed
+     * would keep a pointer to it. */
+    usrsctp_listen(s->listener, 0);
+    while ((unclaimed = usrsctp_accept(s->listener, NULL, NULL)) != NULL)
+        px_bury(unclaimed);
     for (int slot = 0; slot < PX_SLOTS; slot++) {
         px_link *link = &s->links[slot];
 
@@ -238,6 +251,7 @@ int px_close(void)
         else
             px_unlock(link);
     }
+    px_close_graves();
     usrsctp_close(s->listener);
     s->listener = NULL;
     if (!stop_stack(s)) {

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, TypeAlias
 
+from phalanx.transport.calls import FOREVER_S
 from phalanx.transport.config import ClusterConfig, S
 from phalanx.transport.errors import (
     BarrierBroken,
@@ -51,6 +52,14 @@ class ClusterFace(Protocol):
     @property
     def detached(self) -> bool:
         """Whether this node has been without a majority for a whole lease, or has ended."""
+        ...
+
+    def check_caller(self) -> None:
+        """Refuse a call from another event loop or process: it would never be woken.
+
+        Raises:
+            UsageError: it comes from there.
+        """
         ...
 
     def layer(self, name: str) -> Layer:
@@ -138,8 +147,8 @@ class Barriers:
             BarrierBroken: a party left, timed out or cancelled; every party sees the same.
             BarrierTimeout: this wait's own deadline broke the generation (a `TimeoutError`).
             NoQuorum: this node is cut off; `outcome` says whether the arrival may count.
-            UsageError: bad arguments, a second wait of one name at this node, or settings that
-                differ from those of the other parties.
+            UsageError: bad arguments, a second wait of one name at this node, settings that
+                differ from those of the other parties, or a call from another event loop.
             Overloaded: too many barriers are open in the cluster.
         """
         arrival = await self.arrive(name, parties=parties, timeout=timeout, strength=strength)
@@ -158,10 +167,11 @@ class Barriers:
         `timeout` counts from this call. The wait must be asked for by `Arrival.wait`; until
         its outcome is known no second arrival at `name` is possible on this node.
         """
-        seconds = self._cluster.config.timing.call_timeout_ns / S if timeout is None else timeout
-        if not seconds >= 0:
-            raise UsageError(f"a timeout is 0 or more seconds, not {timeout}")
-        deadline_ns = self._cluster.now_ns() + int(min(seconds, 1e9) * S)
+        self._cluster.check_caller()
+        _check_name(name)
+        default = self._cluster.config.timing.call_timeout_ns / S
+        seconds = default if timeout is None else _seconds(timeout)
+        deadline_ns = self._cluster.now_ns() + int(seconds * S)
         wanted = self._parties(parties)
         level = _strength(strength)
         if self._cluster.detached:
@@ -234,6 +244,10 @@ class Barriers:
             if future is not None:
                 future.set_result(outcome)
 
+    def check_caller(self) -> None:
+        """For `Arrival`: see `ClusterFace`."""
+        self._cluster.check_caller()
+
     def withdraw(self, ticket: int, name: str) -> None:
         """For `Arrival`: nobody waits any more; the name is free at once."""
         future = self._open.pop(ticket, None)
@@ -271,6 +285,7 @@ class Arrival:
 
     def cancel(self) -> None:
         """Take the arrival back, which breaks the generation unless it is released already."""
+        self._service.check_caller()
         self._service.withdraw(self._ticket, self.name)
 
     async def wait(self) -> Release:
@@ -278,12 +293,24 @@ class Arrival:
 
         Raises what `Barriers.wait` raises. Cancelling the task takes the arrival back.
         """
+        self._service.check_caller()
         try:
             outcome = await asyncio.shield(self._outcome)
         except asyncio.CancelledError:
             self.cancel()
             raise
         return _release_or_raise(outcome, self._timeout_s)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise UsageError(f"a barrier's name is a str, not {type(name).__name__}")
+
+
+def _seconds(timeout: object) -> float:
+    if not isinstance(timeout, int | float) or not timeout >= 0:
+        raise UsageError(f"a timeout is 0 or more seconds, not {timeout!r}")
+    return min(timeout, FOREVER_S)
 
 
 def _strength(strength: str) -> Strength:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from pathlib import Path
 
 from . import config_file
+from .calls import Home, seconds
 from .config import ClusterConfig
 from .core.outputs import Delivered, Left, Ordered, RecordLost, Room, Settled, StreamItem
 from .errors import (
@@ -22,6 +23,7 @@ from .errors import (
     PhalanxError,
     RecordUnusable,
     UsageError,
+    again,
 )
 from .events import (
     Batch,
@@ -40,14 +42,11 @@ from .faces import EventQueue
 from .identity import Identities
 from .joining import Joining, JoinOptions
 from .layers import Layer
+from .leaving import LEAVE_TIMEOUT_S, Leaving
 from .receipts import Receipt
 from .runtime import DriverFactory, Runtime, now_ns
 from .sending import Sending
 from .status import counters, path_table
-
-LEAVE_TIMEOUT_S = 5.0
-LINGER_S = 0.5
-"""How long the last frames (the farewell) may take to be carried after leaving."""
 
 
 class Cluster:
@@ -75,6 +74,7 @@ class Cluster:
             rejoin: after an eviction, come back as a newcomer with a new incarnation.
             readmit: start although the durable record is lost (see docs/operations.md).
             deliver: channels whose messages the application reads; None for all, () for none.
+                Other events are queued all the same, within the bounds that `__aiter__` names.
             on_waiting: called with words about what is waited for, each time they change.
             drivers: where frames go; for tests (`phalanx.transport.testing.memory`).
 
@@ -96,15 +96,16 @@ class Cluster:
             on_waiting=on_waiting,
             drivers=drivers,
         )
-        return Joining(lambda: cls(loaded, node, options), timeout)
+        wait = None if timeout is None else seconds(timeout, 0)
+        return Joining(lambda: cls(loaded, node, options), wait)
 
     def __init__(self, config: ClusterConfig, node: str | int, options: JoinOptions) -> None:
         self.config = config
         self._node = config.node(node)
         self._identities = Identities(config)
         self._options = options
-        self._pid = os.getpid()
-        self._loop = asyncio.get_running_loop()
+        self._home = Home()
+        self._loop = self._home.loop
         self._runtime = Runtime(
             config,
             self._node,
@@ -114,14 +115,14 @@ class Cluster:
             drivers=options.drivers,
         )
         self._queue = EventQueue(bytes_max=config.limits.receive_queue_bytes, freeze=self._freeze)
-        self._sending = Sending(config, self._runtime, self._check_state)
+        self._sending = Sending(config, self._runtime, self._home, self._check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()
-        self._left: asyncio.Future[bool] = self._loop.create_future()
         self._over: PhalanxError | None = None
         self._rejoining = False
         self._said_waiting = ""
         self._refused: dict[int, str] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._leaving = Leaving(self._runtime, self._loop, self._listeners, self._end_in_good_order)
 
     # ------------------------------------------------------------------------------ life
 
@@ -132,9 +133,9 @@ class Cluster:
             async with asyncio.timeout(timeout):
                 await self._first_view
         except TimeoutError:
-            reason = self._waiting_for()
-            self._end(JoinTimeout(f"no view within {timeout:g} s: {reason}"))
-            raise JoinTimeout(f"no view within {timeout:g} s: {reason}") from None
+            late = JoinTimeout(f"no view within {timeout:g} s: {self._waiting_for()}")
+            self._end(late)
+            raise late from None
         except BaseException as error:
             ended = error if isinstance(error, PhalanxError) else ClosedError("joining was ended")
             self._end(ended)
@@ -144,49 +145,32 @@ class Cluster:
         if self._runtime.pump is None:
             return "the node did not start"
         words = self._runtime.endpoint.gather.explain()
-        refused = "; ".join(
-            f"node {peer}: {reason}" for peer, reason in sorted(self._refused.items())
-        )
+        named = ((self.name_of(peer) if peer else "", r) for peer, r in self._refused.items())
+        refused = "; ".join(f"{name}: {r}" if name else r for name, r in sorted(named))
         return f"{words}; refused: {refused}" if refused else words
 
     async def leave(self, *, timeout: float | None = None) -> None:
         """Leave in good order: the others hold what was sent, and know at once that we left.
 
-        Idempotent. After it every call raises `ClosedError` and iterators end.
+        Idempotent, and tasks may call it at once: cancelling one call does not disturb another,
+        and the earliest deadline counts. After it every call raises `ClosedError` and iterators
+        end. If the only call is cancelled, the node is gone at once, without waiting for more.
 
         Args:
             timeout: seconds to wait for acknowledgements; then leaves all the same.
+
+        Raises:
+            UsageError: the timeout is no number, or this is not the cluster's event loop.
         """
+        self._home.check()
+        wait = seconds(timeout, LEAVE_TIMEOUT_S)
         if self._over is not None or self._runtime.pump is None:
             self._end(self._over or ClosedError("the cluster was left"))
             return
-        wait = LEAVE_TIMEOUT_S if timeout is None else timeout
-        endpoint = self._runtime.endpoint
-        endpoint.leave(now_ns() + int(wait * 1e9), now_ns())
-        self._runtime.kick()
-        try:
-            async with asyncio.timeout(wait + 1):
-                await self._left
-            async with asyncio.timeout(LINGER_S):
-                while endpoint.peers.links():
-                    await self._next_turn()
-        except TimeoutError:
-            pass  # the deadline of leaving: the others will find out by the lifelines
-        finally:
-            self._end(ClosedError("the cluster was left; join again to go on"), in_good_order=True)
+        await self._leaving.leave(wait)
 
-    async def _next_turn(self) -> None:
-        turned: asyncio.Future[None] = self._loop.create_future()
-
-        def done() -> None:
-            if not turned.done():
-                turned.set_result(None)
-
-        self._listeners.append(done)
-        try:
-            await turned
-        finally:
-            self._listeners.remove(done)
+    def _end_in_good_order(self) -> None:
+        self._end(ClosedError("the cluster was left; join again to go on"), in_good_order=True)
 
     def _fail(self, error: BaseException) -> None:
         """The core has a bug, or the disk a trouble: nobody may be left waiting."""
@@ -198,19 +182,20 @@ class Cluster:
 
     def _end(self, error: PhalanxError, *, in_good_order: bool = False) -> None:
         if self._over is None:
-            self._over = error
+            self._over = again(error)
         for layer in self._runtime.layers.values():
             layer.detached(str(self._over), now_ns=now_ns())
         self._runtime.close()
         self._fail_waiters(self._over)
         self._queue.end(self._over, in_good_order=in_good_order)
+        self._leaving.left()
         for listener in list(self._listeners):
             listener()
 
     def _fail_waiters(self, error: PhalanxError) -> None:
         self._sending.fail(error)
         if not self._first_view.done():
-            self._first_view.set_exception(error)
+            self._first_view.set_exception(again(error))
             # Whoever awaits it gets the error; without anybody it must not be reported.
             self._first_view.exception()
 
@@ -236,8 +221,7 @@ class Cluster:
             case RecordLost():
                 self._record_lost(item)
             case Left():
-                if not self._left.done():
-                    self._left.set_result(item.acknowledged)
+                self._leaving.left()
             case PrimaryLost():
                 self._queue.put(item)
                 self._sending.lose_primary(
@@ -254,6 +238,7 @@ class Cluster:
             self._rejoining = False
             self._queue.put(Rejoined(incarnation=self._runtime.incarnation))
         self._queue.put(event)
+        self._sending.view_installed()
         if not self._first_view.done():
             self._first_view.set_result(None)
 
@@ -263,7 +248,7 @@ class Cluster:
             self._queue.put(MessageUndelivered(missing=unknown))
         self._queue.put(event)
         error = EvictedError(f"the cluster went on in view {event.view_id} without this node")
-        if not self._options.rejoin:
+        if not self._options.rejoin or self._leaving.begun:
             self._loop.call_soon(self._end, error)
             return
         self._sending.begin_anew(error)
@@ -290,6 +275,10 @@ class Cluster:
             self._runtime.begin_anew(at_least=at_least, keep_record=keep_record)
         except PhalanxError as error:
             self._end(error)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._queue.freeze_again()
 
     def _turned(self) -> None:
         if not self._first_view.done() and self._options.on_waiting is not None:
@@ -308,15 +297,22 @@ class Cluster:
     # ------------------------------------------------------------------------------- reading
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """Every event in stream order; ends after `leave`, raises `EvictedError` after that."""
+        """Every event in stream order; ends after `leave`, raises `EvictedError` after that.
+
+        What nobody reads is bounded: messages by the senders' windows. Of path changes past 1,024
+        unread the newest of each peer and rail is kept, of other events 4,096; where more of these
+        are missing, iterating raises `EventsLost` once, and goes on when it is begun again.
+        """
+        self._home.check()
         return self._queue.events()
 
     def batches(self) -> AsyncIterator[Batch | Event]:
         """The fast form: messages come as batches of one sender and channel."""
+        self._home.check()
         return self._queue.batches()
 
     def take_ready(self) -> list[Event]:
-        """All events that can be had without waiting."""
+        """All events that can be had without waiting; `EventsLost` as in iterating."""
         return self._queue.ready()
 
     @property
@@ -347,7 +343,7 @@ class Cluster:
         """
         view = self._runtime.endpoint.view if self._runtime.pump is not None else None
         if view is None:
-            raise self._over or ClosedError("no view is installed at the moment")
+            raise self._error("no view is installed at the moment")
         return view
 
     @property
@@ -387,17 +383,18 @@ class Cluster:
             to: node id or name of a member of the view (itself included by `multicast` only).
             payload: up to `limits.message_bytes_max` bytes.
             lane: "fifo", or "bulk" for what must never delay anything else.
-            wait: if False, raises `Overloaded` instead of waiting for room.
+            wait: if False, raises `Overloaded` instead of waiting for room, or behind others:
+                calls for one stream are served in order. One that is cancelled may be accepted.
             timeout: seconds to wait for room at most.
 
         Raises:
-            UsageError, Overloaded, NoQuorum, EvictedError, ClosedError.
+            UsageError: also if `to` has left the view, or is another incarnation, when there is
+                room; nothing was accepted then.
+            Overloaded, NoQuorum, EvictedError, ClosedError.
         """
         node = self._node_id(to)
         if node == self.node_id:
             raise UsageError("a node does not send to itself; multicast includes the sender")
-        if node not in self.view.members:
-            raise UsageError(f"node {node} is not a member of view {self.view.id}")
         return await self._sending.send(node, [payload], channel, lane, wait=wait, timeout=timeout)
 
     async def multicast(
@@ -433,11 +430,21 @@ class Cluster:
             0, list(payloads), channel, lane, wait=wait, timeout=timeout
         )
 
+    def _error(self, otherwise: str) -> PhalanxError:
+        return again(self._over) if self._over is not None else ClosedError(otherwise)
+
+    def check_caller(self) -> None:
+        """For faces of layers: refuse a call from another event loop or process.
+
+        Raises:
+            UsageError: it comes from there; the message says what to do.
+        """
+        self._home.check()
+
     def _check_state(self) -> None:
-        if os.getpid() != self._pid:
-            raise UsageError("a Cluster does not survive fork(); join in the child process")
+        self._home.check()
         if self._over is not None:
-            raise self._over
+            raise again(self._over)
         if self._rejoining:
             raise EvictedError("this node was evicted and is joining again")
         if self._runtime.endpoint.detached:

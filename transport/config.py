@@ -171,7 +171,7 @@ class Limits:
     bulk_batch_bytes: int = 16 << 10
     """The same on the bulk lane, so that a barrier never waits behind one large chunk."""
     batch_messages_max: int = 4096
-    window_bytes: int = 1 << 18
+    window_bytes: int = 1 << 20
     """Batches of one stream that are numbered and not yet taken by every addressee."""
     queue_bytes: int = 1 << 20
     """Messages accepted for one stream and not yet numbered; past it the sender waits."""

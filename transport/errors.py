@@ -11,6 +11,7 @@ What a protocol outcome means to a waiting caller (`NoQuorum`, `Overloaded`, ...
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 
 class PhalanxError(Exception):
@@ -100,6 +101,19 @@ class ClosedError(PhalanxError):
     """The cluster object was closed or has left; join again to go on."""
 
 
+class EventsLost(PhalanxError):
+    """Nobody read for so long that events are missing here; read on, the stream continues.
+
+    `lost` says how many of each kind. No `Message` is ever among them; `Cluster.view` says which
+    view is installed now.
+    """
+
+    def __init__(self, *, lost: Mapping[str, int]) -> None:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(lost.items()))
+        super().__init__(f"too many events were unread, so that some are missing here: {kinds}")
+        self.lost = dict(lost)
+
+
 class JoinTimeout(PhalanxError, TimeoutError):
     """No view with this node was formed in time; the message says who was missing."""
 
@@ -137,3 +151,23 @@ class BarrierTimeout(BarrierError, TimeoutError):
             missing=missing,
         )
         self.timeout_s = timeout_s
+
+
+# ------------------------------------------------------------------------------- raising
+
+_Error = TypeVar("_Error", bound=PhalanxError)
+
+
+def again(error: _Error) -> _Error:
+    """A copy of an error that is kept, to be raised in its place.
+
+    Each raise lengthens the traceback of an exception object for ever, and with it keeps alive
+    the frames and the arguments of all the calls that it has ended.
+    """
+    kind = type(error)
+    copy = kind.__new__(kind, *error.args)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy

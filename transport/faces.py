@@ -2,6 +2,11 @@
 
 A face has one reader at a time. When it does not read, its lanes are frozen at a high-water
 mark: the senders' windows fill up, and nothing else waits.
+
+Events that are no messages cannot be held back, so that they are bounded here. Of unread path
+changes past `PATH_CHANGES_MAX` only the newest of each peer and rail stays, in its place. Of all
+other events `EVENTS_MAX` stay; for those that come after them the reader gets one `EventsLost`
+in their place, with their number by kind, and then reads on. `stats()` counts both.
 """
 
 from __future__ import annotations
@@ -11,19 +16,36 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 
 from .core.outputs import Delivered
-from .errors import PhalanxError, UsageError
-from .events import Batch, Event, Lane, Message
+from .errors import EventsLost, PhalanxError, UsageError, again
+from .events import Batch, Event, Lane, Message, PathChanged
+
+EVENTS_MAX = 4096
+"""Unread events that are neither messages nor path changes."""
+PATH_CHANGES_MAX = 1024
+"""Unread path changes; twice what is left of them, one for each of 63 peers on 8 rails."""
+
+
+class _Gap:
+    """Stands in the queue where events are missing, up to the next that is not a message."""
+
+    def __init__(self) -> None:
+        self.lost: Counter[str] = Counter()
 
 
 class EventQueue:
     """What one face has to read; `freeze(lane, frozen)` is called at the marks."""
 
     def __init__(self, *, bytes_max: int, freeze: Callable[[Lane, bool], None]) -> None:
-        self._items: deque[Delivered | Event] = deque()
+        self._items: deque[Delivered | Event | _Gap] = deque()
         self._bytes: Counter[Lane] = Counter()
         self._bytes_max = bytes_max
         self._freeze = freeze
         self._frozen: set[Lane] = set()
+        self._events = 0
+        self._path_changes = 0
+        self._gap: _Gap | None = None
+        """The last gap, while no event has been kept behind it."""
+        self._counters: Counter[str] = Counter()
         self._waiter: asyncio.Future[None] | None = None
         self._ended: PhalanxError | None = None
         self._in_good_order = False
@@ -33,14 +55,51 @@ class EventQueue:
 
     def put(self, item: Delivered | Event) -> None:
         """The next thing of the stream."""
-        self._items.append(item)
         if isinstance(item, Delivered):
+            self._items.append(item)
             lane = item.lane
             self._bytes[lane] += item.size + 64
             if self._bytes[lane] > self._bytes_max and lane not in self._frozen:
                 self._frozen.add(lane)
                 self._freeze(lane, True)
+        elif isinstance(item, PathChanged):
+            self._items.append(item)
+            self._path_changes += 1
+            if self._path_changes > PATH_CHANGES_MAX:
+                self._keep_newest_path_changes()
+        else:
+            self._put_event(item)
         self._wake()
+
+    def _put_event(self, event: Event) -> None:
+        if self._events < EVENTS_MAX:
+            self._items.append(event)
+            self._events += 1
+            self._gap = None
+            return
+        if self._gap is None:
+            self._gap = _Gap()
+            self._items.append(self._gap)
+        self._gap.lost[type(event).__name__] += 1
+        self._counters["events_lost"] += 1
+
+    def _keep_newest_path_changes(self) -> None:
+        kept: deque[Delivered | Event | _Gap] = deque()
+        seen: set[tuple[int, str]] = set()
+        for item in reversed(self._items):
+            if isinstance(item, PathChanged):
+                if (item.peer, item.rail) in seen:
+                    continue
+                seen.add((item.peer, item.rail))
+            kept.appendleft(item)
+        self._counters["path_changes_merged"] += self._path_changes - len(seen)
+        self._items = kept
+        self._path_changes = len(seen)
+
+    def freeze_again(self) -> None:
+        """A new core has begun: it has to be told which lanes are full."""
+        for lane in self._frozen:
+            self._freeze(lane, True)
 
     def end(self, error: PhalanxError, *, in_good_order: bool) -> None:
         """Nothing follows: the reader gets what is here, then the end or this error."""
@@ -63,12 +122,21 @@ class EventQueue:
             if lane in self._frozen and self._bytes[lane] * 2 <= self._bytes_max:
                 self._frozen.discard(lane)
                 self._freeze(lane, False)
+        elif isinstance(item, PathChanged):
+            self._path_changes -= 1
+        elif isinstance(item, _Gap):
+            if item is self._gap:
+                self._gap = None
+            raise EventsLost(lost=item.lost)
+        else:
+            self._events -= 1
         return item
 
-    async def _next(self) -> Delivered | Event:
+    async def _next(self) -> Delivered | Event | None:
+        """The next thing; None if the stream has ended."""
         while not self._items:
             if self._ended is not None:
-                raise self._ended
+                return None
             if self._waiter is not None:
                 raise UsageError(
                     "another task reads this face already; a face has one reader, "
@@ -81,12 +149,23 @@ class EventQueue:
                 self._waiter = None
         return self._take()
 
+    def _end_of_stream(self) -> PhalanxError:
+        assert self._ended is not None, "asked only at the end"
+        return again(self._ended)
+
     async def event(self) -> Event:
         """The next event; messages come one by one.
 
         Raises:
+            EventsLost: here some are missing; the next call goes on behind them.
             EvictedError, ClosedError: the stream has ended.
         """
+        event = await self._event()
+        if event is None:
+            raise self._end_of_stream()
+        return event
+
+    async def _event(self) -> Event | None:
         while not self._half_read:
             item = await self._next()
             if not isinstance(item, Delivered):
@@ -95,17 +174,30 @@ class EventQueue:
         return self._half_read.popleft()
 
     async def batch(self) -> Batch | Event:
-        """The next batch of one sender, or the next event that is no message."""
+        """The next batch of one sender, or the next event that is no message.
+
+        Raises as `event` does.
+        """
+        batch = await self._batch()
+        if batch is None:
+            raise self._end_of_stream()
+        return batch
+
+    async def _batch(self) -> Batch | Event | None:
         if self._half_read:
             return self._half_read.popleft()
         item = await self._next()
         return batch_of(item) if isinstance(item, Delivered) else item
 
     def ready(self) -> list[Event]:
-        """Everything that can be had without waiting."""
+        """Everything that can be had without waiting, up to where events are missing.
+
+        Raises:
+            EventsLost: they are missing here; the next call goes on behind them.
+        """
         events: list[Event] = list(self._half_read)
         self._half_read.clear()
-        while self._items:
+        while self._items and not (events and isinstance(self._items[0], _Gap)):
             item = self._take()
             if isinstance(item, Delivered):
                 events.extend(messages_of(item))
@@ -115,29 +207,25 @@ class EventQueue:
 
     async def events(self) -> AsyncIterator[Event]:
         """All events, until the stream ends in good order."""
-        while True:
-            try:
-                event = await self.event()
-            except PhalanxError as error:
-                if error is self._ended and self._in_good_order:
-                    return
-                raise
+        while (event := await self._event()) is not None:
             yield event
+        if not self._in_good_order:
+            raise self._end_of_stream()
 
     async def batches(self) -> AsyncIterator[Batch | Event]:
         """All batches and events, until the stream ends in good order."""
-        while True:
-            try:
-                batch = await self.batch()
-            except PhalanxError as error:
-                if error is self._ended and self._in_good_order:
-                    return
-                raise
+        while (batch := await self._batch()) is not None:
             yield batch
+        if not self._in_good_order:
+            raise self._end_of_stream()
 
     def stats(self) -> dict[str, int]:
-        """Unread things and bytes."""
-        return {"items": len(self._items), "bytes": sum(self._bytes.values())}
+        """Unread things and bytes, and what was merged or lost because nobody read."""
+        return {
+            "items": len(self._items),
+            "bytes": sum(self._bytes.values()),
+            **self._counters,
+        }
 
 
 def messages_of(item: Delivered) -> list[Message]:

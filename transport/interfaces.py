@@ -11,7 +11,7 @@ import netifaces
 
 from .config import ClusterConfig, NodeConfig, RailConfig
 from .config_file import PUBLIC_FIX, PUBLIC_PROBLEM
-from .errors import AddressMissing, ConfigError
+from .errors import AddressMissing, ConfigError, EnvironmentTrouble
 
 
 class LocalAddress(NamedTuple):
@@ -29,7 +29,19 @@ def local_addresses() -> list[LocalAddress]:
 
     Netmasks are not looked at: netifaces gives IPv6 ones as `ffff:.../64`, and which network
     counts is what the rail says, not what the interface says.
+
+    Raises:
+        EnvironmentTrouble: the system does not say.
     """
+    try:
+        return _listed()
+    except OSError as error:
+        raise EnvironmentTrouble(
+            f"the addresses of this machine cannot be listed: {error.strerror or error}"
+        ) from error
+
+
+def _listed() -> list[LocalAddress]:
     found: list[LocalAddress] = []
     for interface in netifaces.interfaces():
         try:
@@ -62,6 +74,7 @@ def find_rail_addresses(
 
     Raises:
         AddressMissing: the machine has an address on none of the rails.
+        EnvironmentTrouble: its addresses cannot be listed.
         ConfigError: several addresses are on one rail, so the file has to name one; the one
             found is public without `allow_public`; or another node has no address at all.
     """

@@ -7,7 +7,8 @@ import heapq
 from collections import deque
 from collections.abc import Mapping
 
-from .errors import PhalanxError, Undelivered
+from .calls import Home, seconds
+from .errors import PhalanxError, Undelivered, again
 
 LOSSES_KEPT = 1024
 """Ranges of messages with missing holders that a ledger remembers for late questions."""
@@ -16,12 +17,20 @@ LOSSES_KEPT = 1024
 class Ledger:
     """How far the messages of one local stream are settled, and which were not held by all."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home | None = None) -> None:
+        self._home = home
         self.settled = 0
         self._losses: deque[tuple[int, int, Mapping[int, str]]] = deque(maxlen=LOSSES_KEPT)
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._serial = 0
+        self._given_up = 0
+        """How many in the heap nobody waits for any more."""
         self._failed: PhalanxError | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Questions that are open, and those given up that are still remembered."""
+        return len(self._waiting)
 
     def settle(self, token: int, missing: Mapping[int, str]) -> bool:
         """Every message up to `token` has met its fate; True if anybody waited for one of them."""
@@ -31,7 +40,9 @@ class Ledger:
         awaited = False
         while self._waiting and self._waiting[0][0] <= token:
             future = heapq.heappop(self._waiting)[2]
-            if not future.done():
+            if future.done():
+                self._given_up -= 1
+            else:
                 awaited = True
                 future.set_result(None)
         return awaited
@@ -41,25 +52,41 @@ class Ledger:
         if final:
             self._failed = error
         waiting, self._waiting = self._waiting, []
+        self._given_up = 0
         for _, _, future in waiting:
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(again(error))
 
     async def wait(self, token: int, timeout: float) -> None:
         """Wait until a message is settled.
 
         Raises:
             TimeoutError: it was not in time.
+            UsageError: another event loop runs here than the cluster's.
         """
+        if self._home is not None:
+            self._home.check()
         if token <= self.settled:
             return
         if self._failed is not None:
-            raise self._failed
+            raise again(self._failed)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._serial += 1
         heapq.heappush(self._waiting, (token, self._serial, future))
-        async with asyncio.timeout(timeout):
-            await future
+        try:
+            async with asyncio.timeout(timeout):
+                await future
+        finally:
+            if future.cancelled():
+                self._forget_given_up()
+
+    def _forget_given_up(self) -> None:
+        """Whoever asks again and again with a short time-out must not fill the heap."""
+        self._given_up += 1
+        if self._given_up * 2 > len(self._waiting):
+            self._waiting = [entry for entry in self._waiting if not entry[2].done()]
+            heapq.heapify(self._waiting)
+            self._given_up = 0
 
     def missing(self, first: int, last: int) -> dict[int, str]:
         """Who does not hold one of these messages, and why."""
@@ -97,7 +124,7 @@ class Receipt:
             TimeoutError: it is not known within the time.
             NoQuorum, EvictedError, ClosedError: this node cannot learn it any more.
         """
-        await self._ledger.wait(self._last, self._timeout if timeout is None else timeout)
+        await self._ledger.wait(self._last, seconds(timeout, self._timeout))
         missing = self._ledger.missing(self._first, self._last)
         if missing:
             raise Undelivered(missing=missing)

@@ -28,7 +28,7 @@ from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
-from .errors import PhalanxError, RecordUnusable
+from .errors import RecordUnusable
 from .events import RecordUnwritable
 from .interfaces import find_rail_addresses
 from .layers import Layer
@@ -211,14 +211,20 @@ class Runtime:
         if data is None:
             return fresh
         record = wire.decode_record(data)
-        if record is None or (record.cluster, record.node) != (self.config.name, self.node.id):
-            if readmit:
-                return fresh
-            raise RecordUnusable(
-                f"{self._file.path} is not the record of node {self.node.name!r}; "
-                "restore it, or start with readmit to come back as a node without memory"
+        mine = (self.config.name, self.node.id)
+        if record is not None and (record.cluster, record.node) == mine:
+            return record
+        if readmit:
+            return fresh
+        if record is None:
+            raise self._file.useless(
+                "cannot be decoded (another version of phalanx wrote it, or it is damaged)"
             )
-        return record
+        raise RecordUnusable(
+            f'{self._file.path} belongs to cluster "{record.cluster}", node {record.node}, and '
+            f'this is cluster "{mine[0]}", node {mine[1]}; correct id or state_dir in the cluster '
+            "file, or start with --readmit (in the API readmit=True) to write over it"
+        )
 
     def begin(self, before: wire.Record, *, at_least: int = 0) -> None:
         """Start the next incarnation; its number is durable before anything is sent."""
@@ -300,7 +306,7 @@ class Runtime:
     def _open_lifelines(self, lifelines: Lifelines) -> None:
         try:
             lifelines.open()
-        except PhalanxError:
+        except BaseException:
             # What did not open has no descriptor to be unwatched.
             self._lifelines = None
             raise

@@ -1,33 +1,56 @@
-"""Accepting messages: checks, waiting for room, receipts."""
+"""Accepting messages: checks, waiting for room, receipts.
+
+Calls for one stream (an addressee, or all members, and a lane) are served in the order in which
+they came: whoever finds others waiting waits behind them, and with `wait=False` is refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from .calls import Home, seconds
 from .config import NAME_BYTES_MAX, ClusterConfig
 from .core.outputs import Settled
-from .errors import NoQuorum, Overloaded, PhalanxError, UsageError
-from .events import Lane
+from .errors import ClosedError, NoQuorum, Overloaded, PhalanxError, UsageError
+from .events import Lane, Member
 from .receipts import Ledger, Receipt
 from .runtime import Runtime
+from .waiting_line import WaitingLine
 
 LANES = {"fifo": Lane.FIFO, "bulk": Lane.BULK}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """One call of `send`, and how far it has got."""
+
+    addressee: int
+    member: Member | None
+    lane: Lane
+    channel: bytes
+    payloads: list[bytes]
+    ledger: Ledger
+    """Of the incarnation that accepts it: the next one counts anew."""
+    accepted: int = 0
+    first: int = 0
+    last: int = 0
 
 
 class Sending:
     """The sending side of one cluster object."""
 
     def __init__(
-        self, config: ClusterConfig, runtime: Runtime, check_state: Callable[[], None]
+        self, config: ClusterConfig, runtime: Runtime, home: Home, check_state: Callable[[], None]
     ) -> None:
         self._limits = config.limits
         self._call_timeout = config.timing.call_timeout_ns / 1e9
         self._runtime = runtime
+        self._home = home
         self._check_state = check_state
-        self._loop = asyncio.get_running_loop()
         self._ledgers: dict[tuple[int, Lane], Ledger] = {}
-        self._waiting: dict[tuple[int, Lane], list[asyncio.Future[None]]] = {}
+        self._lines: dict[tuple[int, Lane], WaitingLine] = {}
 
     async def send(
         self,
@@ -42,33 +65,67 @@ class Sending:
         """Have the core accept all of `payloads`, waiting for room if asked to."""
         self._check_state()
         lane, encoded = self._check(payloads, channel, lane_name)
-        ledger = self.ledger(addressee, lane)
-        first = last = 0
-        deadline = self._loop.time() + (self._call_timeout if timeout is None else timeout)
-        for number, payload in enumerate(payloads):
-            while not (last := self._runtime.endpoint.submit(addressee, lane, encoded, payload)):
-                if not wait:
-                    raise Overloaded(
-                        f"no room for message {number + 1} of {len(payloads)} on lane {lane_name}; "
-                        "try again later, or let it wait"
-                    )
-                self._runtime.kick()
-                await self._wait_for_room(addressee, lane, deadline)
-                self._check_state()
-            first = first or last
+        deadline = self._home.loop.time() + seconds(timeout, self._call_timeout)
+        call = _Call(
+            addressee=addressee,
+            member=self._member(addressee),
+            lane=lane,
+            channel=encoded,
+            payloads=payloads,
+            ledger=self.ledger(addressee, lane),
+        )
+        line = self._line(addressee, lane)
+        if line.busy and not wait:
+            raise Overloaded("others wait for room on this lane already; let it wait behind them")
+        if line.busy or not self._attempt(call):
+            where = f"message {call.accepted + 1} of {len(payloads)} on lane {lane_name}"
+            if not wait:
+                raise Overloaded(f"no room for {where}; try again later, or let it wait")
+            try:
+                await line.wait(lambda: self._attempt(call), deadline)
+            except TimeoutError:
+                where = f"message {call.accepted + 1} of {len(payloads)} on lane {lane_name}"
+                raise Overloaded(
+                    f"no room before the deadline for {where}: a member does not take its "
+                    "messages; see stats()['windows']"
+                ) from None
+        return Receipt(call.ledger, call.first, call.last, self._call_timeout)
+
+    def _attempt(self, call: _Call) -> bool:
+        """Have the core accept what it has room for; True if that is all that is left."""
+        # The call may have waited: nothing is submitted for whom it did not mean.
+        self._check_state()
+        if self._member(call.addressee) != call.member:
+            raise UsageError(
+                f"node {call.addressee} left the view before there was room, and is back as "
+                "another incarnation; send again if that one is to have it"
+            )
         self._runtime.kick()
-        return Receipt(ledger, first, last, self._call_timeout)
+        submit = self._runtime.endpoint.submit
+        while call.accepted < len(call.payloads):
+            payload = call.payloads[call.accepted]
+            token = submit(call.addressee, call.lane, call.channel, payload)
+            if not token:
+                return False
+            call.first = call.first or token
+            call.last = token
+            call.accepted += 1
+        return True
+
+    def _member(self, addressee: int) -> Member | None:
+        """Which start of the addressee is in the view; None if all members are addressed."""
+        if not addressee:
+            return None
+        view = self._runtime.endpoint.view
+        if view is None:
+            raise ClosedError("no view is installed at the moment")
+        for member in view.incarnations:
+            if member.node == addressee:
+                return member
+        raise UsageError(f"node {addressee} is not a member of view {view.id}")
 
     def _check(self, payloads: list[bytes], channel: str, lane_name: str) -> tuple[Lane, bytes]:
-        lane = LANES.get(lane_name)
-        if lane is None:
-            raise UsageError(f"lane {lane_name!r} does not exist; use 'fifo' or 'bulk'")
-        encoded = channel.encode()
-        if len(encoded) > NAME_BYTES_MAX or channel.startswith("!"):
-            raise UsageError(
-                f"channel {channel!r}: a channel has at most {NAME_BYTES_MAX} bytes "
-                "and does not start with '!'"
-            )
+        lane, encoded = _lane(lane_name), _encoded(channel)
         most = self._limits.message_bytes_max
         if not payloads:
             raise UsageError("nothing to send: give at least one message")
@@ -83,33 +140,26 @@ class Sending:
                 )
         return lane, encoded
 
-    async def _wait_for_room(self, addressee: int, lane: Lane, deadline: float) -> None:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.setdefault((addressee, lane), []).append(future)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await future
-        except TimeoutError:
-            raise Overloaded(
-                "no room before the deadline: a member does not take its messages; "
-                "see stats()['windows']"
-            ) from None
-        finally:
-            waiting = self._waiting.get((addressee, lane), [])
-            if future in waiting:
-                waiting.remove(future)
+    def _line(self, addressee: int, lane: Lane) -> WaitingLine:
+        line = self._lines.get((addressee, lane))
+        if line is None:
+            line = self._lines[addressee, lane] = WaitingLine(self._home.loop)
+        return line
 
     def room(self, addressee: int, lane: Lane) -> None:
         """A stream has room again."""
-        for future in self._waiting.pop((addressee, lane), []):
-            if not future.done():
-                future.set_result(None)
+        self._line(addressee, lane).opened()
+
+    def view_installed(self) -> None:
+        """Whoever waits to send to a former member is told so now."""
+        for line in self._lines.values():
+            line.opened()
 
     def ledger(self, addressee: int, lane: Lane) -> Ledger:
         """What is known of the messages to one member, or to all (0)."""
         ledger = self._ledgers.get((addressee, lane))
         if ledger is None:
-            ledger = self._ledgers[addressee, lane] = Ledger()
+            ledger = self._ledgers[addressee, lane] = Ledger(self._home)
         return ledger
 
     def settled(self, item: Settled) -> bool:
@@ -123,11 +173,8 @@ class Sending:
         self._fail_room(error)
 
     def _fail_room(self, error: PhalanxError) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for futures in waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
+        for line in self._lines.values():
+            line.fail(error)
 
     def lose_primary(self, reason: str) -> None:
         """No contact to a majority: what was accepted may still be delivered, the rest is not."""
@@ -163,3 +210,25 @@ class Sending:
         async with asyncio.timeout(timeout):
             for key, token in open_now:
                 await self.ledger(*key).wait(token, timeout)
+
+
+def _lane(name: object) -> Lane:
+    lane = LANES.get(name) if isinstance(name, str) else None
+    if lane is None:
+        raise UsageError(f"lane {name!r} does not exist; use 'fifo' or 'bulk'")
+    return lane
+
+
+def _encoded(channel: object) -> bytes:
+    if not isinstance(channel, str):
+        raise UsageError(f"a channel is a str, not {type(channel).__name__}")
+    try:
+        encoded = channel.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"channel {channel!r} cannot be written as UTF-8") from None
+    if len(encoded) > NAME_BYTES_MAX or channel.startswith("!"):
+        raise UsageError(
+            f"channel {channel!r}: a channel has at most {NAME_BYTES_MAX} bytes "
+            "and does not start with '!'"
+        )
+    return encoded

@@ -73,8 +73,13 @@ class FakeCluster:
         self.core = BarrierCore(CONFIG, node)
         self.held = asyncio.Event()
         self.held.set()
+        self.elsewhere = False
         self._hub = hub
         self._listeners: list[Callable[[], None]] = []
+
+    def check_caller(self) -> None:
+        if self.elsewhere:
+            raise UsageError("another event loop")
 
     def layer(self, name: str) -> Layer:
         return {"barrier": self.core}[name]
@@ -336,5 +341,47 @@ def test_directed_messages_that_stay_unacknowledged_time_out_by_name() -> None:
         with pytest.raises(BarrierTimeout) as caught:
             await hub.one.wait("x", timeout=50 * MS / S)
         assert caught.value.missing == {1: "its directed messages are not acknowledged"}
+
+    scene(body)
+
+
+@pytest.mark.parametrize("name", [5, None, b"x", ["x"]])
+def test_a_name_that_is_no_str_is_the_callers_mistake(name: Any) -> None:
+    """Whoever catches the errors of this library catches this one."""
+
+    async def body(hub: Hub) -> None:
+        with pytest.raises(UsageError, match="a barrier's name is a str"):
+            await hub.one.wait(name, timeout=1)
+
+    scene(body)
+
+
+@pytest.mark.parametrize("timeout", ["1", [1], float("nan"), -1])
+def test_a_timeout_that_is_no_time_is_the_callers_mistake(timeout: Any) -> None:
+    """Refused before anything is published."""
+
+    async def body(hub: Hub) -> None:
+        with pytest.raises(UsageError, match="a timeout is 0 or more seconds"):
+            await hub.one.wait("x", timeout=timeout)
+        assert hub.one.open() == []
+
+    scene(body)
+
+
+def test_a_call_from_elsewhere_is_refused_before_anything_is_published() -> None:
+    """The outcome is given in the cluster's own event loop and would wake nobody in another."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("before", timeout=1)
+        hub.clusters[0].elsewhere = True
+        for strength in ("arrived", "agreed"):
+            with pytest.raises(UsageError, match="another event loop"):
+                await hub.one.wait("x", timeout=1, strength=strength)
+        with pytest.raises(UsageError, match="another event loop"):
+            await arrival.wait()
+        with pytest.raises(UsageError, match="another event loop"):
+            arrival.cancel()
+        hub.pump()
+        assert [status.name for status in hub.two.open()] == ["before"]
 
     scene(body)

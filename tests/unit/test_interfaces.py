@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 
 import netifaces
@@ -9,7 +11,7 @@ import pytest
 
 from phalanx.transport import interfaces
 from phalanx.transport.config import ClusterConfig, NodeConfig, RailConfig
-from phalanx.transport.errors import AddressMissing, ConfigError
+from phalanx.transport.errors import AddressMissing, ConfigError, EnvironmentTrouble
 from phalanx.transport.interfaces import LocalAddress, absent_rails, find_rail_addresses
 
 LO = LocalAddress("lo", "127.0.0.1", socket.AF_INET)
@@ -146,3 +148,16 @@ def test_the_oddities_of_netifaces_are_taken(monkeypatch: pytest.MonkeyPatch) ->
         ("eth0", "fd00::2", socket.AF_INET6),
         ("tun0", "10.0.0.1", socket.AF_INET),
     ]
+
+
+def test_addresses_that_cannot_be_listed_are_trouble_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without descriptors the list of the system's interfaces cannot be had."""
+
+    def refuse() -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(netifaces, "interfaces", refuse)
+    with pytest.raises(EnvironmentTrouble, match="cannot be listed: Too many open files"):
+        find_rail_addresses(config(), config().nodes[0])

@@ -47,6 +47,7 @@ from .descriptors import (
     reset,
     send,
     stream_socket,
+    trouble,
 )
 from .listeners import Listeners
 from .preamble import PREAMBLE_BYTES, Preamble
@@ -159,13 +160,14 @@ class Lifelines:
         """
         if self._epoll is not None:
             raise UsageError("lifelines are opened once")
-        self._epoll = select.epoll()
-        self._listeners = Listeners(self._epoll, self._counters)
-        self._wakeup = own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        _instances.add(self)
-        self._epoll.register(self._wakeup, select.EPOLLIN)
         try:
-            self._missing = self._listeners.open(self._local.addresses, self._local.udp_port)
+            with trouble("lifelines cannot be opened"):
+                self._epoll = select.epoll()
+                self._listeners = Listeners(self._epoll, self._counters)
+                self._wakeup = own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+                _instances.add(self)
+                self._epoll.register(self._wakeup, select.EPOLLIN)
+                self._missing = self._listeners.open(self._local.addresses, self._local.udp_port)
         except EnvironmentTrouble:
             self.close()
             raise

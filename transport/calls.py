@@ -1,0 +1,50 @@
+"""What every public call checks first: where it is called from, and its time-out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from .errors import UsageError
+
+FOREVER_S = 1e9
+"""What a longer time-out, or an infinite one, is taken for: 31 years."""
+
+
+class Home:
+    """The event loop and the process that a cluster belongs to."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+
+    def check(self) -> None:
+        """Refuse a call from elsewhere: what it waits for would never wake it.
+
+        Raises:
+            UsageError: another event loop runs here, or none, or this is a forked child.
+        """
+        if os.getpid() != self._pid:
+            raise UsageError("a Cluster does not survive fork(); join in the child process")
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is not self.loop:
+            raise UsageError(
+                "a Cluster belongs to the event loop in which it was joined; from another thread "
+                "hand the call over by asyncio.run_coroutine_threadsafe(call, that_loop)"
+            )
+
+
+def seconds(timeout: object, default: float) -> float:
+    """A time-out as a number; None means the default, and what is negative is over already.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    if timeout is None:
+        return default
+    if not isinstance(timeout, int | float) or not (timeout < 0 or timeout >= 0):
+        raise UsageError(f"a timeout is a number of seconds, or None, not {timeout!r}")
+    return max(0.0, min(timeout, FOREVER_S))
