@@ -140,11 +140,13 @@ static void *sweep(void *unused)
         for (int slot = 0; slot < PX_SLOTS; slot++) {
             px_link *link = &s->links[slot];
 
-            if (atomic_load(&link->ready))
-                continue;
             pthread_mutex_lock(&link->lock);
-            if (link->number != 0 && link->so != NULL)
-                look(link);
+            if (link->number != 0 && link->so != NULL) {
+                if (!atomic_load(&link->ready))
+                    look(link);
+                else if (link->shutdown_owed)
+                    px_end_advance(link); /* an end waits for the peer, not for a poll here */
+            }
             pthread_mutex_unlock(&link->lock);
         }
         px_tend_graves(PX_GRACE_MS);

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from phalanx.barrier.sim_command import SimOptions, parse_seeds, read_plan, run
+from phalanx.barrier.testing import shrink
 from phalanx.barrier.testing.plan import draw_plan
 from phalanx.barrier.testing.verdict import judge
 from phalanx.transport.core import proposal
@@ -58,6 +59,7 @@ def test_a_failure_is_told_made_smaller_and_played_again(
 ) -> None:
     """With a rule left out: the seed, the step, what led to it, and a plan with less in it."""
     monkeypatch.setattr(proposal, "sources", nobody_lacks_anything)
+    monkeypatch.setattr(shrink, "RUNS_MAX", 12)
     seed = next(seed for seed in range(50) if not judge(draw_plan(seed)).held)
     assert run(SimOptions(seeds=(seed,), jobs=1, keep=tmp_path)) == 1
     said = capsys.readouterr()

@@ -329,7 +329,7 @@ class Endpoint:
         self._watch_lease(acting, now_ns)
         self.delivery.flush(may_number=acting)
         if not self.timers.armed(Timer.STALL) and self.stalls.outstanding():
-            self.timers.arm(Timer.STALL, "", now_ns + self.stalls.interval_ns)
+            self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
         if self.delivery.done_untold:
             self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
         if self.standing.leaving:

@@ -61,8 +61,9 @@ class Stalls:
         self._paths = paths
         self._peers = peers
         self._outputs = outputs
-        # Twice that without movement and an answer takes longer than SCTP's first time-out.
-        self.interval_ns = timing.sctp.rto_min_ms * MS * 3 // 4
+        # One to two of these without movement are about SCTP's first time-out, which mends most;
+        # a frame that was sent just before it waits for the second one.
+        self._interval_ns = timing.sctp.rto_min_ms * MS * 3 // 4
         self._reset_after_ns = timing.suspect_ns
         self._watches: dict[int, _Watch] = {}
 
@@ -77,6 +78,11 @@ class Stalls:
                 for progress in stream.progress.values()
             )
         )
+
+    def wait_ns(self) -> int:
+        """When to look again: soon if an answer is awaited."""
+        asked = any(watch.asked_ns for watch in self._watches.values())
+        return self._interval_ns // 3 if asked else self._interval_ns
 
     def check(self, view_id: ViewId, now_ns: int) -> None:
         """One interval is over."""
@@ -103,8 +109,12 @@ class Stalls:
         for key, held in self._open(node).items():
             mark = before.get(key)
             watch.marks[key] = mark if mark and mark.held == held else _Mark(held, now_ns)
-        stalled_ns = {key: now_ns - mark.since_ns for key, mark in watch.marks.items()}
-        if not any(stalled_ns.values()):
+        stalled_ns = {
+            key: now_ns - mark.since_ns
+            for key, mark in watch.marks.items()
+            if now_ns - mark.since_ns >= self._interval_ns
+        }
+        if not stalled_ns:
             # Nothing was outstanding, or everything has moved: look again next time.
             watch.asked_ns = 0
         elif not watch.asked_ns:
