@@ -212,10 +212,9 @@ class Run:
     def _mend(self) -> None:
         self.say("mend everything")
         self.network.tap = None
+        while self._healing:
+            self._healing.pop(0)()  # which may be the next part of a fault, to be undone as well
         self.simulation.heal_all()
-        for undo in list(self._healing):
-            self._healing.remove(undo)
-            undo()
 
     def _begin_anew_if_over(self, node: SimulatedNode) -> None:
         """What `Cluster` does with rejoin and readmit."""

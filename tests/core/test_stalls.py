@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import Delivered, Ordered
+from phalanx.transport.core.timers import Timer
 from phalanx.transport.drivers.base import Stream
 from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.simulation import Simulation, simulated_config
+
+from .scenes import Talk, started
 
 COUNT = 300
 
@@ -105,6 +110,38 @@ def test_a_control_stream_that_stands_still_holds_up_no_view() -> None:
     simulation.run_until(lambda: simulation.agreed_on(1, 2), 3000 * MS)
     assert stuck.swallowed, "the fault was there"
     assert simulation.nodes[1].endpoint.outputs.counters["attempt_resets"] == 1
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+def test_an_idle_cluster_looks_at_nothing(nodes: int) -> None:
+    """What is done, and whoever is gone, needs no timer: idleness costs nothing."""
+    simulation = started(nodes)
+    talk = Talk(simulation)
+    talk.everybody(50 * MS)
+    if nodes == 3:
+        simulation.nodes[3].kill()
+        talk.everybody(50 * MS)
+    simulation.run_for(1500 * MS)
+    for node in simulation.running():
+        assert not node.endpoint.delivery.epochs.own_ends
+        assert not node.endpoint.stalls.outstanding()
+        assert not node.endpoint.timers.armed(Timer.STALL)
+
+
+def test_who_is_cut_off_looks_at_nothing() -> None:
+    """It may stay so for days, with messages that nobody acknowledges."""
+    simulation = started()
+    talk = Talk(simulation)
+    talk.everybody(20 * MS)
+    simulation.isolate(1)
+    simulation.isolate(2)
+    for node in simulation.nodes.values():
+        talk.say(node)
+        talk.say(node, Lane.ORDERED)
+    simulation.run_for(5000 * MS)
+    for node in simulation.nodes.values():
+        assert node.endpoint.detached
+        assert not node.endpoint.timers.armed(Timer.STALL)
 
 
 def test_a_peer_that_does_not_answer_is_no_stall() -> None:

@@ -104,13 +104,13 @@ class Delivery:
             return
         if may_number:
             for (_, lane), stream in self.out.items():
-                # What this node's own application does not read stops it like any other's.
-                full_here = lane in self._acks.frozen and not stream.key.addressee
+                addressee = stream.key.addressee
                 if not stream.queue or lane is Lane.ORDERED:
                     continue
-                if stream.key.addressee and stream.key.addressee not in self.view.members:
+                if addressee and addressee not in self.view.members:
                     self._turn_away(stream, lane)
-                elif not full_here:
+                # What this node's own application does not read stops it like any other's.
+                elif addressee or lane not in self._acks.frozen:
                     self._number(stream, lane)
             ordered = self.out[0, Lane.ORDERED]
             if ordered.queue:

@@ -96,7 +96,8 @@ class Epochs:
     def _close(self) -> Ending:
         ending = Ending(self.current, self._own_last, self.complete)
         self._ends.setdefault(self.current, {})[self._node] = self._own_last
-        self.own_ends.append(ending)
+        if len(self._members) > 1:
+            self.own_ends.append(ending)
         self.current += 1
         self._dirty = False
         return ending

@@ -24,8 +24,8 @@ from .outputs import Outputs
 from .paths import Paths
 from .peers import Peers
 
-DETOUR_TICKS = 50
-"""Checks for which new batches go round a stalled stream."""
+DETOUR_INTERVALS = 50
+"""For so many intervals new batches go round a stalled stream."""
 _ENDS = (0, Lane.CONTROL)
 """Stands for the ENDs that a peer lacks. Whether it has them depends on others as well."""
 
@@ -48,7 +48,8 @@ class _Watch:
     marks: _Marks = field(default_factory=dict[tuple[int, Lane], _Mark])
     asked_ns: int = 0
     """When a heartbeat was sent because nothing moved; 0 if none was."""
-    detour_left: int = 0
+    detour_until_ns: int = 0
+    """Batches go round the stalled stream until then; 0 if they do not."""
 
 
 class Stalls:
@@ -68,16 +69,21 @@ class Stalls:
         self._watches: dict[int, _Watch] = {}
 
     def outstanding(self) -> bool:
-        """Whether there is anything to look at."""
+        """Whether there is anything to look at, or anybody that was looked at."""
+        delivery = self._delivery
         return (
             bool(self._watches)
-            or bool(self._delivery.epochs.own_ends)
+            or any(self._lacks_ends(node) for node in delivery.synced)
             or any(
-                progress.sent > progress.held
-                for stream in self._delivery.out.values()
-                for progress in stream.progress.values()
+                progress.sent > progress.held and node in delivery.synced
+                for stream in delivery.out.values()
+                for node, progress in stream.progress.items()
             )
         )
+
+    def _lacks_ends(self, node: int) -> bool:
+        epochs = self._delivery.epochs
+        return bool(epochs.own_ends) and epochs.own_ends[-1].epoch > epochs.done[node]
 
     def wait_ns(self) -> int:
         """When to look again: soon if an answer is awaited."""
@@ -90,6 +96,8 @@ class Stalls:
         if delivery.closed:
             self._watches.clear()
             return
+        # Who is not heard any more, or has left the view, has begun anew when it is synced again.
+        self._watches = {n: watch for n, watch in self._watches.items() if n in delivery.synced}
         for node in sorted(delivery.synced):
             link = self._peers.peers[node].link
             watch = self._watches.get(node)
@@ -97,14 +105,13 @@ class Stalls:
                 self._detour(node, on=False)
                 watch = self._watches[node] = _Watch(link)
             self._check(node, watch, view_id, now_ns)
-            if not watch.marks and not watch.detour_left:
+            if not watch.marks and not watch.detour_until_ns:
                 del self._watches[node]
 
     def _check(self, node: int, watch: _Watch, view_id: ViewId, now_ns: int) -> None:
-        if watch.detour_left:
-            watch.detour_left -= 1
-            if not watch.detour_left:
-                self._detour(node, on=False)
+        if watch.detour_until_ns and now_ns >= watch.detour_until_ns:
+            watch.detour_until_ns = 0
+            self._detour(node, on=False)
         before, watch.marks = watch.marks, {}
         for key, held in self._open(node).items():
             mark = before.get(key)
@@ -123,7 +130,13 @@ class Stalls:
         elif self._paths.answered_since(node, watch.asked_ns):
             watch.asked_ns = 0
             stalled_ns.pop(_ENDS, None)
-            self._go_round(node, watch, max(stalled_ns.values(), default=0))
+            if not watch.detour_until_ns:
+                self._outputs.counters["stalled_detours"] += 1
+                watch.detour_until_ns = now_ns + DETOUR_INTERVALS * self._interval_ns
+                self._detour(node, on=True)
+            elif max(stalled_ns.values(), default=0) >= self._reset_after_ns:
+                self._outputs.counters["stalled_resets"] += 1
+                self._peers.drop(node)
 
     def _open(self, node: int) -> dict[tuple[int, Lane], int]:
         """Streams with batches outstanding to a peer, and how far it holds them."""
@@ -132,19 +145,9 @@ class Stalls:
             progress = stream.progress.get(node)
             if progress is not None and progress.sent > progress.held:
                 found[key] = progress.held
-        epochs = self._delivery.epochs
-        if epochs.own_ends and epochs.own_ends[-1].epoch > epochs.done[node]:
-            found[_ENDS] = epochs.done[node]
+        if self._lacks_ends(node):
+            found[_ENDS] = self._delivery.epochs.done[node]
         return found
-
-    def _go_round(self, node: int, watch: _Watch, stalled_ns: int) -> None:
-        if not watch.detour_left:
-            self._outputs.counters["stalled_detours"] += 1
-            watch.detour_left = DETOUR_TICKS
-            self._detour(node, on=True)
-        elif stalled_ns >= self._reset_after_ns:
-            self._outputs.counters["stalled_resets"] += 1
-            self._peers.drop(node)
 
     def _detour(self, node: int, *, on: bool) -> None:
         """Send what a peer lacks, and what follows, on the repair stream; or as ever again."""
