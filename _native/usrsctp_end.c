@@ -54,8 +54,8 @@ static void nudge(px_link *link)
         .sendv_prinfo = {.pr_policy = SCTP_PR_SCTP_RTX, .pr_value = 0}};
 
     /* Without room for it there is something else on its way, which does the same. */
-    usrsctp_sendv(link->so, "", 1, NULL, 0, &spa, sizeof spa, SCTP_SENDV_SPA, 0);
-    PX_ADD(nudges_sent, 1);
+    if (usrsctp_sendv(link->so, "", 1, NULL, 0, &spa, sizeof spa, SCTP_SENDV_SPA, 0) >= 0)
+        PX_ADD(nudges_sent, 1);
 }
 
 /* Begins the end of a locked link that is up. */

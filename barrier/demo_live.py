@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TextIO, TypeAlias
 
 from rich import box
 from rich.console import Console, Group
@@ -23,6 +23,8 @@ WIDE_COLUMNS = 100
 """On less the table is written with fewer words, so that no row takes two lines."""
 _TABLE_LINES = 5
 """Of a table besides its rows: title, headings and borders."""
+Cells: TypeAlias = Sequence[str | Text]
+"""Of one row, behind the name of the node."""
 _MARKS = {"suspect": "?", "down": "!"}
 _STYLES = {"up": "green", "suspect": "yellow", "down": "red"}
 
@@ -121,23 +123,20 @@ def short_table(title: str, names: Sequence[str], processes: Mapping[str, Proces
         table.add_column(column)
     for column in ("recv/s", "gap", "barriers", "l/d/r"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name in names:
-        process = processes.get(name)
-        if process is None:
-            table.add_row(f"[red]{name}[/red]", *["-"] * 6)
-            continue
+
+    def cells(process: Process) -> Cells:
         rate, gap_ms = Book.recent(process)
         released, broken = _outcomes(process)
-        table.add_row(
-            name,
+        return (
             f"{process.view.era}.{process.view.k}" if process.view else "-",
-            _short_paths(process, names),
+            _paths(process, names, _short_label, between="  "),
             f"{rate:.0f}",
             f"{gap_ms:.0f}ms",
             f"{released}" + (f" ([yellow]{broken}[/yellow])" if broken else ""),
             _checks(process),
         )
-    return table
+
+    return _fill(table, names, processes, cells)
 
 
 def node_table(title: str, names: Sequence[str], processes: Mapping[str, Process]) -> Table:
@@ -147,22 +146,34 @@ def node_table(title: str, names: Sequence[str], processes: Mapping[str, Process
         table.add_column(column)
     for column in ("received/s", "gap in 1 s", "barriers", "lost/dup/reord"):
         table.add_column(column, justify="right")
-    for name in names:
-        process = processes.get(name)
-        if process is None:
-            table.add_row(f"[red]{name}[/red]", *["-"] * 6)
-            continue
+
+    def cells(process: Process) -> Cells:
         rate, gap_ms = Book.recent(process)
         released, broken = _outcomes(process)
-        table.add_row(
-            name,
+        return (
             _view(process, names),
-            _paths(process, names),
+            _paths(process, names, _label, between="   "),
             f"{rate:,.0f}",
             f"{gap_ms:.0f} ms",
             f"{released}" + (f" ([yellow]{broken} broken[/yellow])" if broken else ""),
             _checks(process),
         )
+
+    return _fill(table, names, processes, cells)
+
+
+def _fill(
+    table: Table,
+    names: Sequence[str],
+    processes: Mapping[str, Process],
+    cells: Callable[[Process], Cells],
+) -> Table:
+    for name in names:
+        process = processes.get(name)
+        if process is None:
+            table.add_row(f"[red]{name}[/red]", *["-"] * (len(table.columns) - 1))
+        else:
+            table.add_row(name, *cells(process))
     return table
 
 
@@ -191,24 +202,22 @@ def _by_peer(process: Process) -> list[tuple[int, list[PathSeen]]]:
     return sorted(peers.items())
 
 
-def _paths(process: Process, names: Sequence[str]) -> Text:
+def _paths(
+    process: Process, names: Sequence[str], label: Callable[[PathSeen], str], *, between: str
+) -> Text:
     text = Text()
     for place, (peer, paths) in enumerate(_by_peer(process)):
-        text.append("   " if place else "")
+        text.append(between if place else "")
         text.append(f"{names[peer - 1]}:")
         for path in paths:
-            label = path.rail if path.state == "up" else f"{path.rail} {path.state}"
-            text.append(" ")
-            text.append(label + ("*" if path.primary else ""), style=_STYLES.get(path.state, ""))
+            text.append(label(path), style=_STYLES.get(path.state, ""))
     return text
 
 
-def _short_paths(process: Process, names: Sequence[str]) -> Text:
-    text = Text()
-    for place, (peer, paths) in enumerate(_by_peer(process)):
-        text.append("  " if place else "")
-        text.append(f"{names[peer - 1]}:")
-        for path in paths:
-            mark = _MARKS.get(path.state, "") + ("*" if path.primary else "")
-            text.append(path.rail + mark, style=_STYLES.get(path.state, ""))
-    return text
+def _label(path: PathSeen) -> str:
+    words = path.rail if path.state == "up" else f"{path.rail} {path.state}"
+    return f" {words}" + ("*" if path.primary else "")
+
+
+def _short_label(path: PathSeen) -> str:
+    return path.rail + _MARKS.get(path.state, "") + ("*" if path.primary else "")

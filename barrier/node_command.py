@@ -36,6 +36,7 @@ from phalanx.transport import (
     ViewInstalled,
 )
 from phalanx.transport.config_file import load
+from phalanx.transport.core.leases import Quorum
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -196,10 +197,8 @@ def lost_words(cluster: Cluster, reachable: Collection[int]) -> str:
     """Why this node may not act: it sees too few, or enough that do not grant it a lease yet."""
     names = ", ".join(map(cluster.name_of, reachable)) or "nobody"
     config = cluster.config
-    here = {cluster.node_id, *reachable}
-    votes = sum(node.votes for node in config.nodes if node.id in here)
-    tie = 2 * votes == config.votes_total and config.quorum.tie_breaker in here
-    if tie or 2 * votes > config.votes_total:
+    votes = {node.id: node.votes for node in config.nodes}
+    if Quorum(votes, config.quorum.tie_breaker).reached({cluster.node_id, *reachable}):
         return (
             f"not acting: {names} reachable, but not all in the view yet; "
             "lines typed now are refused"

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, TypeAlias
 
-from phalanx.transport.calls import FOREVER_S
+from phalanx.transport.calls import seconds
 from phalanx.transport.config import ClusterConfig, S
 from phalanx.transport.errors import (
     BarrierBroken,
@@ -169,15 +169,16 @@ class Barriers:
         """
         self._cluster.check_caller()
         _check_name(name)
-        default = self._cluster.config.timing.call_timeout_ns / S
-        seconds = default if timeout is None else _seconds(timeout)
-        deadline_ns = self._cluster.now_ns() + int(seconds * S)
+        wait_s = seconds(timeout, self._cluster.config.timing.call_timeout_ns / S)
+        if timeout is not None and timeout < 0:
+            raise UsageError(f"a timeout is 0 or more seconds, or None, not {timeout!r}")
+        deadline_ns = self._cluster.now_ns() + int(wait_s * S)
         wanted = self._parties(parties)
         level = _strength(strength)
         if self._cluster.detached:
             raise NoQuorum(f"no arrival at barrier {name!r}: this node is not in a majority")
         if level is Strength.AGREED:
-            await self._directed_held(name, seconds)
+            await self._directed_held(name, wait_s)
         ticket = self._core.arrive(
             name,
             parties=wanted,
@@ -189,7 +190,7 @@ class Barriers:
         self._open[ticket] = outcome
         self._collect()
         self._cluster.kick()
-        return Arrival(self, name, ticket, outcome, seconds)
+        return Arrival(self, name, ticket, outcome, wait_s)
 
     def missing(self, name: str) -> dict[int, str]:
         """Who is waited for at barrier `name`, and why, by node id; empty if it is not in use."""
@@ -305,12 +306,6 @@ class Arrival:
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise UsageError(f"a barrier's name is a str, not {type(name).__name__}")
-
-
-def _seconds(timeout: object) -> float:
-    if not isinstance(timeout, int | float) or not timeout >= 0:
-        raise UsageError(f"a timeout is 0 or more seconds, not {timeout!r}")
-    return min(timeout, FOREVER_S)
 
 
 def _strength(strength: str) -> Strength:

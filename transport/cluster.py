@@ -275,7 +275,7 @@ class Cluster:
             self._runtime.begin_anew(at_least=at_least, keep_record=keep_record)
         except PhalanxError as error:
             self._end(error)
-        except Exception as error:
+        except Exception as error:  # a bug: nobody may be left waiting
             self._fail(error)
         else:
             self._queue.freeze_again()

@@ -10,7 +10,8 @@ What a protocol outcome means to a waiting caller (`NoQuorum`, `Overloaded`, ...
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 from typing import TypeVar
 
 
@@ -171,3 +172,16 @@ def again(error: _Error) -> _Error:
     copy.__cause__ = error.__cause__
     copy.__suppress_context__ = error.__suppress_context__
     return copy
+
+
+@contextlib.contextmanager
+def trouble(what: str) -> Generator[None, None, None]:
+    """Around calls of the system: what it refuses is said to have failed in these words.
+
+    Raises:
+        EnvironmentTrouble: for an `OSError`, which is its cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentTrouble(f"{what}: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ import netifaces
 
 from .config import ClusterConfig, NodeConfig, RailConfig
 from .config_file import PUBLIC_FIX, PUBLIC_PROBLEM
-from .errors import AddressMissing, ConfigError, EnvironmentTrouble
+from .errors import AddressMissing, ConfigError, trouble
 
 
 class LocalAddress(NamedTuple):
@@ -33,12 +33,8 @@ def local_addresses() -> list[LocalAddress]:
     Raises:
         EnvironmentTrouble: the system does not say.
     """
-    try:
+    with trouble("the addresses of this machine cannot be listed"):
         return _listed()
-    except OSError as error:
-        raise EnvironmentTrouble(
-            f"the addresses of this machine cannot be listed: {error.strerror or error}"
-        ) from error
 
 
 def _listed() -> list[LocalAddress]:

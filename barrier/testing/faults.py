@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from phalanx._native import codec
 from phalanx.transport import wire
 from phalanx.transport.config import MS
-from phalanx.transport.events import Lane
+from phalanx.transport.errors import RecordUnusable
 from phalanx.transport.testing.simulated_node import FSYNC_NS, ProcessEnded, SimulatedNode
 
 from .plan import Fault
+from .traffic import LANES
 
 if TYPE_CHECKING:
     from .run import Run
@@ -50,13 +51,30 @@ def _suffering(run: Run, node: int) -> SimulatedNode | None:
     return found if found.running and not found.frozen else None
 
 
-def _restart(run: Run, node: SimulatedNode, *, readmit: bool = False) -> Undo:
+def _restart(run: Run, node: SimulatedNode) -> Undo:
     def restart() -> None:
         if not node.running:
             run.say(f"start {node.id}")
-            node.start(readmit=readmit)
+            node.start()
 
     return restart
+
+
+def _readmit(run: Run, node: SimulatedNode) -> Undo:
+    """It refuses to start with such a record, and the operator says --readmit."""
+
+    def readmit() -> None:
+        if node.running:
+            return
+        try:
+            node.start()
+        except RecordUnusable as refusal:
+            run.say(f"start {node.id} with readmit: {refusal}")
+            node.start(readmit=True)
+        else:
+            raise AssertionError(f"node {node.id} obeys a record that is torn")
+
+    return readmit
 
 
 def _kill(run: Run, fault: Fault) -> Undo | None:
@@ -312,8 +330,7 @@ def _spoil_record(run: Run, fault: Fault) -> Undo | None:
         node.disk.roll_back()
     elif fault.kind == "tear record":
         node.disk.tear()
-        # It refuses to start, and the operator says --readmit.
-        return _restart(run, node, readmit=True)
+        return _readmit(run, node)
     else:
         node.disk.lose()
     return _restart(run, node)
@@ -328,7 +345,7 @@ def _slow_consumer(run: Run, fault: Fault) -> Undo | None:
 
     def read(*, frozen: bool) -> None:
         if node.running and node.life is life:
-            for lane in Lane:
+            for lane in LANES:
                 node.endpoint.freeze(lane, frozen=frozen, now_ns=node.clock())
             node.wake_soon()
 

@@ -60,7 +60,7 @@ def judge(plan: Plan) -> Verdict:
         run.play()
     except AssertionError as broken:
         complaint = str(broken) or "AssertionError: " + _where(broken)
-    except Exception as error:
+    except Exception as error:  # a run that ends in a traceback is the worst of failures
         complaint = f"{type(error).__name__}: {error}\n{_where(error)}"
     return Verdict(
         plan=plan,

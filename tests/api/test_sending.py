@@ -358,8 +358,8 @@ def test_who_waits_is_told_when_this_node_may_not_send_any_more() -> None:
         (None, "fifo", 1, "a channel is a str, not NoneType"),
         ("", ["fifo"], 1, "lane"),
         ("", None, 1, "lane"),
-        ("", "fifo", "1", "a timeout is a number"),
-        ("", "fifo", float("nan"), "a timeout is a number"),
+        ("", "fifo", "1", "a timeout is 0 or more seconds"),
+        ("", "fifo", float("nan"), "a timeout is 0 or more seconds"),
     ],
 )
 def test_arguments_of_the_wrong_kind_are_the_callers_mistake(

@@ -10,9 +10,8 @@ from collections.abc import Generator
 
 import pytest
 
-from phalanx.transport.drivers.descriptors import trouble
 from phalanx.transport.drivers.lifelines import Lifelines
-from phalanx.transport.errors import EnvironmentTrouble
+from phalanx.transport.errors import EnvironmentTrouble, trouble
 
 from .lifeline_bench import CLUSTER, HOST, endpoint, free_port
 

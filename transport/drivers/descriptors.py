@@ -16,8 +16,6 @@ import socket
 import struct
 from collections.abc import Generator
 
-from ..errors import EnvironmentTrouble
-
 # A host that vanished without a word is noticed long before this by heartbeats; these only see
 # to it that its connections do not stay for ever.
 _KEEPALIVE_IDLE_S = 5
@@ -51,19 +49,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextlib.contextmanager
-def trouble(what: str) -> Generator[None, None, None]:
-    """Around calls of the system: what it refuses is said to have failed in these words.
-
-    Raises:
-        EnvironmentTrouble: for an `OSError`, which is its cause.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentTrouble(f"{what}: {error.strerror or error}") from error
 
 
 def own(descriptor: int) -> int:

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..config import NODES_MAX, PORT_MAX, RAILS_MAX
-from ..errors import EnvironmentTrouble, UsageError
+from ..errors import EnvironmentTrouble, UsageError, trouble
 from . import preamble as preamble_wire
 from .base import LocalEndpoint
 from .descriptors import (
@@ -47,7 +47,6 @@ from .descriptors import (
     reset,
     send,
     stream_socket,
-    trouble,
 )
 from .listeners import Listeners
 from .preamble import PREAMBLE_BYTES, Preamble

@@ -10,7 +10,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..config import MS
 from ..errors import PortTaken
@@ -39,6 +39,10 @@ class NetworkOptions:
     """What one end of an association takes before it refuses frames."""
 
 
+_Direction = tuple[int, int, str]
+"""From one host to another on a rail."""
+_Amount = TypeVar("_Amount", int, float)
+
 Tap = Callable[[int, bytes], None]
 """Sees each frame with the node that is about to send it; what it raises ends that node's turn."""
 Watch = Callable[[int, int, bytes, str | None], None]
@@ -60,10 +64,10 @@ class Network:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = 0
         self._hosts: dict[int, SimulatedDriver] = {}
-        self._cut: set[tuple[int, int, str]] = set()
-        self._loss: dict[tuple[int, int, str], float] = {}
-        self._late: dict[tuple[int, int, str], int] = {}
-        self._twice: dict[tuple[int, int, str], float] = {}
+        self._cut: set[_Direction] = set()
+        self._loss: dict[_Direction, float] = {}
+        self._late: dict[_Direction, int] = {}
+        self._twice: dict[_Direction, float] = {}
         self._absent: set[tuple[int, str]] = set()
         self.tap: Tap | None = None
         self.watch: Watch | None = None
@@ -126,10 +130,7 @@ class Network:
 
         A lost probe is lost; a frame of an association comes a retransmission later.
         """
-        if share:
-            self._loss[source, target, rail] = share
-        else:
-            self._loss.pop((source, target, rail), None)
+        _set(self._loss, (source, target, rail), share)
 
     def is_lost(self, source: int, target: int, rail: str) -> bool:
         """Whether the next packet is lost; draws a number only where packets may be lost."""
@@ -138,10 +139,7 @@ class Network:
 
     def slow(self, source: int, target: int, rail: str, most_ns: int) -> None:
         """Delay each packet of one direction by up to so much, and so reorder them; 0 undoes it."""
-        if most_ns:
-            self._late[source, target, rail] = most_ns
-        else:
-            self._late.pop((source, target, rail), None)
+        _set(self._late, (source, target, rail), most_ns)
 
     def lateness(self, source: int, target: int, rail: str) -> int:
         """How late the next packet is; draws a number only where packets are delayed."""
@@ -153,10 +151,7 @@ class Network:
 
         Of the frames of an association SCTP drops the second copy.
         """
-        if share:
-            self._twice[source, target, rail] = share
-        else:
-            self._twice.pop((source, target, rail), None)
+        _set(self._twice, (source, target, rail), share)
 
     def is_repeated(self, source: int, target: int, rail: str) -> bool:
         """Whether the next probe comes twice."""
@@ -217,3 +212,11 @@ class Network:
             del self._hosts[driver.node]
             for peer in self._hosts:
                 self._changed(driver.node, peer)
+
+
+def _set(troubles: dict[_Direction, _Amount], direction: _Direction, amount: _Amount) -> None:
+    """Note how much a direction is troubled; 0 means that it is not."""
+    if amount:
+        troubles[direction] = amount
+    else:
+        troubles.pop(direction, None)
