@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from phalanx.transport.config import NODES_MAX
+from phalanx.transport.errors import EnvironmentTrouble
+
 from .cli_lab import lab_app
 
 app = typer.Typer(
@@ -113,7 +116,9 @@ def sim(
     seeds: Annotated[str, typer.Option(help="Which runs: 17, 1..3000, or 3,5,8..12.")] = "1..100",
     nodes: Annotated[
         int | None,
-        typer.Option(min=2, max=128, help="Nodes of each cluster; without it, 2 to 5 by seed."),
+        typer.Option(
+            min=2, max=NODES_MAX, help="Nodes of each cluster; without it, 2 to 5 by seed."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0: one for each core.")] = 0,
     trace: Annotated[
@@ -147,7 +152,15 @@ def sim(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(run(options))
+    try:
+        status = run(options)
+    except EnvironmentTrouble as error:
+        typer.echo(f"phalanx sim: {error}", err=True)
+        status = 1
+    except KeyboardInterrupt:
+        typer.echo("phalanx sim: interrupted", err=True)
+        status = 130
+    raise typer.Exit(status)
 
 
 def main() -> None:

@@ -13,11 +13,15 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from phalanx.transport.errors import trouble
+
 from .testing.plan import Plan, draw_plan
 from .testing.shrink import Shrinker
 from .testing.trace import write_trace
 from .testing.verdict import Verdict, judge_all
 
+SEEDS_MAX = 1_000_000
+"""Runs of one call; a number that is larger is a slip of the finger."""
 TOLD_MAX = 3
 """Failures that are told in full; of the others the seeds are named."""
 
@@ -53,6 +57,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise ValueError(f"{part!r}: seeds are written as 17, 1..3000 or 3,5,8..12") from None
         if not 0 <= low <= high:
             raise ValueError(f"{part!r}: the first seed comes first, and none is negative")
+        if len(found) + high - low >= SEEDS_MAX:
+            raise ValueError(f"{part!r}: more than {SEEDS_MAX:,} seeds; play them in several calls")
         found.extend(range(low, high + 1))
     return tuple(found)
 
@@ -64,13 +70,19 @@ def read_plan(path: Path) -> Plan:
         ValueError: the file holds none; says why.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Plan)
-    except (msgspec.MsgspecError, OSError) as error:
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+        plan.check()
+    except (msgspec.MsgspecError, OSError, ValueError) as error:
         raise ValueError(f"{path}: no plan: {error}") from None
+    return plan
 
 
 def run(options: SimOptions) -> int:
-    """Play the runs; returns the exit status: 0 if every guarantee held in each."""
+    """Play the runs; returns the exit status: 0 if every guarantee held in each.
+
+    Raises:
+        EnvironmentTrouble: a file that was asked for cannot be written.
+    """
     console = Console(stderr=True)
     if options.plan is not None:
         plans = [options.plan]
@@ -132,13 +144,19 @@ def _tell(console: Console, verdict: Verdict, options: SimOptions) -> None:
     smallest = Shrinker(verdict, tell=tell).shrink()
     if options.keep is not None and smallest.plan != plan:
         path = options.keep / f"plan-{plan.seed}-{plan.size}.json"
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(smallest.plan)))
         console.print(smallest.story(), markup=False, highlight=False)
+        with trouble(f"{path} cannot be written"):
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(smallest.plan)))
         console.print(f"again: phalanx sim --plan {path} --trace trace.txt", soft_wrap=True)
 
 
 def _trace(plan: Plan, path: Path) -> int:
-    with path.open("w", encoding="utf-8") as file:
+    """Play a plan and write down what happens.
+
+    Raises:
+        EnvironmentTrouble: the file cannot be written.
+    """
+    with trouble(f"{path} cannot be written"), path.open("w", encoding="utf-8") as file:
         complaint = write_trace(plan, file)
     print(f"{path}: {'broken: ' + complaint if complaint else 'every guarantee held'}")
     return 1 if complaint else 0

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from phalanx.transport.config import MS
+from phalanx.transport.config import MS, NODES_MAX
 from phalanx.transport.core.leases import Quorum
 
 SIZES = (2, 3, 3, 3, 4, 5)
@@ -74,6 +74,25 @@ class Plan:
     def nodes(self) -> range:
         """Their ids."""
         return range(1, self.size + 1)
+
+    def check(self) -> None:
+        """Whether it can be played; one that is drawn can, one from a file need not.
+
+        Raises:
+            ValueError: says what does not fit.
+        """
+        if not 1 <= self.size <= NODES_MAX or not self.rails:
+            raise ValueError(f"{self.size} nodes on {len(self.rails)} rails cannot be played")
+        for name in ("clock_offsets_ns", "clock_rates", "pauses_ns"):
+            if len(getattr(self, name)) != self.size:
+                raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
+        for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
+            if fault.kind not in KINDS:
+                raise ValueError(f"there is no fault {fault.kind!r}")
+            if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
+                raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
+            if fault.rail and fault.rail not in self.rails:
+                raise ValueError(f"{fault}: there is no such rail")
 
 
 @dataclass(slots=True)

@@ -20,7 +20,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from .catalogue import MUTANTS, Mutant
+from .catalogue import MUTANTS
+from .mutant import Mutant
 from .play import Catch, play
 
 CAUGHT = Path(__file__).with_name("caught.json")

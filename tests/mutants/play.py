@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from .catalogue import Mutant
+from .mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("transport", "barrier")

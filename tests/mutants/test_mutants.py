@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .catalogue import MUTANTS, Mutant
+from .catalogue import MUTANTS
+from .mutant import Mutant
 from .play import mutated, play
 
 

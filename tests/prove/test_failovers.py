@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-
-from phalanx.transport.testing.fixtures import MakeLab
 
 from ..netns.harness import MS, Fleet, S, now_ns
 
@@ -16,17 +11,6 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow]
 ROUNDS = 20
 RATE = 1000
 GAP_MS_MAX = 100
-
-
-@pytest.fixture
-def fleet(make_lab: MakeLab, tmp_path: Path) -> Iterator[Fleet]:
-    """Three nodes in one view, all their own."""
-    fleet = Fleet(make_lab(), tmp_path)
-    try:
-        fleet.make_whole()
-        yield fleet
-    finally:
-        fleet.end()
 
 
 @pytest.mark.parametrize("direction", ["both", "in", "out"])

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-
-from phalanx.transport.testing.fixtures import MakeLab
 
 from ..netns.harness import Fleet
 from ..netns.restarts import restart_again_and_again
@@ -19,17 +14,6 @@ WARM = 20
 """Rounds after which every cache is full: from here on memory must be flat."""
 GROWTH_BYTES_MAX = 1 << 20
 CRASH_MS_MAX = 100
-
-
-@pytest.fixture
-def fleet(make_lab: MakeLab, tmp_path: Path) -> Iterator[Fleet]:
-    """Three nodes in one view, all their own."""
-    fleet = Fleet(make_lab(), tmp_path)
-    try:
-        fleet.make_whole()
-        yield fleet
-    finally:
-        fleet.end()
 
 
 @pytest.mark.parametrize("host", ["charlie", "alpha"])

@@ -1,0 +1,171 @@
+"""Deliberate bugs in streams, order and barriers (PROTOCOL 4 to 6)."""
+
+from __future__ import annotations
+
+from .mutant import CORE, DELIVERY, EPOCHS, FLUSH, Edit, Mutant, one
+
+MESSAGES = (
+    one(
+        "acknowledges-what-it-lacks",
+        "4: a batch is acknowledged when it is held",
+        DELIVERY,
+        "            self._timers.arm_earlier(Timer.RESYNC, node, "
+        "now_ns + self._timing.ack_delay_ns)\n"
+        "            return\n",
+        "            stream.held = data.sequence - 1\n",
+    ),
+    one(
+        "delivers-duplicates",
+        "4: the receiver keeps the first of several copies",
+        DELIVERY,
+        "        if data.sequence <= stream.held:\n",
+        "        if data.sequence < stream.held:\n",
+    ),
+    one(
+        "forgets-the-order-on-reconnect",
+        "4: a new association goes on where the member is",
+        DELIVERY,
+        "                progress.sent = progress.held\n",
+        "                progress.sent = stream.last\n",
+    ),
+    one(
+        "delivers-past-the-view",
+        "4: a message belongs to the view in which its batch is numbered",
+        DELIVERY,
+        "        if self.view is None or data.view_id != self.view.id:\n"
+        '            counters["data_of_other_view"] += 1\n',
+        '        if self.view is None:\n            counters["data_of_other_view"] += 1\n',
+    ),
+    one(
+        "skips-the-flush",
+        "2, install: the rest of the view up to the cut is delivered before the next",
+        FLUSH,
+        "                delivery.hand_over(stream, stream.waiting.popleft())\n",
+        "                stream.waiting.popleft()\n",
+    ),
+    one(
+        "flushes-past-the-cut",
+        "2, close: above the cut everything is dropped",
+        FLUSH,
+        "stream.held if key.addressee else limits.get((key.origin, key.lane), 0)",
+        "stream.held",
+    ),
+    one(
+        "keeps-nothing-for-others",
+        "4: everybody keeps a batch until all members hold it",
+        DELIVERY,
+        "            stream.kept[data.sequence] = frame\n",
+        "            stream.kept = {data.sequence: frame}\n",
+    ),
+    one(
+        "settles-with-the-first",
+        "guarantee 3: a message is held when every addressee holds it",
+        CORE + "streams.py",
+        "return min((p.held for p in self.progress.values()), default=self.last)",
+        "return max((p.held for p in self.progress.values()), default=self.last)",
+    ),
+    one(
+        "forgets-who-lacks-it",
+        "guarantee 3: the sender is told by name who does not hold a message",
+        FLUSH,
+        "if node in gone and progress.held < sequence",
+        "if node in gone and progress.held < sequence - 1",
+    ),
+)
+
+ORDER = (
+    one(
+        "epoch-without-all-ends",
+        "5: an epoch is complete when all ENDs of it are held",
+        EPOCHS,
+        "            if ends is None or len(ends) < len(self._members):\n",
+        "            if ends is None or len(ends) < len(self._members) - 1:\n",
+    ),
+    one(
+        "epoch-without-its-batches",
+        "5: ... and the batches before them",
+        EPOCHS,
+        "            if any(held(member) < sequence for member, sequence in ends.items()):\n"
+        "                return delivered, endings\n",
+        "",
+    ),
+    one(
+        "every-rank-its-own-rotation",
+        "5: an epoch is delivered by ascending (rank - e) mod n",
+        EPOCHS,
+        "self._members[(epoch + offset) % count]",
+        "self._members[(epoch + offset + self._node) % count]",
+    ),
+    one(
+        "remainder-by-sender",
+        "5: up to the cut the ordered lane is delivered by (epoch, rank, sequence)",
+        EPOCHS,
+        "rest.sort(key=lambda s: (s.epoch, (rank[s.origin] - s.epoch) % count, s.sequence))",
+        "rest.sort(key=lambda s: ((rank[s.origin] + self._node) % count, s.sequence))",
+    ),
+    one(
+        "ends-are-lost-with-an-association",
+        "5: an END that a member may lack is said again",
+        DELIVERY,
+        "            self.say_to(node, list(self.epochs.own_ends))\n",
+        "            pass\n",
+    ),
+)
+
+BARRIERS = (
+    Mutant(
+        "counts-arrivals",
+        "6: arrivals are a set; a party does not count twice",
+        (
+            Edit(
+                "barrier/table.py",
+                "return all(member in self.marks for member in self.members)",
+                "return len(self.marks) >= len(self.members)",
+            ),
+            Edit(
+                "barrier/table.py",
+                "        generation.marks[member] = max(mark, generation.marks.get(member, 0))\n"
+                "        decisions.append(Counted(",
+                "        again = Member(member.node, -arrive.serial)\n"
+                "        generation.marks[again if member in generation.marks else member] = mark\n"
+                "        decisions.append(Counted(",
+            ),
+        ),
+    ),
+    one(
+        "stale-generation-counts",
+        "6: an arrival made in an older view does not count in this one",
+        "barrier/core.py",
+        "        if message.view != self._view.id or sender not in self._view.incarnations:\n",
+        "        if sender not in self._view.incarnations:\n",
+    ),
+    one(
+        "released-before-the-messages",
+        "6: an arrival counts only when what its party sent before is held",
+        "barrier/core.py",
+        "        if self._not_here(ticket.completed.generation):\n            self._late.append",
+        "        if False:\n            self._late.append",
+    ),
+    one(
+        "deadline-decides-alone",
+        "6: a party whose deadline passes returns what the order says",
+        "barrier/core.py",
+        "        self._publish_withdrawal(ticket)\n\n    def _grace_over",
+        "        self._tickets.taken_back(ticket, {})\n\n    def _grace_over",
+    ),
+    one(
+        "withdrawal-after-the-release",
+        "6: the outcome is decided at a position of the order",
+        "barrier/core.py",
+        "        if ticket.completed is not None:\n"
+        "            return  # Released by the order; what is left is to have the messages here.\n",
+        "",
+    ),
+    one(
+        "gone-parties-are-forgotten",
+        "6: at a view change the policy decides about parties that are gone",
+        "barrier/core.py",
+        "            gone = generation.gone(before, event.view)\n",
+        "            gone: list[Member] = []\n",
+    ),
+)

@@ -1,0 +1,322 @@
+"""Deliberate bugs in how views are agreed, and in leases and proofs of death (PROTOCOL 2 and 3)."""
+
+from __future__ import annotations
+
+from .mutant import CORE, DELIVERY, GATHER, MEMBERSHIP, Edit, Mutant, one
+
+HEARING_IS_REACHING = Edit(
+    CORE + "endpoint.py",
+    "        if not probe.echo:\n",
+    "        if not probe.echo:\n"
+    "            heard = probe._replace(sent_ns=now_ns)\n"
+    "            self.paths.answered(node, heard, now_ns)\n",
+)
+NOT_MUTUAL = Edit(
+    CORE + "reach.py",
+    "{peer for peer in row if peer != member and member in reach.get(peer, ())}",
+    "{p for p in reach if p != member and (p in row or member in reach[p])}",
+)
+
+VIEWS = (
+    Mutant(
+        "primary-without-continuing",
+        "2, primary rule: at least one member is continuing, or all configured nodes are there",
+        (
+            Edit(
+                GATHER,
+                "        if not continuing and nodes != self.configured:\n"
+                "            return False\n",
+                "",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if not continuing and nodes != self._configured:\n"
+                '            return "nobody in the proposal continues the view before"\n',
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "view-without-majority",
+        "2: a quorum of the configured votes decides",
+        (
+            Edit(
+                GATHER,
+                " or not self._quorum.reached(nodes):\n"
+                "            return False\n"
+                "        continuing",
+                ":\n            return False\n        continuing",
+            ),
+            Edit(
+                GATHER,
+                "        return self._quorum.reached(voters)\n",
+                "        return bool(voters)\n",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if not self._quorum.reached(nodes):\n"
+                '            return "the proposal has no majority of votes"\n',
+                "",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "if not self._quorum.reached(n for n in nodes if attempt.promises[n].vote):",
+                "if not any(attempt.promises[n].vote for n in nodes):",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if self._quorum.reached(attempt.accepted):\n",
+                "        if attempt.accepted:\n",
+            ),
+        ),
+    ),
+    one(
+        "decides-by-one",
+        "2, accept: a quorum of ACCEPTED decides",
+        MEMBERSHIP,
+        "        if self._quorum.reached(attempt.accepted):\n",
+        "        if attempt.accepted:\n",
+    ),
+    Mutant(
+        "obeys-who-is-behind",
+        "2, gather: one that knows V_{k+1} answers with it and never promises",
+        (
+            Edit(
+                MEMBERSHIP,
+                "        if self.decided is not None and self.decided.k >= message.k:\n"
+                "            self._send(node, wire.Install(value=self.decided))\n"
+                "            return\n"
+                "        highest = max(self._promised",
+                "        highest = max(self._promised",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if self.decided is not None and value.id <= self.decided.id:\n"
+                "            self._send(node, wire.Install(value=self.decided))\n"
+                "            return\n"
+                "        if value.k != self._k + 1:",
+                "        if value.k > self._k + 1:",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if self.decided is not None and row.decided < self.decided.id:\n"
+                "            self._send(node, wire.Install(value=self.decided))\n",
+                "",
+            ),
+            Edit(
+                GATHER,
+                "if any(row.decided > known for row in rows.values()) or not",
+                "if not",
+            ),
+            Edit(GATHER, "and not row.leaving and row.decided == known", "and not row.leaving"),
+        ),
+    ),
+    Mutant(
+        "one-way-counts-as-reached",
+        "2, gather: L is a clique of *mutual* reachability",
+        (HEARING_IS_REACHING, NOT_MUTUAL),
+    ),
+    Mutant(
+        "deaf-proposer-is-obeyed",
+        "2, gather: a proposer that is not reachable both ways is refused",
+        (
+            HEARING_IS_REACHING,
+            NOT_MUTUAL,
+            Edit(
+                MEMBERSHIP,
+                "if node != self._me.node and not self.gather.reaches_us(node, now_ns):",
+                "if False:",
+            ),
+        ),
+    ),
+    one(
+        "promise-before-durable",
+        "2, close: who promises first makes the promise durable",
+        CORE + "acceptor.py",
+        "        token = self._token if vote else 0\n",
+        "        token = 0\n",
+    ),
+    one(
+        "accepted-before-durable",
+        "2, accept: the value is durable before ACCEPTED is said",
+        CORE + "acceptor.py",
+        "                token=self._token,\n                k=value.k,",
+        "                token=0,\n                k=value.k,",
+    ),
+    one(
+        "forgets-the-promise",
+        "2, accept: an ACCEPT of a lower ballot than the one promised is refused",
+        MEMBERSHIP,
+        "        if message.ballot < highest:\n",
+        "        if False:\n",
+    ),
+    one(
+        "accepts-without-closing",
+        "2, accept: an acceptor that has not promised this ballot closes its view first",
+        MEMBERSHIP,
+        "        self._close(value.k, message.ballot, now_ns)\n        out =",
+        "        out =",
+    ),
+    one(
+        "forgets-what-was-accepted",
+        "2, choose: a value accepted under the highest ballot is proposed again",
+        CORE + "proposal.py",
+        "    return best.accepted if best is not None else None\n",
+        "    return None\n",
+    ),
+    one(
+        "adopts-the-lowest-ballot",
+        "2, choose: of the accepted values the one of the highest ballot",
+        CORE + "proposal.py",
+        "promise.accepted_ballot > best.accepted_ballot",
+        "promise.accepted_ballot < best.accepted_ballot",
+    ),
+    one(
+        "cut-of-one-member",
+        "2, choose: the cut is the most that any continuing member holds",
+        CORE + "proposal.py",
+        "    for node in installed:\n        for held in reports[node].held:\n",
+        "    for node in installed[-1:]:\n        for held in reports[node].held:\n",
+    ),
+    one(
+        "skips-the-hold",
+        "2, hold: every member holds the cut before anything is accepted",
+        MEMBERSHIP,
+        "        lacking = proposal.sources(attempt.value, self.decided, attempt.promises)\n",
+        "        lacking: dict[int, tuple[wire.Source, ...]] = {}\n",
+    ),
+    one(
+        "accepted-before-grants-are-out",
+        "2, accept: ACCEPTED waits for the own grants to those left out",
+        MEMBERSHIP,
+        "not_before_ns=not_before)",
+        "not_before_ns=0)",
+    ),
+    one(
+        "closed-and-still-delivers",
+        "2, close: a closed view delivers nothing",
+        DELIVERY,
+        "        if self.closed:\n            stream.waiting.append(Arrived(data, frame))\n"
+        "            return\n",
+        "",
+    ),
+    one(
+        "closed-and-still-sends",
+        "2, close: a closed view sends no new batch",
+        DELIVERY,
+        "        if self.view is None or self.closed:\n            return\n        if may_number:",
+        "        if self.view is None:\n            return\n        if may_number:",
+    ),
+    one(
+        "closed-and-still-acknowledges",
+        "2, close: a closed view acknowledges nothing",
+        DELIVERY,
+        "if self.view is None or self.closed or not (dirty or self.done_untold):",
+        "if self.view is None or not (dirty or self.done_untold):",
+    ),
+    one(
+        "closed-and-still-grants",
+        "2 and 3: who has promised grants no more",
+        MEMBERSHIP,
+        "            and not standing.closed_for\n            and not standing.left\n",
+        "            and not standing.left\n",
+    ),
+    one(
+        "install-out-of-turn",
+        "2, install: a view that is older than the decided one changes nothing",
+        MEMBERSHIP,
+        "        if self.decided is not None and value.id <= self.decided.id:\n            return\n"
+        "        admitted",
+        "        admitted",
+    ),
+    one(
+        "evicted-goes-on",
+        "2, eviction: a node outside a decided view stops",
+        MEMBERSHIP,
+        "            self.standing.evicted = True\n            self._delivery.closed = True\n",
+        "            pass\n",
+    ),
+    one(
+        "lost-record-votes",
+        "2: a node that lost its record votes only after a view has admitted it",
+        CORE + "acceptor.py",
+        "        if not self.record.voter or not self._writable:\n",
+        "        if not self._writable:\n",
+    ),
+    one(
+        "full-disk-votes",
+        "2: a node that cannot write its record reports without vote",
+        CORE + "acceptor.py",
+        "        self._writable = False\n        self._replies = [",
+        "        for reply in self._replies:\n            self._durable = max(self._durable, "
+        "reply.token)\n        self._replies = list(self._replies) or [",
+    ),
+)
+
+LEASES = (
+    one(
+        "acts-without-lease",
+        "3: a member acts only while echoes of a quorum are younger than the lease",
+        CORE + "leases.py",
+        "        return now_ns < self._ends_ns\n",
+        "        return True\n",
+    ),
+    one(
+        "lease-from-the-echo",
+        "3: a lease runs from when the heartbeat was sent, not from when its echo came",
+        CORE + "endpoint.py",
+        "            self.leases.take(node, probe.sent_ns)\n",
+        "            self.leases.take(node, now_ns)\n",
+    ),
+    one(
+        "grants-of-another-view",
+        "3: only echoes tagged with this view grant",
+        CORE + "leases.py",
+        "        self._received.clear()\n",
+        "        pass\n",
+    ),
+    one(
+        "restarted-votes-at-once",
+        "3: a restarted acceptor waits one lease before its first vote",
+        CORE + "parts.py",
+        "    votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))\n",
+        "    votes_from = start.now_ns\n",
+    ),
+    one(
+        "any-close-is-a-death",
+        "3, proof of death: only the orderly end of a lifeline proves anything",
+        CORE + "peers.py",
+        "        if fin:\n            peer.lifelines[rail] =",
+        "        if True:\n            peer.lifelines[rail] =",
+    ),
+    one(
+        "one-lifeline-is-enough",
+        "3, proof of death: every lifeline whose path is up has ended",
+        CORE + "peers.py",
+        "        return any(line.ended for line in mine.values()) and all(\n"
+        "            line.ended for rail, line in mine.items() if rail in up\n"
+        "        )\n",
+        "        return any(line.ended for line in mine.values())\n",
+    ),
+    one(
+        "lifeline-of-an-older-start",
+        "3, proof of death: the end is seen while that incarnation's HELLO is the current one",
+        CORE + "peers.py",
+        "            if (line.incarnation, line.nonce) == (peer.incarnation, peer.nonce)\n",
+        "",
+    ),
+    one(
+        "older-start-replaces",
+        "3, identity: a lower incarnation than one seen is turned away",
+        CORE + "peers.py",
+        "        if hello.incarnation < seen:\n",
+        "        if False:\n",
+    ),
+    one(
+        "two-starts-of-one-number",
+        "2: torn and rolled-back records are found out by the peers' memory",
+        CORE + "peers.py",
+        "        if hello.incarnation == seen and hello.nonce != nonce:\n",
+        "        if False:\n",
+    ),
+)
