@@ -21,7 +21,6 @@ from .errors import (
     JoinTimeout,
     NoQuorum,
     PhalanxError,
-    RecordUnusable,
     UsageError,
     again,
 )
@@ -61,6 +60,7 @@ class Cluster:
         timeout: float | None = 30,
         rejoin: bool = False,
         readmit: bool = False,
+        force: bool = False,
         deliver: Collection[str] | None = None,
         on_waiting: Callable[[str], None] | None = None,
         drivers: DriverFactory | None = None,
@@ -73,6 +73,8 @@ class Cluster:
             timeout: seconds until the first view with this node; None waits for ever.
             rejoin: after an eviction, come back as a newcomer with a new incarnation.
             readmit: start although the durable record is lost (see docs/operations.md).
+            force: a majority is gone for good: found the cluster anew, on a majority of the
+                configured votes, without state (see docs/operations.md; it cannot be undone).
             deliver: channels whose messages the application reads; None for all, () for none.
                 Other events are queued all the same, within the bounds that `__aiter__` names.
             on_waiting: called with words about what is waited for, each time they change.
@@ -92,6 +94,7 @@ class Cluster:
         options = JoinOptions(
             rejoin=rejoin,
             readmit=readmit,
+            force=force,
             deliver=None if deliver is None else frozenset(deliver),
             on_waiting=on_waiting,
             drivers=drivers,
@@ -129,7 +132,7 @@ class Cluster:
     async def enter(self, timeout: float | None) -> None:
         """For `Joining`: open everything and wait for the first view."""
         try:
-            self._runtime.open(readmit=self._options.readmit)
+            self._runtime.open(readmit=self._options.readmit, force=self._options.force)
             async with asyncio.timeout(timeout):
                 await self._first_view
         except TimeoutError:
@@ -256,17 +259,11 @@ class Cluster:
         self._loop.call_soon(self._begin_anew, 0, True)
 
     def _record_lost(self, item: RecordLost) -> None:
-        if self._options.readmit:
+        error = self._options.after_loss(item, self._runtime.incarnation)
+        if error is None:
             self._loop.call_soon(self._begin_anew, item.seen + 1, False)
-            return
-        self._loop.call_soon(
-            self._end,
-            RecordUnusable(
-                f"node {item.peer} remembers start {item.seen} of this node, its own record only "
-                f"start {self._runtime.incarnation}: the record is lost or an old copy; restore "
-                "it, or start with readmit to come back as a node without memory"
-            ),
-        )
+        else:
+            self._loop.call_soon(self._end, error)
 
     def _begin_anew(self, at_least: int, keep_record: bool) -> None:
         if self._over is not None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .core.outputs import RecordLost
+from .errors import RecordUnusable, UsageError
 from .runtime import DriverFactory
 
 if TYPE_CHECKING:
@@ -19,9 +21,27 @@ class JoinOptions:
 
     rejoin: bool
     readmit: bool
+    force: bool = False
     deliver: frozenset[str] | None
     on_waiting: Callable[[str], None] | None
     drivers: DriverFactory | None
+
+    def __post_init__(self) -> None:
+        if self.force and self.readmit:
+            raise UsageError(
+                "force founds the cluster anew, readmit asks the others to admit this node: "
+                "give one of them"
+            )
+
+    def after_loss(self, lost: RecordLost, incarnation: int) -> RecordUnusable | None:
+        """The error that ends a node whose record is lost; None if its operator knows of it."""
+        if self.readmit or self.force:
+            return None
+        return RecordUnusable(
+            f"node {lost.peer} remembers start {lost.seen} of this node, its own record only "
+            f"start {incarnation}: the record is lost or an old copy; restore "
+            "it, or start with readmit to come back as a node without memory"
+        )
 
 
 class Joining:

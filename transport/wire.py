@@ -22,6 +22,8 @@ Ballot: TypeAlias = tuple[Count, NodeId]
 
 NO_BALLOT: Ballot = (0, 0)
 NO_VIEW = ViewId(0, 0)
+ERA_FIRST = 1
+"""The era of a first start; each founding by the operator's word begins a higher one."""
 
 
 class Kind(enum.IntEnum):
@@ -220,6 +222,10 @@ class Row(_Control, tag=1, frozen=True):
     ballot: Ballot
     grants: dict[NodeId, Count]
     """Members that are granted no more, with the time until the last grant runs out."""
+    founding: Count = 0
+    """The era that the sender is to found by the operator's word; 0 for none."""
+    held_back: dict[NodeId, Count] = {}
+    """Joiners that have to be reachable for so long first, for their links come and go."""
 
 
 class Prepare(_Control, tag=2, frozen=True):
@@ -231,6 +237,14 @@ class Prepare(_Control, tag=2, frozen=True):
     """L, the members of the next view."""
     known: ViewValue | None
     """The view before, for those who lack it."""
+    founding: Count = 0
+    """The era that is founded by the operator's word; 0 if `known` or a first start has it."""
+
+    @property
+    def id(self) -> ViewId:
+        """The view that is to be decided."""
+        era = self.known.era if self.known is not None else max(self.founding, ERA_FIRST)
+        return ViewId(era, self.k)
 
 
 class Held(NamedTuple):
@@ -434,6 +448,10 @@ class Record(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
     """The highest incarnation seen of each node, with its nonce: two starts may claim it."""
     voter: bool = True
     """False after the record was lost, until a view has admitted this node."""
+    era: Count = 0
+    """The highest era that this node was to found by the operator's word; 0 for none."""
+    founding: bool = False
+    """It is to found that era, and knows no view of it or of a later one."""
 
 
 _record_decoder = msgspec.msgpack.Decoder(Record)

@@ -7,6 +7,7 @@ stops granting to members outside of it. Only the lowest continuing member of L 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..config import ClusterConfig, Timing
@@ -14,6 +15,7 @@ from ..drivers.base import Stream
 from ..events import Member, View, ViewId
 from ..wire import NO_BALLOT, NO_VIEW, Ballot, Row, ViewValue
 from .acceptor import Acceptor
+from .founding import of_one_kind
 from .framing import Framer
 from .leases import Leases, Quorum
 from .outputs import Outputs, Transmit
@@ -152,6 +154,7 @@ class Gather:
             closed=standing.closed_for,
             ballot=standing.highest,
             grants={n: self._leases.given_left_ns(n, now_ns) for n in sorted(self.stopped)},
+            founding=self._acceptor.founding,
         )
 
     def _installed(self) -> bool:
@@ -194,11 +197,13 @@ class Gather:
 
     def _find_target(self, now_ns: int) -> frozenset[Member]:
         mine = self._make(now_ns)
-        rows = {self._standing.me: mine.reach}
+        present = {self._standing.me: mine}
         for node, row in self._rows.items():
             member = Member(node, row.incarnation)
             if member not in self._peers.dead and member in mine.reach:
-                rows[member] = row.reach
+                present[member] = row
+        alike = of_one_kind(present, self._standing.me, self.configured)
+        rows = {member: row.reach for member, row in alike.items()}
         current = self.current()
         if (rows, current) != self._searched:
             self._searched = (rows, current)
@@ -262,14 +267,15 @@ class Gather:
             if (member == standing.me and self._installed())
             or (member.node in rows and _continues(rows[member.node], known))
         ]
-        if not continuing and nodes != self.configured:
+        if not continuing and nodes != self.configured and not self._acceptor.founding:
             return False
         lowest = min(continuing) if continuing else min(nodes)
         return lowest == standing.me.node and self._quorum_of_voters(nodes, rows, now_ns)
 
     def _quorum_of_voters(self, nodes: frozenset[int], rows: dict[int, Row], now_ns: int) -> bool:
         """Whether those that may vote now are a quorum; at the very first start all may."""
-        if self.decided is None and nodes == self.configured:
+        founders = self._acceptor.founding and all(row.founding for row in rows.values())
+        if self.decided is None and nodes == self.configured and not founders:
             return True
         me = self._standing.me.node
         voters = [
@@ -281,6 +287,13 @@ class Gather:
             voters.append(me)
         return self._quorum.reached(voters)
 
+    def era_to_found(self) -> int:
+        """The era that L founds by the operator's word; 0 if it goes on with one, or begins."""
+        if self.decided is not None:
+            return 0
+        eras = (self._rows[m.node].founding for m in self.target if m.node in self._rows)
+        return max(self._acceptor.founding, *eras, 0)
+
     def is_due(self, now_ns: int) -> bool:
         """Whether L has held long enough, and grants to the missing have run out."""
         due = self.not_before_ns
@@ -289,8 +302,8 @@ class Gather:
             due = max(due, self._since_ns + self._timing.hold_down_ns)
             if not self._standing.closed_for:
                 due = max(due, self._grants_out_ns(missing, now_ns))
-        elif current and current < self.target:
-            # Nodes that join: others may be about to do the same.
+        elif self._acceptor.founding or (current and current < self.target):
+            # Nodes that join, or are started with force: others may be about to do the same.
             due = max(due, self._since_ns + self._timing.hold_down_ns // 2)
         if due <= now_ns:
             return True
@@ -316,17 +329,50 @@ class Gather:
 
     def explain(self) -> str:
         """What a view waits for, in words."""
+        rows = self._reached_rows()
+        if self._acceptor.founding:
+            return self._explain_founding(rows)
         present = {member.node for member in self.target}
         absent = sorted(self.configured - present)
         if not absent:
             first = self.decided is None
             return f"all reached; agreeing on the {'first' if first else 'next'} view"
-        names = ", ".join(f"{self._names[node]} ({node})" for node in absent)
+        founders = [node for node in absent if node in rows and rows[node].founding]
+        lost = self._listed(node for node in absent if node not in founders)
+        names = f"not reached: {lost}" if lost else ""
+        if founders:
+            apart = f"started with --force and so apart from the others: {self._listed(founders)}"
+            names = "; ".join(filter(None, (names, apart)))
         if self.decided is None:
-            return f"the first start waits for every configured node; not reached: {names}"
+            return f"the first start waits for every configured node; {names}"
         if not self._quorum.reached(present):
-            return f"no majority of the votes; not reached: {names}"
-        return f"a view change is under way; not reached: {names}"
+            return f"no majority of the votes; {names}"
+        return f"a view change is under way; {names}"
+
+    def _explain_founding(self, rows: dict[int, Row]) -> str:
+        """What a node waits for that is started with force, and who goes on without it."""
+        present = {member.node for member in self.target}
+        if self._quorum.reached(present):
+            return f"started with --force: agreeing on the first view of era {self.era_to_found()}"
+        words = (
+            "started with --force: waits for a majority of the votes to be started so; "
+            f"not yet: {self._listed(self.configured - present)}"
+        )
+        living = {node: row.decided.era for node, row in rows.items() if row.installed}
+        if living:
+            words += (
+                f", and of these {len(living)} live in a view of era {max(living.values())} "
+                "without it (start with --readmit to join them)"
+            )
+        return words
+
+    def _listed(self, nodes: Iterable[int]) -> str:
+        return ", ".join(f"{self._names[node]} ({node})" for node in sorted(nodes))
+
+    def _reached_rows(self) -> dict[int, Row]:
+        """What those say that were reached when the own row was told last."""
+        reached = self._told.reach if self._told is not None else ()
+        return {m.node: self._rows[m.node] for m in reached if m.node in self._rows}
 
 
 def _continues(row: Row, known: ViewId) -> bool:
@@ -347,4 +393,5 @@ def _without_clocks(row: Row) -> tuple[object, ...]:
         row.votes_in_ns == 0,
         row.closed,
         tuple(row.grants),
+        row.founding,
     )

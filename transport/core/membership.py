@@ -11,19 +11,19 @@ members that the value leaves out have run out, unless they are proven dead.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from .. import wire
 from ..config import ClusterConfig
 from ..drivers.base import Stream
 from ..events import Evicted, Member, View, ViewId, ViewInstalled
-from ..wire import NO_BALLOT, NO_VIEW, Ballot, ViewValue
+from ..wire import ERA_FIRST, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
+from .attempt import Attempt, Phase
 from .delivery import Delivery
 from .flush import Flush
+from .founding import is_next
 from .framing import Framer
 from .gather import Gather, Standing
 from .leases import Leases, Quorum
@@ -32,40 +32,11 @@ from .paths import Paths
 from .peers import Peers
 from .timers import Timer, TimerTable
 
+FIRST_VIEW = ViewId(ERA_FIRST, 1)
 PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
 FAILURES_UNTIL_RESET = 2
 """So many attempts in a row fail before the associations to those that were silent are reset."""
-
-
-class Phase(enum.Enum):
-    """Where a proposer's attempt stands."""
-
-    PREPARE = enum.auto()
-    HOLD = enum.auto()
-    ACCEPT = enum.auto()
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One ballot of ours for one instance; it can be thrown away at any moment."""
-
-    k: int
-    ballot: Ballot
-    members: frozenset[Member]
-    phase: Phase = Phase.PREPARE
-    promises: dict[int, wire.Promise] = field(default_factory=dict[int, wire.Promise])
-    value: ViewValue | None = None
-    awaiting: set[int] = field(default_factory=set[int])
-    """Members whose HELD is awaited."""
-    accepted: set[int] = field(default_factory=set[int])
-
-    def silent(self) -> set[int]:
-        """Members whose answer in this phase is missing."""
-        if self.phase is Phase.HOLD:
-            return self.awaiting
-        answered = self.promises.keys() if self.phase is Phase.PREPARE else self.accepted
-        return {member.node for member in self.members} - answered
 
 
 class Membership:
@@ -142,8 +113,11 @@ class Membership:
     def row_received(self, node: int, row: wire.Row, now_ns: int) -> None:
         """A peer says what it knows; one that lacks our view is told it."""
         self.gather.received(node, row, now_ns)
-        if self.decided is not None and row.decided < self.decided.id:
-            self._send(node, wire.Install(value=self.decided))
+        decided = self.decided
+        if decided is None or decided.era < row.founding:
+            return  # Who founds a later era is to hear nothing of this one.
+        if row.decided < decided.id:
+            self._send(node, wire.Install(value=decided))
 
     def evaluate(self, now_ns: int) -> None:
         """Look at everything that is known, and begin or give up an attempt accordingly."""
@@ -181,11 +155,16 @@ class Membership:
         highest = max(standing.highest, self._acceptor.promised, self._promised)
         ballot = (highest[0] + 1, self._me.node)
         standing.highest = ballot
-        self._attempt = Attempt(k=self._k + 1, ballot=ballot, members=target)
+        founding = self.gather.era_to_found()
+        self._attempt = Attempt(k=self._k + 1, ballot=ballot, members=target, founding=founding)
         self._outputs.counters["attempts"] += 1
         self._arm_phase(now_ns)
         prepare = wire.Prepare(
-            k=self._k + 1, ballot=ballot, members=tuple(sorted(target)), known=self.decided
+            k=self._k + 1,
+            ballot=ballot,
+            members=tuple(sorted(target)),
+            known=self.decided,
+            founding=founding,
         )
         for member in sorted(target):
             self._send(member.node, prepare)
@@ -253,6 +232,7 @@ class Membership:
             members=attempt.members,
             reports=attempt.promises,
             reasons=self.gather.reasons(attempt.members),
+            era=max(attempt.founding, ERA_FIRST),
         )
         lacking = proposal.sources(attempt.value, self.decided, attempt.promises)
         attempt.phase = Phase.HOLD
@@ -302,7 +282,7 @@ class Membership:
             self.learn(message.known, now_ns)
         if self.standing.evicted:
             return
-        if self.decided is not None and self.decided.k >= message.k:
+        if self.decided is not None and self.decided.id >= message.id:
             self._send(node, wire.Install(value=self.decided))
             return
         highest = max(self._promised, self._acceptor.promised)
@@ -313,20 +293,34 @@ class Membership:
             nack = wire.Nack(k=message.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = frozenset(member.node for member in message.members) == self._configured
-        first_start = self.decided is None and everybody and not self._acceptor.record.voter
-        vote = self._acceptor.votes_in_ns(now_ns) == 0 or first_start
+        vote = self._may_vote(message.members, now_ns)
+        self._acceptor.found(message.founding)
         self._close(message.k, message.ballot, now_ns)
         self._acceptor.promise(node, message.k, message.ballot, vote=vote)
+
+    def _may_vote(self, members: Iterable[Member], now_ns: int) -> bool:
+        """Whether a promise or an acceptance counts; at the very first start all of them do."""
+        first_start = self.decided is None and self._are_all(members)
+        first_start = first_start and not self._acceptor.record.voter
+        return self._acceptor.votes_in_ns(now_ns) == 0 or first_start
+
+    def _are_all(self, members: Iterable[Member]) -> bool:
+        return frozenset(member.node for member in members) == self._configured
+
+    def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
+        everybody = self._are_all(members)
+        return is_next(view_id, self.decided, self._acceptor.founding, everybody=everybody)
 
     def _refusal(self, node: int, message: wire.Prepare, now_ns: int) -> str:
         if self._me not in message.members:
             return "this incarnation is not in the proposal"
+        if not self._is_next(message.id, message.members):
+            return "it is not the next view here"
         nodes = frozenset(member.node for member in message.members)
         if not self._quorum.reached(nodes):
             return "the proposal has no majority of votes"
         continuing = set(message.members) & self.gather.current()
-        if not continuing and nodes != self._configured:
+        if not continuing and nodes != self._configured and not message.founding:
             return "nobody in the proposal continues the view before"
         if node != self._me.node and not self.gather.reaches_us(node, now_ns):
             return "the proposer is not reachable both ways"
@@ -346,7 +340,7 @@ class Membership:
         if self.decided is not None and value.id <= self.decided.id:
             self._send(node, wire.Install(value=self.decided))
             return
-        if value.k != self._k + 1:
+        if not self._is_next(value.id, value.members):
             self._outputs.counters["accept_ahead"] += 1
             return
         highest = max(self._acceptor.promised, self._promised)
@@ -355,10 +349,10 @@ class Membership:
             nack = wire.Nack(k=value.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = frozenset(member.node for member in value.members) == self._configured
-        first_start = self.decided is None and everybody and not self._acceptor.record.voter
-        if self._acceptor.votes_in_ns(now_ns) != 0 and not first_start:
+        if not self._may_vote(value.members, now_ns):
             return
+        if value.era > ERA_FIRST and self.decided is None:
+            self._acceptor.found(value.era)
         self._peers.dead.update(member for member in message.dead if member != self._me)
         self._close(value.k, message.ballot, now_ns)
         out = self.gather.current() - set(value.members) - self._peers.dead
@@ -400,8 +394,10 @@ class Membership:
     # --------------------------------------------------------------------------- the learner
 
     def learn(self, value: ViewValue, now_ns: int) -> None:
-        """A decided view; older ones and repetitions are harmless."""
+        """A decided view; older ones, repetitions and what a founder left behind are harmless."""
         if self.decided is not None and value.id <= self.decided.id:
+            return
+        if value.era < self._acceptor.founding:
             return
         admitted = self._me in value.members
         if admitted and self.standing.closed_for != value.k:
@@ -409,6 +405,8 @@ class Membership:
             # member, under the same number: this one has lost its record.
             self._forget_who_i_am(value)
             return
+        if not admitted and self.decided is not None and value.era > self.decided.era:
+            self.standing.closed_for = 0  # Views are counted anew.
         self._acceptor.decide(value, admitted=admitted)
         self._attempt = None
         self._timers.stop(Timer.PHASE)
@@ -447,7 +445,7 @@ class Membership:
                 view=view,
                 joined=tuple(joined),
                 left=dict(value.reasons),
-                started_over=value.k > 1 and not value.continuing,
+                started_over=value.id != FIRST_VIEW and not value.continuing,
             )
         )
         self._leases.reset_received()

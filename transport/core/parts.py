@@ -106,7 +106,7 @@ def assemble(start: Start) -> Parts:
         drift=timing.drift,
     )
     # A restarted acceptor waits one lease: its grants were forgotten with its memory.
-    fresh = not start.record.voter
+    fresh = not (start.record.voter or start.record.founding)
     votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
     acceptor = Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
     standing = Standing(Member(start.node, start.incarnation))

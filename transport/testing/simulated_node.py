@@ -16,6 +16,7 @@ import msgspec
 from .. import wire
 from ..config import MS
 from ..core.endpoint import Endpoint
+from ..core.founding import forced, taken_back, without_memory
 from ..core.outputs import RecordLost, StreamItem
 from ..core.parts import Start
 from ..drivers.simulator import SimulatedDriver
@@ -237,32 +238,37 @@ class SimulatedNode:
 
     # -------------------------------------------------------------------------------- life
 
-    def start(self, *, readmit: bool = False, at_least: int = 1) -> None:
+    def start(self, *, readmit: bool = False, force: bool = False, at_least: int = 1) -> None:
         """Start a process: a new incarnation, durable before anything else.
 
         Args:
             readmit: come back as a node without memory, whatever the record is.
+            force: found the cluster anew, with a majority that is started so.
             at_least: the lowest incarnation to take.
 
         Raises:
-            RecordUnusable: the record is damaged, and `readmit` is not given.
+            RecordUnusable: the record is damaged, and neither is given.
         """
         assert not self.running, "a host runs one process"
-        record = self._load(readmit=readmit)
+        record = self._load(readmit=readmit, force=force)
         self.driver = SimulatedDriver(self.simulation.network, self.id, self.wake_soon)
         self.driver.open()
         self.running = True
         self.frozen = False
         self._begin(record, at_least)
 
-    def _load(self, *, readmit: bool) -> wire.Record:
+    def _load(self, *, readmit: bool, force: bool) -> wire.Record:
         name = self.simulation.config.name
-        empty = wire.Record(cluster=name, node=self.id, incarnation=0, voter=False)
-        if self.disk.content is None or readmit:
-            return empty
-        record = wire.decode_record(self.disk.content)
-        if record is None:
-            raise RecordUnusable(f"the record of node {self.id} is damaged")
+        record = empty = wire.Record(cluster=name, node=self.id, incarnation=0, voter=False)
+        if self.disk.content is not None:
+            found = wire.decode_record(self.disk.content)
+            if found is None and not (readmit or force):
+                raise RecordUnusable(f"the record of node {self.id} is damaged")
+            record = found or empty
+        if force:
+            return forced(record, number=self.simulation.network.now_ns)
+        if readmit:
+            return taken_back(record) if record.founding else empty
         return record
 
     def _begin(self, record: wire.Record, at_least: int) -> None:
@@ -312,9 +318,7 @@ class SimulatedNode:
         endpoint = self.endpoint
         record = endpoint.acceptor.record
         if not keep_record:
-            record = msgspec.structs.replace(
-                self._load(readmit=True), incarnation=record.incarnation, seen=record.seen
-            )
+            record = without_memory(record)
         for link in endpoint.peers.links():
             self.driver.disconnect(link, abort=True)
         self.lifelines.reset()
