@@ -200,8 +200,7 @@ class Runtime:
         self._watch(driver.fileno())
         record = self._load(readmit=readmit or force)
         if force:
-            # No node is started once a second for ever: nobody can remember such a number.
-            record = forced(record, number=int(time.time()))
+            record = forced(record)
         elif readmit and record.founding:
             record = taken_back(record)
         self.begin(record)
@@ -209,9 +208,13 @@ class Runtime:
     def _load(self, *, readmit: bool) -> wire.Record:
         """The record of the incarnation before, or an empty one that may not vote.
 
-        With `readmit` the operator knows that a record is lost.
+        With `readmit` the operator knows that it is lost. Whoever remembers the last incarnation
+        may be lost as well; no node is started once a second for ever, so that the time is above.
         """
-        fresh = wire.Record(cluster=self.config.name, node=self.node.id, incarnation=0, voter=False)
+        number = int(time.time()) if readmit else 0
+        fresh = wire.Record(
+            cluster=self.config.name, node=self.node.id, incarnation=number, voter=False
+        )
         try:
             data = self._file.load()
         except RecordUnusable:

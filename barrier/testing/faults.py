@@ -100,7 +100,7 @@ def _is_large(run: Run, frame: bytes) -> bool:
     return len(frame) > LARGE_FRAME_BYTES
 
 
-def _is_step(run: Run, frame: bytes) -> bool:
+def is_step(run: Run, frame: bytes) -> bool:
     """Whether a frame is a step of a view change."""
     header = codec.decode_frame(frame, run.cluster)
     if isinstance(header, codec.FrameError) or header.kind != wire.Kind.CONTROL:
@@ -155,7 +155,7 @@ def _in_change(run: Run, fault: Fault) -> None:
     def part(node: SimulatedNode) -> None:
         run.later(_part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
 
-    _at_frame(run, fault, die if fault.kind == "die in change" else part, _is_step)
+    _at_frame(run, fault, die if fault.kind == "die in change" else part, is_step)
 
 
 def _swap(run: Run, fault: Fault) -> None:

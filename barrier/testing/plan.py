@@ -69,6 +69,8 @@ class Plan:
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
+    forced: Fault | None = None
+    """Comes last: what an operator says with --force, and why (`forcing.py`)."""
 
     @property
     def nodes(self) -> range:
@@ -86,8 +88,9 @@ class Plan:
         for name in ("clock_offsets_ns", "clock_rates", "pauses_ns"):
             if len(getattr(self, name)) != self.size:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
-        for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
-            if fault.kind not in KINDS:
+        endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
+        for fault in (*self.faults, *endings):
+            if fault.kind not in (FORCED if fault is self.forced else KINDS):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
@@ -166,6 +169,9 @@ KINDS: dict[str, tuple[int, _Kind]] = {
 
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
 LASTING_SHARE = 0.4
+FORCED = ("force", "force alone")
+"""After the loss of a majority; and as a slip, of one node against a majority that lives."""
+FORCED_SHARE = 0.25
 
 
 def draw_plan(seed: int, size: int | None = None) -> Plan:
@@ -190,6 +196,7 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * max(1, size - 2) for _ in nodes),
         faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
+        forced=_draw_forced(random.Random(f"force {seed}"), nodes, tie_breaker),
     )
 
 
@@ -201,6 +208,19 @@ def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fa
     if draw.random() > LASTING_SHARE or not quorum.reached(set(nodes) - set(gone)):
         return None
     return Fault(kind, 0, gone)
+
+
+def _draw_forced(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:
+    """From a source of its own, so that a seed's other faults are what they were without it."""
+    if draw.random() > FORCED_SHARE:
+        return None
+    kind = draw.choice(("force", "force", "force alone"))
+    quorum = Quorum(dict.fromkeys(nodes, 1), tie_breaker)
+    lost = draw.sample(nodes, 1 if kind == "force alone" else draw.randrange(1, len(nodes) + 1))
+    # A majority has to be gone, or to be left.
+    if quorum.reached(set(nodes) - set(lost)) is (kind == "force"):
+        return None
+    return Fault(kind, 0, tuple(sorted(lost)), amount=draw.randrange(1, 25))
 
 
 def _draw_faults(draw: _Draw) -> list[Fault]:

@@ -21,6 +21,7 @@ from phalanx.transport.testing.simulated_node import Life
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
 
 from .faults import carry_out
+from .forcing import force
 from .meetings import arrive, use_barriers
 from .plan import Fault, Plan
 from .traffic import Traffic
@@ -104,6 +105,9 @@ class Run:
         if self.plan.lasting is not None:
             self._go_on_without(self.plan.lasting)
             self._converge(everybody)
+        if self.plan.forced is not None:
+            force(self, self.plan.forced, self._converge)
+            self._converge(everybody)
         self._meet()
         self.simulation.run_for(QUIET_NS)
         self._check()
@@ -175,7 +179,8 @@ class Run:
 
     def figures(self) -> Counter[str]:
         """How much has happened: views, messages, barriers, faults by kind."""
-        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in self.plan.faults)
+        faults = (*self.plan.faults, self.plan.forced)
+        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in faults if fault)
         for life in self.simulation.lives:
             found["incarnations"] += 1
             for _, item in life.history:

@@ -20,7 +20,7 @@ def write_trace(plan: Plan, file: TextIO) -> str:
     run.tell = lambda line: put(f"{line}  <--")
     for name in ("seed", "size", "rails", "tie_breaker", "small_limits", "clock_rates"):
         put(f"# {name} = {getattr(plan, name)}")
-    for fault in plan.faults:
+    for fault in (*plan.faults, *filter(None, (plan.lasting, plan.forced))):
         put(f"# fault: {fault}")
     Tracer(run.simulation, put)
     complaint = ""

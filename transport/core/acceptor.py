@@ -107,12 +107,14 @@ class Acceptor:
     def decide(self, value: ViewValue, *, admitted: bool) -> None:
         """A view is decided: the instance after it begins with nothing promised."""
         self._replies.clear()
+        # A founder that helped to decide its view remembers the era, admitted or not.
+        voter = self.record.voter or admitted or value == self.record.accepted
         self._change(
             decided=value,
             promised=NO_BALLOT,
             accepted_ballot=NO_BALLOT,
             accepted=None,
-            voter=self.record.voter or admitted,
+            voter=voter,
             founding=False,
         )
 

@@ -19,20 +19,12 @@ from ..events import Member, ViewId
 from ..wire import ERA_FIRST, NO_BALLOT, NO_VIEW, Record, Row, ViewValue
 
 
-def forced(record: Record, *, number: int) -> Record:
-    """The record of a node that the operator starts with force.
-
-    Args:
-        record: as it was found, or an empty one that may not vote if it is lost.
-        number: an incarnation above all that anybody can remember of this node, for a lost
-            record: those that remember may be lost as well, so that nobody could tell.
-    """
+def forced(record: Record) -> Record:
+    """The record of a node that the operator starts with force; an empty one if it was lost."""
     if record.founding:
         return record  # The votes that it has given since must not be taken back.
     known = record.decided.era if record.decided is not None else 0
     era = max(known, record.era, ERA_FIRST) + 1
-    incarnation = record.incarnation if record.voter else max(record.incarnation, number)
-    record = msgspec.structs.replace(record, incarnation=incarnation)
     return founder(record, era)
 
 

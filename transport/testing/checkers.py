@@ -337,7 +337,10 @@ def one_primary(lives: Sequence[Life]) -> Complaints:
 
 
 def continuity(lives: Lives) -> Complaints:
-    """8: somebody in each view remembers the cluster, unless all its nodes began it anew."""
+    """8: somebody in each view remembers the cluster, unless all its nodes began it anew.
+
+    An era above the first is founded only by nodes that the operator had do it, or by all nodes.
+    """
     views: dict[ViewId, ViewInstalled] = {}
     remembering: set[ViewId] = set()
     first: ViewId | None = None
@@ -353,6 +356,15 @@ def continuity(lives: Lives) -> Complaints:
     for view_id, item in views.items():
         if view_id != first and view_id not in remembering and not item.started_over:
             yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
+    nodes = {life.member.node for life in lives}
+    told = {life.member: life.founding for life in lives}
+    for view_id, item in views.items():
+        if view_id == first or view_id.k != 1:
+            continue
+        known = [member for member in item.view.incarnations if member in told]
+        strange = [member for member in known if not told[member]]
+        if len(strange) == len(known) or (strange and nodes != set(item.view.members)):
+            yield f"view {view_id} was founded by {strange}, which nobody told to"
 
 
 def never_silent(lives: Sequence[Life], *, lease_ns: int, slack_ns: int, end_ns: int) -> Complaints:

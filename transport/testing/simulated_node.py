@@ -75,6 +75,8 @@ class Life:
     counters: Counter[str] = field(default_factory=Counter[str])
     over: Evicted | RecordLost | None = None
     """What ended it, if the cluster did."""
+    founding: int = 0
+    """The era that the operator had it found when it began; 0 for none."""
 
     def acting(self, view_id: ViewId | None, now_ns: int, until_ns: int) -> None:
         """After a turn: it holds the lease of this view so long, or none."""
@@ -259,14 +261,15 @@ class SimulatedNode:
 
     def _load(self, *, readmit: bool, force: bool) -> wire.Record:
         name = self.simulation.config.name
-        record = empty = wire.Record(cluster=name, node=self.id, incarnation=0, voter=False)
+        number = self.simulation.network.now_ns if force else 0
+        record = empty = wire.Record(cluster=name, node=self.id, incarnation=number, voter=False)
         if self.disk.content is not None:
             found = wire.decode_record(self.disk.content)
             if found is None and not (readmit or force):
                 raise RecordUnusable(f"the record of node {self.id} is damaged")
             record = found or empty
         if force:
-            return forced(record, number=self.simulation.network.now_ns)
+            return forced(record)
         if readmit:
             return taken_back(record) if record.founding else empty
         return record
@@ -278,7 +281,8 @@ class SimulatedNode:
         record = msgspec.structs.replace(record, incarnation=incarnation)
         self.disk.write_first(wire.encode_record(record))
         self.nonce = simulation.network.random.randrange(1 << 62)
-        self.life = Life(Member(self.id, incarnation), simulation.network.now_ns)
+        founding = record.era if record.founding else 0
+        self.life = Life(Member(self.id, incarnation), simulation.network.now_ns, founding=founding)
         simulation.lives.append(self.life)
         self.lifelines = SimulatedLifelines(self)
         self.layers = {
