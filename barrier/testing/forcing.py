@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from phalanx.transport import wire
@@ -109,7 +110,7 @@ class _Founding:
         if draw.random() < CRASH:
             self._die_once(draw.choice(self._founders), again=draw.random() < CRASH)
         for number in sorted(times, key=times.__getitem__):
-            run.network.after(times[number], lambda node=run.nodes[number]: self._start(node))
+            run.network.after(times[number], partial(self._start, run.nodes[number]))
         run.simulation.run_for(STAGGER_NS)
 
     def _start(self, node: SimulatedNode) -> None:

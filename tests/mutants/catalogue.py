@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .of_messages import BARRIERS, MESSAGES, ORDER
-from .of_views import LEASES, VIEWS
+from .of_views import FORCE, LEASES, VIEWS
 
-MUTANTS = (*VIEWS, *LEASES, *MESSAGES, *ORDER, *BARRIERS)
+MUTANTS = (*VIEWS, *FORCE, *LEASES, *MESSAGES, *ORDER, *BARRIERS)

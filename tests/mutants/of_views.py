@@ -24,13 +24,15 @@ VIEWS = (
         (
             Edit(
                 GATHER,
-                "        if not continuing and nodes != self.configured:\n"
+                "        if not continuing and nodes != self.configured "
+                "and not self._acceptor.founding:\n"
                 "            return False\n",
                 "",
             ),
             Edit(
                 MEMBERSHIP,
-                "        if not continuing and nodes != self._configured:\n"
+                "        if not continuing and nodes != self._configured "
+                "and not message.founding:\n"
                 '            return "nobody in the proposal continues the view before"\n',
                 "",
             ),
@@ -83,7 +85,7 @@ VIEWS = (
         (
             Edit(
                 MEMBERSHIP,
-                "        if self.decided is not None and self.decided.k >= message.k:\n"
+                "        if self.decided is not None and self.decided.id >= message.id:\n"
                 "            self._send(node, wire.Install(value=self.decided))\n"
                 "            return\n"
                 "        highest = max(self._promised",
@@ -94,13 +96,18 @@ VIEWS = (
                 "        if self.decided is not None and value.id <= self.decided.id:\n"
                 "            self._send(node, wire.Install(value=self.decided))\n"
                 "            return\n"
-                "        if value.k != self._k + 1:",
-                "        if value.k > self._k + 1:",
+                "        if not self._is_next(value.id, value.members):",
+                "        if not self._is_next(value.id, value.members):",
+            ),
+            Edit(
+                CORE + "founding.py",
+                "        return view_id == (decided.era, decided.k + 1)\n",
+                "        return view_id <= (decided.era, decided.k + 1)\n",
             ),
             Edit(
                 MEMBERSHIP,
-                "        if self.decided is not None and row.decided < self.decided.id:\n"
-                "            self._send(node, wire.Install(value=self.decided))\n",
+                "        if row.decided < decided.id:\n"
+                "            self._send(node, wire.Install(value=decided))\n",
                 "",
             ),
             Edit(
@@ -226,8 +233,8 @@ VIEWS = (
         "2, install: a view that is older than the decided one changes nothing",
         MEMBERSHIP,
         "        if self.decided is not None and value.id <= self.decided.id:\n            return\n"
-        "        admitted",
-        "        admitted",
+        "        if value.era",
+        "        if value.era",
     ),
     one(
         "evicted-goes-on",
@@ -240,7 +247,7 @@ VIEWS = (
         "lost-record-votes",
         "2: a node that lost its record votes only after a view has admitted it",
         CORE + "acceptor.py",
-        "        if not self.record.voter or not self._writable:\n",
+        "        if not (self.record.voter or self.record.founding) or not self._writable:\n",
         "        if not self._writable:\n",
     ),
     one(
@@ -250,6 +257,37 @@ VIEWS = (
         "        self._writable = False\n        self._replies = [",
         "        for reply in self._replies:\n            self._durable = max(self._durable, "
         "reply.token)\n        self._replies = list(self._replies) or [",
+    ),
+)
+
+FORCE = (
+    one(
+        "founder-obeys-an-older-era",
+        "2, force: who founds an era ignores views of older ones",
+        MEMBERSHIP,
+        "        if value.era < self._acceptor.founding:\n            return\n",
+        "",
+    ),
+    one(
+        "founders-and-others-mix",
+        "2, force: who founds an era and who does not go separate ways",
+        CORE + "founding.py",
+        "    return {member: row for member, row in rows.items() if member not in strange}\n",
+        "    return rows\n",
+    ),
+    one(
+        "forced-votes-at-once",
+        "2 and 3, force: a founder waits one lease like any restarted acceptor",
+        CORE + "parts.py",
+        "    fresh = not (start.record.voter or start.record.founding)\n",
+        "    fresh = bool(start.record.founding) or not start.record.voter\n",
+    ),
+    one(
+        "founder-helps-the-older-era",
+        "2, force: who founds an era never votes in an older one",
+        CORE + "founding.py",
+        "    if view_id.k != 1 or view_id.era < founding:\n",
+        "    if view_id.k != 1:\n",
     ),
 )
 
