@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..config import ClusterConfig, Timing
+from ..config import ClusterConfig, S, Timing
 from ..drivers.base import Stream
 from ..events import Member, View, ViewId
 from ..wire import NO_BALLOT, NO_VIEW, Ballot, Row, ViewValue
 from .acceptor import Acceptor
+from .damping import UNREACHABLE, Damping
 from .founding import of_one_kind
 from .framing import Framer
 from .leases import Leases, Quorum
 from .outputs import Outputs, Transmit
 from .paths import Paths
 from .peers import Peers
-from .reach import largest_clique, mutual_edges
+from .reach import Cliques, Reach
 from .timers import Timer, TimerTable
 
 
@@ -76,9 +77,11 @@ class Gather:
         self._told: Row | None = None
         self._stepped_down: set[Member] = set()
         self._since_ns = 0
-        self._searched: tuple[dict[Member, tuple[Member, ...]], frozenset[Member]] | None = None
-        self._clique: frozenset[Member] = frozenset()
-        """L, as found from the rows that were last searched."""
+        self._cliques = Cliques(self._votes)
+        self._cliques_without = Cliques(self._votes)
+        """The same without those that are held back."""
+        self._held_back: dict[Member, int] = {}
+        self.damping = Damping(config.timing)
         self.target: frozenset[Member] = frozenset()
         """L as of the last `update`."""
         self.not_before_ns = 0
@@ -155,6 +158,7 @@ class Gather:
             ballot=standing.highest,
             grants={n: self._leases.given_left_ns(n, now_ns) for n in sorted(self.stopped)},
             founding=self._acceptor.founding,
+            held_back={m.node: self.damping.lasts_ns(m) for m in sorted(self._held_back)},
         )
 
     def _installed(self) -> bool:
@@ -204,11 +208,35 @@ class Gather:
                 present[member] = row
         alike = of_one_kind(present, self._standing.me, self.configured)
         rows = {member: row.reach for member, row in alike.items()}
+        clique = self._cliques.find(rows, self.current())
+        self._held_back = self._hold_back(rows, clique, now_ns)
+        if not self._held_back:
+            return clique
+        return self._cliques_without.find(self._steady(rows), self.current())
+
+    def _steady(self, rows: Reach) -> Reach:
+        return {member: row for member, row in rows.items() if member not in self._held_back}
+
+    def _hold_back(self, rows: Reach, clique: frozenset[Member], now_ns: int) -> dict[Member, int]:
+        """Joiners whose links come and go, with the time; nobody without whom there is no view.
+
+        They stay out of L here alone: who proposes decides who joins, and voters do not ask.
+        """
+        if self._standing.view is None:
+            return {}
         current = self.current()
-        if (rows, current) != self._searched:
-            self._searched = (rows, current)
-            self._clique = largest_clique(mutual_edges(rows), self._votes, current)
-        return self._clique
+        self.damping.watch(clique - current, current | self._peers.dead, now_ns)
+        held = self.damping.held_back(now_ns)
+        if not held:
+            return {}
+        self._held_back = held
+        rest = self._cliques_without.find(self._steady(rows), current)
+        nodes = frozenset(member.node for member in rest)
+        told = {node: self._rows[node] for node in nodes if node in self._rows}
+        if not (rest & current and self._quorum_of_voters(nodes, told, now_ns)):
+            return {}
+        self._timers.arm(Timer.HOLD_DOWN, "flapping", min(held.values()))
+        return held
 
     def missing(self) -> frozenset[Member]:
         """Members of the decided view outside L that are not proven dead."""
@@ -238,7 +266,7 @@ class Gather:
             elif member in self._peers.dead:
                 reasons[member.node] = "its process died"
             else:
-                reasons[member.node] = "unreachable"
+                reasons[member.node] = UNREACHABLE
         return reasons
 
     # ------------------------------------------------------------------------------ proposing
@@ -337,17 +365,35 @@ class Gather:
         if not absent:
             first = self.decided is None
             return f"all reached; agreeing on the {'first' if first else 'next'} view"
-        founders = [node for node in absent if node in rows and rows[node].founding]
-        lost = self._listed(node for node in absent if node not in founders)
-        names = f"not reached: {lost}" if lost else ""
-        if founders:
-            apart = f"started with --force and so apart from the others: {self._listed(founders)}"
-            names = "; ".join(filter(None, (names, apart)))
+        me = self._standing.me.node
+        waits_ns = max((row.held_back.get(me, 0) for row in rows.values()), default=0)
+        if waits_ns:
+            return (
+                f"held back until it was reachable for {waits_ns / S:g} s without a break: "
+                "it was left out as unreachable again and again"
+            )
+        names = self._absent(absent, rows)
         if self.decided is None:
             return f"the first start waits for every configured node; {names}"
         if not self._quorum.reached(present):
             return f"no majority of the votes; {names}"
         return f"a view change is under way; {names}"
+
+    def _absent(self, absent: Iterable[int], rows: dict[int, Row]) -> str:
+        """Who is not in L, and why."""
+        held = {member.node: self.damping.lasts_ns(member) for member in self._held_back}
+        founders = {node for node in absent if node in rows and rows[node].founding}
+        lost = self._listed(set(absent) - founders - held.keys())
+        words = [f"not reached: {lost}"] if lost else []
+        if founders:
+            apart = self._listed(founders)
+            words.append(f"started with --force and so apart from the others: {apart}")
+        for node, lasts_ns in held.items():
+            words.append(
+                f"held back until it was reachable for {lasts_ns / S:g} s without a break: "
+                f"{self._listed([node])}"
+            )
+        return "; ".join(words)
 
     def _explain_founding(self, rows: dict[int, Row]) -> str:
         """What a node waits for that is started with force, and who goes on without it."""
@@ -394,4 +440,5 @@ def _without_clocks(row: Row) -> tuple[object, ...]:
         row.closed,
         tuple(row.grants),
         row.founding,
+        row.held_back,
     )

@@ -439,6 +439,7 @@ class Membership:
         standing.view = view
         standing.closed_for = 0
         self.gather.stopped = frozenset()
+        self.gather.damping.left_out(value.reasons, now_ns)
         joined = sorted(member.node for member in set(value.members) - old)
         self._outputs.stream.append(
             ViewInstalled(

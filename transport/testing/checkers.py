@@ -337,26 +337,23 @@ def one_primary(lives: Sequence[Life]) -> Complaints:
 
 
 def continuity(lives: Lives) -> Complaints:
-    """8: somebody in each view remembers the cluster, unless all its nodes began it anew.
+    """8: somebody in each view was in one before, unless all nodes began the cluster anew.
 
     An era above the first is founded only by nodes that the operator had do it, or by all nodes.
     """
     views: dict[ViewId, ViewInstalled] = {}
-    remembering: set[ViewId] = set()
-    first: ViewId | None = None
+    earliest: dict[Member, ViewId] = {}
     for life in lives:
-        earlier = False
         for _, item in life.history:
             if isinstance(item, ViewInstalled):
                 views[item.view.id] = item
-                if earlier:
-                    remembering.add(item.view.id)
-                earlier = True
-                first = item.view.id if first is None else min(first, item.view.id)
+                earliest.setdefault(life.member, item.view.id)
+    first = min(views, default=None)
     for view_id, item in views.items():
-        if view_id != first and view_id not in remembering and not item.started_over:
+        # Who continues may have died before it could install the view: others adopted it.
+        remembers = any(earliest.get(m, view_id) < view_id for m in item.view.incarnations)
+        if view_id != first and not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
-    nodes = {life.member.node for life in lives}
     told = {life.member: life.founding for life in lives}
     for view_id, item in views.items():
         if view_id == first or view_id.k != 1:
