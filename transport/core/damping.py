@@ -64,15 +64,19 @@ class Damping:
         figure = self._figures.get(node)
         if figure is None:
             return 0.0
-        return figure.times * 0.5 ** ((now_ns - figure.at_ns) / self._timing.flap_half_life_ns)
+        halvings, rest_ns = divmod(now_ns - figure.at_ns, self._timing.flap_half_life_ns)
+        # Straight lines between the halvings: a power is not the same on every machine.
+        part = 1.0 - rest_ns / self._timing.flap_half_life_ns / 2
+        return figure.times * part / (1 << min(halvings, DOUBLINGS_MAX))
 
     def _lasts_ns(self, node: int, now_ns: int) -> int:
         """How long the node has to be reachable without a break; 0 for no longer than others."""
         figure, times = self._figures.get(node), self._times(node, now_ns)
         if figure is None or not figure.counts or times <= FREE:
             return 0
-        lasts_ns = self._timing.hold_down_ns / 2 * 2 ** min(times, DOUBLINGS_MAX)
-        return min(int(lasts_ns), self._timing.flap_hold_max_ns)
+        whole = int(min(times, DOUBLINGS_MAX))
+        doubled = (1 << whole) * (1.0 + min(times, DOUBLINGS_MAX) - whole)
+        return min(int(self._timing.hold_down_ns / 2 * doubled), self._timing.flap_hold_max_ns)
 
     def watch(self, joiners: Set[Member], over: Set[Member], now_ns: int) -> None:
         """Nodes outside the view that are in the largest clique now; all others begin anew.

@@ -360,18 +360,18 @@ class Gather:
         rows = self._reached_rows()
         if self._acceptor.founding:
             return self._explain_founding(rows)
+        me = self._standing.me.node
+        waits_ns = max((row.held_back.get(me, 0) for row in rows.values()), default=0)
+        if waits_ns:
+            return (
+                f"held back until it was reachable for {waits_ns / S:.1f} s without a break: "
+                "it was left out as unreachable again and again"
+            )
         present = {member.node for member in self.target}
         absent = sorted(self.configured - present)
         if not absent:
             first = self.decided is None
             return f"all reached; agreeing on the {'first' if first else 'next'} view"
-        me = self._standing.me.node
-        waits_ns = max((row.held_back.get(me, 0) for row in rows.values()), default=0)
-        if waits_ns:
-            return (
-                f"held back until it was reachable for {waits_ns / S:g} s without a break: "
-                "it was left out as unreachable again and again"
-            )
         names = self._absent(absent, rows)
         if self.decided is None:
             return f"the first start waits for every configured node; {names}"
@@ -390,7 +390,7 @@ class Gather:
             words.append(f"started with --force and so apart from the others: {apart}")
         for node, lasts_ns in held.items():
             words.append(
-                f"held back until it was reachable for {lasts_ns / S:g} s without a break: "
+                f"held back until it was reachable for {lasts_ns / S:.1f} s without a break: "
                 f"{self._listed([node])}"
             )
         return "; ".join(words)

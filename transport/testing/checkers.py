@@ -355,6 +355,7 @@ def continuity(lives: Lives) -> Complaints:
         if view_id != first and not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
     told = {life.member: life.founding for life in lives}
+    nodes = {member.node for member in told}
     for view_id, item in views.items():
         if view_id == first or view_id.k != 1:
             continue
