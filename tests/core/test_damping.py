@@ -102,7 +102,7 @@ def test_another_that_joins_does_not_wait_for_one_that_is_held_back() -> None:
     simulation.nodes[2].kill()
     flapping(simulation, 5)
     simulation.nodes[2].start()
-    assert converge(simulation, 1, 2, 3, 4) <= 700 * MS
+    assert converge(simulation, 1, 2, 3, 4) <= 1000 * MS
     converge(simulation, 1, 2, 3, 4, 5)
     finish(simulation)
 
