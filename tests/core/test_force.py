@@ -255,6 +255,9 @@ def test_an_old_era_that_a_founder_without_record_meets_costs_it_its_vote() -> N
     assert simulation.nodes[2].view is None
     assert simulation.nodes[3].view is None
     assert not simulation.nodes[2].endpoint.acceptor.record.voter
+    assert explained(simulation.nodes[2]) == (
+        "no majority may vote; their records are lost or not to be written: n2 (2), n3 (3)"
+    )
     force(simulation, 2, 3)
     simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
     assert simulation.nodes[2].told(ViewInstalled)[0].view.id == ViewId(3, 1)

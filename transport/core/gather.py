@@ -368,7 +368,14 @@ class Gather:
                 "it was left out as unreachable again and again"
             )
         present = {member.node for member in self.target}
+        voteless = {node for node in present if node in rows and rows[node].votes_in_ns < 0}
+        if self._told is not None and self._told.votes_in_ns < 0:
+            voteless.add(me)
         absent = sorted(self.configured - present)
+        voters_lack = self._quorum.reached(present) and not self._quorum.reached(present - voteless)
+        if self.decided is not None and voters_lack:
+            who = self._listed(voteless)
+            return f"no majority may vote; their records are lost or not to be written: {who}"
         if not absent:
             first = self.decided is None
             return f"all reached; agreeing on the {'first' if first else 'next'} view"
