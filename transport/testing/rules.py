@@ -253,6 +253,7 @@ class Referee:
         value, ballot = message.value, message.ballot
         same = self._asked.setdefault((value.k, ballot), value) == value
         self._rule(same, "one value", f"{node.life.member} asks for two values in {ballot}")
+        self._rule(self._is_primary(value), "primary", f"{node.life.member} asks for {value}")
         told = self._accepted.get((value.k, ballot))
         record = wire.decode_record(node.disk.content or b"")
         if record is not None and record.accepted is not None and record.accepted.k == value.k:
@@ -265,6 +266,18 @@ class Referee:
         if chosen is not None and ballot > chosen[1]:
             breach = f"{node.life.member} asks for {value} after {chosen[0]} was chosen"
             self._rule(chosen[0] == value, "chosen", breach)
+
+    def _is_primary(self, value: ViewValue) -> bool:
+        """A quorum of votes, and somebody who continues, or everybody (PROTOCOL 2)."""
+        nodes = {member.node for member in value.members}
+        before = self._chosen.get(value.k - 1)
+        if before is not None:
+            old = set(before[0].members)
+            going_on = {member.node for member in value.members if member in old}
+            if not set(value.continuing) <= going_on:
+                return False
+        someone = bool(value.continuing) or nodes == self._simulation.nodes.keys() or value.k == 1
+        return self._quorum.reached(nodes) and someone
 
     def _installs(self, node: SimulatedNode, value: ViewValue) -> None:
         """Whoever is told a decided view is told the same."""
