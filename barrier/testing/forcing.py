@@ -120,9 +120,9 @@ class _Founding:
         node.start(force=True)
 
     def _die_once(self, number: int, *, again: bool) -> None:
-        """It dies instead of sending its n-th step, and is started, as usual or with force."""
+        """It dies instead of sending its n-th message of a step, and is started once more."""
         run, node = self._run, self._run.nodes[number]
-        left = int(self._fault.amount)
+        left, step = int(self._fault.amount), self._fault.step
 
         def restart() -> None:
             if not node.running:
@@ -134,7 +134,7 @@ class _Founding:
 
         def tap(sender: int, frame: bytes) -> None:
             nonlocal left
-            left -= sender == number and node.life.founding > 0 and is_step(run, frame)
+            left -= sender == number and node.life.founding > 0 and is_step(run, frame, step)
             if left <= 0:
                 run.network.tap = None
                 run.say(f"{number} dies in the founding")

@@ -106,9 +106,8 @@ VIEWS = (
             ),
             Edit(
                 MEMBERSHIP,
-                "        if row.decided < decided.id:\n"
-                "            self._send(node, wire.Install(value=decided))\n",
-                "",
+                "            self._send(node, wire.Install(value=decided))\n\n    def evaluate",
+                "            pass\n\n    def evaluate",
             ),
             Edit(
                 GATHER,

@@ -114,9 +114,8 @@ class Membership:
         """A peer says what it knows; one that lacks our view is told it."""
         self.gather.received(node, row, now_ns)
         decided = self.decided
-        if decided is None or decided.era < row.founding:
-            return  # Who founds a later era is to hear nothing of this one.
-        if row.decided < decided.id:
+        # Who founds a later era is to hear nothing of this one.
+        if decided is not None and row.decided < decided.id and row.founding <= decided.era:
             self._send(node, wire.Install(value=decided))
 
     def evaluate(self, now_ns: int) -> None:
@@ -300,16 +299,16 @@ class Membership:
 
     def _may_vote(self, members: Iterable[Member], now_ns: int) -> bool:
         """Whether a promise or an acceptance counts; at the very first start all of them do."""
-        first_start = self.decided is None and self._are_all(members)
-        first_start = first_start and not self._acceptor.record.voter
-        return self._acceptor.votes_in_ns(now_ns) == 0 or first_start
+        if self._acceptor.votes_in_ns(now_ns) == 0:
+            return True
+        return self.decided is None and self._are_all(members) and not self._acceptor.record.voter
 
     def _are_all(self, members: Iterable[Member]) -> bool:
         return frozenset(member.node for member in members) == self._configured
 
     def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
-        everybody = self._are_all(members)
-        return is_next(view_id, self.decided, self._acceptor.founding, everybody=everybody)
+        founding, everybody = self._acceptor.founding, self._are_all(members)
+        return is_next(view_id, self.decided, founding, everybody=everybody)
 
     def _refusal(self, node: int, message: wire.Prepare, now_ns: int) -> str:
         if self._me not in message.members:
@@ -418,9 +417,14 @@ class Membership:
         if admitted:
             self._install(value, now_ns)
         elif self.standing.view is not None:
-            self.standing.evicted = True
-            self._delivery.closed = True
-            self._outputs.stream.append(Evicted(view_id=value.id))
+            self.end_incarnation()
+
+    def end_incarnation(self) -> None:
+        """The others go on without this incarnation: it does nothing any more."""
+        self.standing.evicted = True
+        self._delivery.closed = True
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        self._outputs.stream.append(Evicted(view_id=known))
 
     def _forget_who_i_am(self, value: ViewValue) -> None:
         """The number of this start is taken by one that its record does not know of."""
