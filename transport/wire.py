@@ -24,6 +24,7 @@ NO_BALLOT: Ballot = (0, 0)
 NO_VIEW = ViewId(0, 0)
 ERA_FIRST = 1
 """The era of a first start; each founding by the operator's word begins a higher one."""
+FIRST_VIEW = ViewId(ERA_FIRST, 1)
 
 
 class Kind(enum.IntEnum):

@@ -239,8 +239,8 @@ VIEWS = (
         "evicted-goes-on",
         "2, eviction: a node outside a decided view stops",
         MEMBERSHIP,
-        "            self.standing.evicted = True\n            self._delivery.closed = True\n",
-        "            pass\n",
+        "        elif self.standing.view is not None:\n            self.end_incarnation()\n",
+        "",
     ),
     one(
         "lost-record-votes",

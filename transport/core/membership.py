@@ -17,7 +17,7 @@ from .. import wire
 from ..config import ClusterConfig
 from ..drivers.base import Stream
 from ..events import Evicted, Member, View, ViewId, ViewInstalled
-from ..wire import ERA_FIRST, NO_BALLOT, NO_VIEW, Ballot, ViewValue
+from ..wire import ERA_FIRST, FIRST_VIEW, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
 from .attempt import Attempt, Phase
@@ -32,7 +32,6 @@ from .paths import Paths
 from .peers import Peers
 from .timers import Timer, TimerTable
 
-FIRST_VIEW = ViewId(ERA_FIRST, 1)
 PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
 FAILURES_UNTIL_RESET = 2

@@ -29,7 +29,6 @@ _ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL, _ACK, _END = 1, 3, 7, 8, 9, 11, 12
 _STEPS = frozenset((_ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL))
 _OF_A_VIEW = frozenset((_ACK, _END))
 
-FIRST_VIEW = ViewId(wire.ERA_FIRST, 1)
 Instance = ViewId
 """The view that one decision of the log is about."""
 
@@ -211,7 +210,7 @@ class Referee:
         # Who votes has closed its view, whatever it thinks itself.
         if process.closed is None and node.view is not None and node.view.id < instance:
             process.closed = _standing(node.endpoint, node.view.id)
-        if instance == FIRST_VIEW:
+        if instance == wire.FIRST_VIEW:
             return
         # Who was told to found the era needs no memory of older ones.
         founder = node.life.founding == instance.era or instance.k == 1
