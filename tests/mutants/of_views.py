@@ -281,13 +281,6 @@ FORCE = (
         "    fresh = not (start.record.voter or start.record.founding)\n",
         "    fresh = bool(start.record.founding) or not start.record.voter\n",
     ),
-    one(
-        "founder-helps-the-older-era",
-        "2, force: who founds an era never votes in an older one",
-        CORE + "founding.py",
-        "    if view_id.k != 1 or view_id.era < founding:\n",
-        "    if view_id.k != 1:\n",
-    ),
 )
 
 LEASES = (
