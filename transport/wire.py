@@ -185,6 +185,7 @@ class ViewValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     continuing: tuple[NodeId, ...]
     donor: NodeId
+    """Who gives its state to those that do not continue; 0 if nobody has any."""
     cut: tuple[CutEntry, ...]
     reasons: dict[NodeId, str]
     """Why each member of the view before is not in this one, in words."""
@@ -212,6 +213,7 @@ class Row(_Control, tag=1, frozen=True):
     installed: bool
     """The sender is a member of `decided` and has installed it."""
     synced: bool
+    """Its application has the state of `decided`, or needs none."""
     leaving: bool
     votes_in_ns: int
     """0: may vote now; above: after so long; -1: not before it was admitted."""
@@ -252,7 +254,8 @@ class Promise(_Control, tag=3, frozen=True):
     accepted: ViewValue | None
     installed: ViewId
     """The last view installed by this incarnation; (0, 0) for a newcomer."""
-    synced: bool
+    synced: ViewId
+    """The last view of which the application has the state, maybe from a former incarnation."""
     held: tuple[Held, ...]
     """Multicast streams, and directed ones to this node."""
     sent: tuple[Held, ...]
@@ -373,6 +376,29 @@ class Refuse(_Control, tag=14, frozen=True):
     key_hashes: dict[str, str]
 
 
+class StateAsk(_Control, tag=15, frozen=True):
+    """A newcomer asks the donor of a view for a part of its application's state."""
+
+    view_id: ViewId
+    offset: Count
+    size: Count
+    """How many bytes at most."""
+    again: bool
+    """The bulk stream seems to stand still: answer on the repair stream."""
+
+
+class StatePart(_Control, tag=16, frozen=True):
+    """A part of the state that the donor's application had when it came to a view."""
+
+    view_id: ViewId
+    offset: Count
+    size: Count
+    """Of the whole state."""
+    given: bool
+    """False: the donor's application has no state to give."""
+    part: bytes
+
+
 Control: TypeAlias = (
     Row
     | Prepare
@@ -388,6 +414,8 @@ Control: TypeAlias = (
     | End
     | Fetch
     | Refuse
+    | StateAsk
+    | StatePart
 )
 
 _encoder = msgspec.msgpack.Encoder()

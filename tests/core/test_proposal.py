@@ -25,6 +25,7 @@ def promise(
     held: dict[tuple[int, int], int] | None = None,
     *,
     installed: ViewId = OLD.id,
+    synced: ViewId | None = None,
     accepted: ViewValue | None = None,
     ballot: Ballot = NO_BALLOT,
     sent: tuple[Held, ...] = (),
@@ -39,7 +40,7 @@ def promise(
         accepted_ballot=ballot,
         accepted=accepted,
         installed=installed,
-        synced=installed != NO_VIEW,
+        synced=installed if synced is None else synced,
         held=shared + directed,
         sent=sent,
     )

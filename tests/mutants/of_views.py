@@ -34,6 +34,11 @@ VIEWS = (
                 '            return "nobody in the proposal continues the view before"\n',
                 "",
             ),
+            Edit(
+                MEMBERSHIP,
+                "        if not attempt.value.continuing and self._configured - nodes:\n",
+                "        if False:\n",
+            ),
         ),
     ),
     Mutant(

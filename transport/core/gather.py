@@ -37,6 +37,13 @@ class Standing:
     left: bool = False
     highest: Ballot = NO_BALLOT
     """The highest ballot seen for the next instance."""
+    synced: ViewId = NO_VIEW
+    """The last view of which the application has the state, maybe from a former incarnation."""
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the application has the state of the installed view."""
+        return self.view is not None and self.synced == self.view.id
 
 
 class Gather:
@@ -146,7 +153,7 @@ class Gather:
             left=tuple(sorted(self._stepped_down & self.current())),
             decided=decided.id if decided is not None else NO_VIEW,
             installed=self._installed(),
-            synced=standing.view is not None,
+            synced=standing.is_synced,
             leaving=standing.leaving,
             votes_in_ns=self._acceptor.votes_in_ns(now_ns),
             closed=standing.closed_for,
@@ -256,16 +263,22 @@ class Gather:
         known = self.decided.id if self.decided is not None else NO_VIEW
         if any(row.decided > known for row in rows.values()) or not self._quorum.reached(nodes):
             return False
-        continuing = [
-            member.node
-            for member in target & self.current()
-            if (member == standing.me and self._installed())
-            or (member.node in rows and _continues(rows[member.node], known))
-        ]
+        continuing = self._continuing()
         if not continuing and nodes != self.configured:
             return False
         lowest = min(continuing) if continuing else min(nodes)
         return lowest == standing.me.node and self._quorum_of_voters(nodes, rows, now_ns)
+
+    def _continuing(self) -> list[int]:
+        """Members of L that have the state of the decided view."""
+        standing = self._standing
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        return [
+            member.node
+            for member in self.target & self.current()
+            if (member == standing.me and self._installed() and standing.is_synced)
+            or (member.node in self._rows and _continues(self._rows[member.node], known))
+        ]
 
     def _quorum_of_voters(self, nodes: frozenset[int], rows: dict[int, Row], now_ns: int) -> bool:
         """Whether those that may vote now are a quorum; at the very first start all may."""
@@ -326,6 +339,8 @@ class Gather:
             return f"the first start waits for every configured node; not reached: {names}"
         if not self._quorum.reached(present):
             return f"no majority of the votes; not reached: {names}"
+        if not self._continuing():
+            return f"nobody reached goes on from view {self.decided.id}; not reached: {names}"
         return f"a view change is under way; not reached: {names}"
 
 

@@ -11,9 +11,7 @@ members that the value leaves out have run out, unless they are proven dead.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from .. import wire
 from ..config import ClusterConfig
@@ -22,6 +20,7 @@ from ..events import Evicted, Member, View, ViewId, ViewInstalled
 from ..wire import NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
+from .attempt import Attempt, Phase
 from .delivery import Delivery
 from .flush import Flush
 from .framing import Framer
@@ -30,42 +29,13 @@ from .leases import Leases, Quorum
 from .outputs import Outputs, RecordLost, Transmit
 from .paths import Paths
 from .peers import Peers
+from .state import StateTransfer
 from .timers import Timer, TimerTable
 
 PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
 FAILURES_UNTIL_RESET = 2
 """So many attempts in a row fail before the associations to those that were silent are reset."""
-
-
-class Phase(enum.Enum):
-    """Where a proposer's attempt stands."""
-
-    PREPARE = enum.auto()
-    HOLD = enum.auto()
-    ACCEPT = enum.auto()
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One ballot of ours for one instance; it can be thrown away at any moment."""
-
-    k: int
-    ballot: Ballot
-    members: frozenset[Member]
-    phase: Phase = Phase.PREPARE
-    promises: dict[int, wire.Promise] = field(default_factory=dict[int, wire.Promise])
-    value: ViewValue | None = None
-    awaiting: set[int] = field(default_factory=set[int])
-    """Members whose HELD is awaited."""
-    accepted: set[int] = field(default_factory=set[int])
-
-    def silent(self) -> set[int]:
-        """Members whose answer in this phase is missing."""
-        if self.phase is Phase.HOLD:
-            return self.awaiting
-        answered = self.promises.keys() if self.phase is Phase.PREPARE else self.accepted
-        return {member.node for member in self.members} - answered
 
 
 class Membership:
@@ -80,6 +50,7 @@ class Membership:
         acceptor: Acceptor,
         delivery: Delivery,
         flush: Flush,
+        state: StateTransfer,
         framer: Framer,
         leases: Leases,
         quorum: Quorum,
@@ -97,6 +68,7 @@ class Membership:
         self._acceptor = acceptor
         self._delivery = delivery
         self._flush = flush
+        self._state = state
         self._framer = framer
         self._leases = leases
         self._quorum = quorum
@@ -142,6 +114,7 @@ class Membership:
     def row_received(self, node: int, row: wire.Row, now_ns: int) -> None:
         """A peer says what it knows; one that lacks our view is told it."""
         self.gather.received(node, row, now_ns)
+        self._state.row_received(node, row)
         if self.decided is not None and row.decided < self.decided.id:
             self._send(node, wire.Install(value=self.decided))
 
@@ -254,6 +227,10 @@ class Membership:
             reports=attempt.promises,
             reasons=self.gather.reasons(attempt.members),
         )
+        if not attempt.value.continuing and self._configured - nodes:
+            # The rows said that somebody continues; by the reports nobody does.
+            self._give_up("nobody has the state", now_ns)
+            return
         lacking = proposal.sources(attempt.value, self.decided, attempt.promises)
         attempt.phase = Phase.HOLD
         attempt.awaiting = set(lacking)
@@ -380,7 +357,7 @@ class Membership:
                 accepted_ballot=record.accepted_ballot,
                 accepted=record.accepted,
                 installed=view.id if view is not None else NO_VIEW,
-                synced=view is not None,
+                synced=self.standing.synced,
                 held=self._flush.held(),
                 sent=self._flush.sent(),
             ),
@@ -420,14 +397,18 @@ class Membership:
         if admitted:
             self._install(value, now_ns)
         elif self.standing.view is not None:
-            self.standing.evicted = True
-            self._delivery.closed = True
+            self._end()
             self._outputs.stream.append(Evicted(view_id=value.id))
+
+    def _end(self) -> None:
+        """This incarnation is over."""
+        self.standing.evicted = True
+        self._delivery.closed = True
+        self._state.over()
 
     def _forget_who_i_am(self, value: ViewValue) -> None:
         """The number of this start is taken by one that its record does not know of."""
-        self.standing.evicted = True
-        self._delivery.closed = True
+        self._end()
         others = (member.node for member in value.members if member != self._me)
         seen = self._me.incarnation
         self._outputs.stream.append(RecordLost(peer=min(others, default=0), seen=seen))
@@ -437,6 +418,7 @@ class Membership:
         before = standing.view
         old = set(before.incarnations) if before is not None else set[Member]()
         self._flush.finish(value.cut, value.reasons)
+        self._state.installed(value, now_ns)
         view = View(id=value.id, incarnations=value.members, continuing=value.continuing)
         standing.view = view
         standing.closed_for = 0
@@ -448,6 +430,7 @@ class Membership:
                 joined=tuple(joined),
                 left=dict(value.reasons),
                 started_over=value.k > 1 and not value.continuing,
+                donor=value.donor if len(value.continuing) < len(value.members) else 0,
             )
         )
         self._leases.reset_received()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..events import Member, ViewId
-from ..wire import CutEntry, Promise, Source, StreamKey, ViewValue
+from ..wire import NO_VIEW, CutEntry, Promise, Source, StreamKey, ViewValue
 
 ERA_FIRST = 1
 
@@ -39,7 +39,7 @@ def choose(
             era=ERA_FIRST, k=1, members=chosen, continuing=(), donor=0, cut=(), reasons={}
         )
     installed = _installed(previous.id, previous.members, chosen, reports)
-    continuing = tuple(node for node in installed if reports[node].synced)
+    continuing = tuple(node for node in installed if reports[node].synced == previous.id)
     senders = {member.node for member in previous.members}
     cut: dict[tuple[int, int], int] = {}
     for node in installed:
@@ -74,14 +74,14 @@ def _installed(
 
 
 def _donor(chosen: Iterable[Member], reports: Mapping[int, Promise]) -> int:
-    """Who has the newest state where nobody continues; ties go to the lowest id."""
-    return min(
-        (member.node for member in chosen),
-        key=lambda node: (
-            tuple(-part for part in reports[node].installed),
-            node,
-        ),
-    )
+    """Who has the newest state where nobody continues; ties go to the lowest id.
+
+    0 if nobody has any: all begin without.
+    """
+    newest = max(reports[member.node].synced for member in chosen)
+    if newest == NO_VIEW:
+        return 0
+    return min(m.node for m in chosen if reports[m.node].synced == newest)
 
 
 def sources(
