@@ -18,6 +18,7 @@ SIZES = (2, 3, 3, 3, 4, 5)
 FAULTS_MAX = 9
 GAP_MS = 150
 """The mean time between two faults."""
+LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -65,6 +66,8 @@ class Plan:
     clock_rates: tuple[float, ...]
     pauses_ns: tuple[int, ...]
     """The mean time between two messages of each node."""
+    latencies_ns: tuple[int, ...]
+    """How long the process of each node takes to run once there is something for it."""
     faults: tuple[Fault, ...] = field(default=())
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
@@ -83,7 +86,7 @@ class Plan:
         """
         if not 1 <= self.size <= NODES_MAX or not self.rails:
             raise ValueError(f"{self.size} nodes on {len(self.rails)} rails cannot be played")
-        for name in ("clock_offsets_ns", "clock_rates", "pauses_ns"):
+        for name in ("clock_offsets_ns", "clock_rates", "pauses_ns", "latencies_ns"):
             if len(getattr(self, name)) != self.size:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
         for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
@@ -187,9 +190,10 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         send_buffer_bytes=draw.choice((64 << 10, 4 << 20)),
         clock_offsets_ns=tuple(draw.randrange(1 << 50) for _ in nodes),
         clock_rates=tuple(draw.choice((1.0, 1.0, 1.0 + draw.random() * DRIFT)) for _ in nodes),
-        pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * max(1, size - 2) for _ in nodes),
+        pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * (size - 1) for _ in nodes),
         faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
+        latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
 
 

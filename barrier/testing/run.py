@@ -70,10 +70,10 @@ class Run:
         """What frames name the cluster by."""
         use_barriers(self.simulation)
         self.simulation.after_turn.append(self._begin_anew_if_over)
-        for node, offset, rate in zip(
-            self.nodes.values(), plan.clock_offsets_ns, plan.clock_rates, strict=True
-        ):
-            node.clock_offset_ns, node.clock_rate = offset, rate
+        for number, node in enumerate(self.nodes.values()):
+            node.clock_offset_ns = plan.clock_offsets_ns[number]
+            node.clock_rate = plan.clock_rates[number]
+            node.latency_ns = plan.latencies_ns[number]
         self.traffic = Traffic(self.simulation, plan)
         self._healing: list[Callable[[], None]] = []
         self._over: Life | None = None

@@ -80,7 +80,7 @@ class Endpoint:
             self._hello(link, frame, header.body_offset, now_ns)
         elif not node:
             self._from_nobody(link, kind, frame, header.body_offset)
-        elif (header.sender, header.incarnation) != self.peers.peers[node].member:
+        elif header.sender != node or header.incarnation != self.peers.peers[node].incarnation:
             self.outputs.counters["frame_of_other_node"] += 1
         elif header.addressee not in (0, self.node):
             self.outputs.counters["frame_for_other_node"] += 1
@@ -326,6 +326,7 @@ class Endpoint:
                 self._changed = True
             case Timer.STALL:
                 self.stalls.check(self._view_id(), now_ns)
+                self.delivery.pushed = True  # what it looked at may still stand there
             case Timer.STATE:
                 self.state.due(now_ns)
             case Timer.RESYNC:
@@ -348,8 +349,10 @@ class Endpoint:
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
         self.delivery.flush(may_number=acting)
-        if not self.timers.armed(Timer.STALL) and self.stalls.outstanding():
-            self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
+        if self.delivery.pushed and not self.timers.armed(Timer.STALL):
+            self.delivery.pushed = False
+            if self.stalls.outstanding():
+                self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
         if self.delivery.done_untold:
             self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
         if self.standing.leaving:
@@ -432,7 +435,7 @@ class Endpoint:
 
     def _writable(self, node: int) -> None:
         peer = self.peers.peers[node]
-        peer.writable = True
+        peer.writable = self.delivery.to_push = True
         backlog, peer.backlog = peer.backlog, []
         peer.backlog_bytes = 0
         self.outputs.transmits.extend(backlog)
