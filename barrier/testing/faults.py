@@ -341,10 +341,13 @@ def _slow_consumer(run: Run, fault: Fault) -> Undo | None:
     node = _suffering(run, fault.nodes[0])
     if node is None:
         return None
-    life = node.life
+    life, application = node.life, node.application
 
     def read(*, frozen: bool) -> None:
-        if node.running and node.life is life:
+        if application is not None:
+            application.paused = frozen
+            application.read_soon()
+        elif node.running and node.life is life:
             for lane in LANES:
                 node.endpoint.freeze(lane, frozen=frozen, now_ns=node.clock())
             node.wake_soon()

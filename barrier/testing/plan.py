@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from phalanx.transport.config import MS, NODES_MAX
 from phalanx.transport.core.leases import Quorum
@@ -19,6 +20,9 @@ FAULTS_MAX = 9
 GAP_MS = 150
 """The mean time between two faults."""
 LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
+STATE_SHARE = 0.5
+READS_AFTER_NS = (100_000, 2 * MS, 30 * MS, 200 * MS)
+STATE_BYTES = (0, 5_000, 60_000)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -72,6 +76,10 @@ class Plan:
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
+    reads_after_ns: tuple[int, ...] = ()
+    """The mean time until the application of each node reads on; () if none has state."""
+    state_bytes: int = 0
+    """How large the state of an application is, and a little more."""
 
     @property
     def nodes(self) -> range:
@@ -89,6 +97,8 @@ class Plan:
         for name in ("clock_offsets_ns", "clock_rates", "pauses_ns", "latencies_ns"):
             if len(getattr(self, name)) != self.size:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
+        if len(self.reads_after_ns) not in (0, self.size):
+            raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
         for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
             if fault.kind not in KINDS:
                 raise ValueError(f"there is no fault {fault.kind!r}")
@@ -194,7 +204,19 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
+        **_draw_state(seed, nodes),
     )
+
+
+def _draw_state(seed: int, nodes: list[int]) -> dict[str, Any]:
+    """Whether applications have state; drawn apart, so that the rest of a plan is as it was."""
+    draw = random.Random(f"state {seed}")
+    if draw.random() > STATE_SHARE:
+        return {}
+    return {
+        "reads_after_ns": tuple(draw.choice(READS_AFTER_NS) for _ in nodes),
+        "state_bytes": draw.choice(STATE_BYTES),
+    }
 
 
 def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from phalanx._native import codec
@@ -18,7 +19,13 @@ from phalanx.transport.events import ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
 from phalanx.transport.testing.simulated_node import Life
-from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
+from phalanx.transport.testing.simulation import (
+    SimulatedNode,
+    Simulation,
+    Stateful,
+    simulated_config,
+)
+from phalanx.transport.testing.state_checkers import STATE
 
 from .faults import carry_out
 from .meetings import arrive, use_barriers
@@ -41,6 +48,8 @@ SMALL = Limits(
     bulk_in_flight_bytes=4 << 10,
 )
 """Limits that a few messages reach."""
+UNREAD_BYTES = 8 << 10
+"""What an application may leave unread, where limits are small."""
 
 
 class Run:
@@ -54,7 +63,7 @@ class Run:
         config = simulated_config(
             plan.size,
             plan.rails,
-            limits=SMALL if plan.small_limits else Limits(),
+            limits=_limits(plan),
             timing=PROFILES["lan"],
             tie_breaker=plan.tie_breaker,
         )
@@ -63,7 +72,8 @@ class Run:
             jitter_ns=plan.jitter_ns,
             send_buffer_bytes=plan.send_buffer_bytes,
         )
-        self.simulation = Simulation(config, seed=plan.seed, options=options)
+        stateful = Stateful(plan.reads_after_ns, plan.state_bytes) if plan.reads_after_ns else None
+        self.simulation = Simulation(config, seed=plan.seed, options=options, stateful=stateful)
         self.network = self.simulation.network
         self.nodes = self.simulation.nodes
         self.cluster = codec.cluster_id(config.name)
@@ -110,7 +120,7 @@ class Run:
         return self.simulation
 
     def _converge(self, everybody: tuple[int, ...]) -> None:
-        self.simulation.run_until(lambda: self.simulation.agreed_on(*everybody), CONVERGE_NS)
+        self.simulation.run_until(lambda: self.simulation.synced_on(*everybody), CONVERGE_NS)
 
     def _go_on_without(self, fault: Fault) -> None:
         """Nodes are cut off, deaf, dumb or dead, and stay so: the others must not wait for them."""
@@ -161,7 +171,7 @@ class Run:
 
         checkers.check(
             lives,
-            (*checkers.ALWAYS, *checkers.QUIET, *BARRIERS, never_silent, ends_in_time),
+            (*checkers.ALWAYS, *checkers.QUIET, *BARRIERS, *STATE, never_silent, ends_in_time),
         )
 
     def trace(self) -> str:
@@ -231,6 +241,13 @@ class Run:
             return  # After a freeze it is found out again in the next turn.
         self.say(f"{node.id} begins anew")
         node.begin_anew(at_least=lost + 1, keep_record=not lost)
+
+
+def _limits(plan: Plan) -> Limits:
+    if not plan.small_limits:
+        return Limits()
+    # Applications that read have queues that fill; without, nothing is queued for anybody.
+    return replace(SMALL, receive_queue_bytes=UNREAD_BYTES) if plan.reads_after_ns else SMALL
 
 
 def _note_outcome(node: SimulatedNode, *, name: str, verdicts: dict[int, str]) -> None:

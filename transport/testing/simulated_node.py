@@ -24,6 +24,7 @@ from ..errors import RecordUnusable
 from ..events import Evicted, Lane, Member, View, ViewId, ViewInstalled
 from ..layers import Layer
 from ..pump import Pump
+from .simulated_application import ApplicationId, SimulatedApplication
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -75,6 +76,8 @@ class Life:
     counters: Counter[str] = field(default_factory=Counter[str])
     over: Evicted | RecordLost | None = None
     """What ended it, if the cluster did."""
+    application: ApplicationId | None = None
+    """Whose node it is; the same as that of the incarnation before in the same process."""
 
     def acting(self, view_id: ViewId | None, now_ns: int, until_ns: int) -> None:
         """After a turn: it holds the lease of this view so long, or none."""
@@ -234,6 +237,8 @@ class SimulatedNode:
         self.driver: SimulatedDriver | None = None
         self.lifelines: SimulatedLifelines | None = None
         self.layers: dict[str, Layer] = {}
+        self.application: SimulatedApplication | None = None
+        """It reads, and has state, if the simulation has such applications."""
         self.latency_ns = 0
         """How long it takes the process to run once something is there for it."""
         self._wake_at = FOR_EVER_NS
@@ -261,6 +266,7 @@ class SimulatedNode:
         self.driver.open()
         self.running = True
         self.frozen = False
+        self.application = None
         self._begin(record, at_least)
 
     def _load(self, *, readmit: bool) -> wire.Record:
@@ -273,7 +279,7 @@ class SimulatedNode:
             raise RecordUnusable(f"the record of node {self.id} is damaged")
         return record
 
-    def _begin(self, record: wire.Record, at_least: int) -> None:
+    def _begin(self, record: wire.Record, at_least: int, synced: ViewId = wire.NO_VIEW) -> None:
         simulation, driver = self.simulation, self.driver
         assert driver is not None, "the process runs"
         incarnation = max(record.incarnation + 1, at_least)
@@ -282,6 +288,10 @@ class SimulatedNode:
         self.nonce = simulation.network.random.randrange(1 << 62)
         self.life = Life(Member(self.id, incarnation), simulation.network.now_ns)
         simulation.lives.append(self.life)
+        if simulation.stateful is not None and self.application is None:
+            self.application = SimulatedApplication(self, simulation.stateful, simulation.seed)
+        if self.application is not None:
+            self.life.application = self.application.id
         self.lifelines = SimulatedLifelines(self)
         self.layers = {
             name: make(simulation.config, self.id) for name, make in simulation.layers.items()
@@ -298,6 +308,8 @@ class SimulatedNode:
                 rails=tuple(rail.name for rail in simulation.config.rails),
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
+                stateful=self.application is not None,
+                synced=synced,
             )
         )
         self.pump = Pump(
@@ -329,7 +341,9 @@ class SimulatedNode:
             self.driver.disconnect(link, abort=True)
         self.lifelines.reset()
         self._end_life()
-        self._begin(record, at_least)
+        self._begin(record, at_least, endpoint.standing.synced)
+        if self.application is not None:
+            self.application.begun_anew()
 
     def kill(self) -> None:
         """SIGKILL: the kernel closes the lifelines, nobody else is told."""
@@ -339,6 +353,8 @@ class SimulatedNode:
         self._end_life()
         self.driver.crash()
         self.running = False
+        if self.application is not None:
+            self.application.over = True
         self.lifelines = None
         self.pump = None
 
@@ -435,6 +451,8 @@ class SimulatedNode:
         self.life.history.append((self.simulation.network.now_ns, item))
         if isinstance(item, Evicted | RecordLost):
             self.life.over = item
+        if self.application is not None:
+            self.application.put(item)
 
     # ------------------------------------------------------------------------------- the face
 
