@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from phalanx._native import codec
 from phalanx.transport import wire
 from phalanx.transport.config import MS
+from phalanx.transport.core.outputs import StateAwaited
 from phalanx.transport.errors import RecordUnusable
 from phalanx.transport.testing.simulated_node import FSYNC_NS, ProcessEnded, SimulatedNode
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Undo = Callable[[], None]
 LEAVE_NS = 200 * MS
 LEASE_AND_MORE_NS = 700 * MS
+LOOK_ON_NS = 3000 * MS
+"""How long a fault waits for its occasion."""
 LARGE_FRAME_BYTES = 100
 """Heartbeats and their echoes are shorter than this."""
 STEPS = (
@@ -156,6 +159,44 @@ def _in_change(run: Run, fault: Fault) -> None:
         run.later(_part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
 
     _at_frame(run, fault, die if fault.kind == "die in change" else part, _is_step)
+
+
+def _in_transfer(run: Run, fault: Fault) -> None:
+    """One dies and is back soon, without state; while it waits for that another one dies, or is
+    cut off. The amount is the milliseconds that it has waited by then.
+    """
+    first, second = fault.nodes
+    restarted = _kill(run, replace(fault, nodes=(first,)))
+    if restarted is None:
+        return
+    run.later(restarted, fault.lasts_ns // 16)
+    mended = False
+
+    def mend() -> None:
+        nonlocal mended
+        mended = True
+
+    def strike() -> None:
+        node = _suffering(run, second)
+        if node is None or mended:
+            return
+        run.say(f"{fault.kind}: {second}")
+        if fault.kind == "part in transfer":
+            run.later(_part(run, (second,)), fault.lasts_ns + LEASE_AND_MORE_NS)
+        else:
+            node.kill()
+            run.later(_restart(run, node), fault.lasts_ns)
+
+    waiting = False
+
+    def look_on(node: SimulatedNode) -> None:
+        nonlocal waiting
+        if node.id == first and not (waiting or mended) and node.told(StateAwaited):
+            waiting = True
+            run.network.after(int(fault.amount * MS), strike)
+
+    run.simulation.after_turn.append(look_on)
+    run.later(mend, LOOK_ON_NS)
 
 
 def _swap(run: Run, fault: Fault) -> None:
@@ -381,6 +422,8 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "die in change": _in_change,
     "part in change": _in_change,
     "swap": _swap,
+    "die in transfer": _in_transfer,
+    "part in transfer": _in_transfer,
     "freeze": _freeze,
     "cut rail": _cut_rail,
     "cut one way": _cut_one_way,

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from phalanx.transport.config import MS, NODES_MAX
 from phalanx.transport.core.leases import Quorum
@@ -21,8 +20,8 @@ GAP_MS = 150
 """The mean time between two faults."""
 LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
 STATE_SHARE = 0.5
-READS_AFTER_NS = (100_000, 2 * MS, 30 * MS, 200 * MS)
-STATE_BYTES = (0, 5_000, 60_000)
+READS_AFTER_NS = (100_000, 20 * MS, 100 * MS, 300 * MS)
+STATE_BYTES = (0, 20_000, 150_000)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -100,7 +99,7 @@ class Plan:
         if len(self.reads_after_ns) not in (0, self.size):
             raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
         for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
-            if fault.kind not in KINDS:
+            if fault.kind not in (*KINDS, *STATE_KINDS):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
@@ -130,6 +129,10 @@ class _Draw:
 
     def rail(self) -> str:
         return self.random.choice(self.rails)
+
+    def lasts_ns(self) -> int:
+        """Most faults are short."""
+        return int(self.random.random() ** 2 * 1500 * MS) + 1
 
     def forgetful(self) -> tuple[int, ...]:
         """A node whose record may go; of a quorum the records must be left."""
@@ -175,6 +178,11 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "leave": (2, lambda d: (d.one(), "", 0)),
 }
 """Each kind of fault with its weight and what is drawn for it; `faults.py` carries them out."""
+STATE_KINDS: dict[str, tuple[int, _Kind]] = {
+    "die in transfer": (3, lambda d: (d.two(), "", d.random.choice((0, 1, 5, 40)))),
+    "part in transfer": (1, lambda d: (d.two(), "", d.random.choice((0, 1, 5, 40)))),
+}
+"""More of them, where applications have state."""
 
 
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
@@ -189,7 +197,7 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
     rails = draw.choice((("a",), ("a", "b"), ("a", "b")))
     tie_breaker = draw.choice((0, 1)) if size % 2 == 0 else 0
     nodes = list(range(1, size + 1))
-    return Plan(
+    plan = Plan(
         seed=seed,
         size=size,
         rails=rails,
@@ -204,19 +212,27 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
-        **_draw_state(seed, nodes),
     )
+    return _with_state(plan, random.Random(f"state {seed}"))
 
 
-def _draw_state(seed: int, nodes: list[int]) -> dict[str, Any]:
+def _with_state(plan: Plan, draw: random.Random) -> Plan:
     """Whether applications have state; drawn apart, so that the rest of a plan is as it was."""
-    draw = random.Random(f"state {seed}")
     if draw.random() > STATE_SHARE:
-        return {}
-    return {
-        "reads_after_ns": tuple(draw.choice(READS_AFTER_NS) for _ in nodes),
-        "state_bytes": draw.choice(STATE_BYTES),
-    }
+        return plan
+    more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
+    faults = list(plan.faults)
+    for _ in range(draw.randrange(len(plan.faults))):
+        [kind] = draw.choices(list(STATE_KINDS), [weight for weight, _ in STATE_KINDS.values()])
+        at_ns = draw.randrange(1 + plan.faults[-1].at_ns)
+        nodes, rail, amount = STATE_KINDS[kind][1](more)
+        faults.append(Fault(kind, at_ns, nodes, rail, more.lasts_ns(), amount))
+    return replace(
+        plan,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_ns)),
+        reads_after_ns=tuple(draw.choice(READS_AFTER_NS) for _ in plan.nodes),
+        state_bytes=draw.choice(STATE_BYTES),
+    )
 
 
 def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:
@@ -238,7 +254,7 @@ def _draw_faults(draw: _Draw) -> list[Fault]:
         at_ns += int(draw.random.expovariate(1 / GAP_MS) * MS)
         [kind] = draw.random.choices(chosen, weights)
         nodes, rail, amount = KINDS[kind][1](draw)
-        lasts_ns = int(draw.random.random() ** 2 * 1500 * MS) + 1
+        lasts_ns = draw.lasts_ns()
         if nodes:
             faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount))
     return faults

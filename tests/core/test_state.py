@@ -20,7 +20,7 @@ from phalanx.transport.core.parts import Parts, Start, assemble
 from phalanx.transport.events import Lane, Member, StateOverdue, View, ViewId, ViewInstalled
 from phalanx.transport.testing.simulated_application import SimulatedApplication
 from phalanx.transport.testing.simulation import Simulation, Stateful, simulated_config
-from phalanx.transport.testing.state_checkers import STATE
+from phalanx.transport.testing.state_checkers import check_state
 from phalanx.transport.wire import NO_VIEW, Record, Row, StateAsk, StatePart, ViewValue
 
 from .scenes import Talk, converge, finish
@@ -67,7 +67,8 @@ def application_of(simulation: Simulation, node: int) -> SimulatedApplication:
 def end(simulation: Simulation) -> None:
     """All guarantees, and those of state."""
     simulation.run_for(300 * MS)
-    finish(simulation, STATE)
+    finish(simulation)
+    check_state(simulation.lives)
 
 
 # ------------------------------------------------------------------------------- whole clusters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .of_messages import BARRIERS, MESSAGES, ORDER
+from .of_state import STATE
 from .of_views import LEASES, VIEWS
 
-MUTANTS = (*VIEWS, *LEASES, *MESSAGES, *ORDER, *BARRIERS)
+MUTANTS = (*VIEWS, *STATE, *LEASES, *MESSAGES, *ORDER, *BARRIERS)

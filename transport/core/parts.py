@@ -111,10 +111,7 @@ def assemble(start: Start) -> Parts:
         lease_ns=timing.lease_ns,
         drift=timing.drift,
     )
-    # A restarted acceptor waits one lease: its grants were forgotten with its memory.
-    fresh = not start.record.voter
-    votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
-    acceptor = Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
+    acceptor = _acceptor(start, outputs)
     standing = Standing(Member(start.node, start.incarnation), synced=start.synced)
     state = StateTransfer(
         standing=standing, stateful=start.stateful, limits=config.limits, **shared
@@ -156,6 +153,13 @@ def assemble(start: Start) -> Parts:
         state=state,
         stalls=Stalls(delivery=delivery, paths=paths, peers=peers, timing=timing, outputs=outputs),
     )
+
+
+def _acceptor(start: Start, outputs: Outputs) -> Acceptor:
+    # A restarted acceptor waits one lease: its grants were forgotten with its memory.
+    fresh, timing = not start.record.voter, start.config.timing
+    votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
+    return Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
 
 
 def _peers(start: Start, framer: Framer, timers: TimerTable, outputs: Outputs) -> Peers:

@@ -6,12 +6,14 @@ They read what simulated applications have noted in the histories of their nodes
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ..events import ViewId, ViewInstalled
-from .checkers import Checker, Complaints, Lives
 from .simulated_application import ApplicationId, ReadWithoutState, StateNoted
 from .simulated_node import Life
+
+Complaints = Iterator[str]
+Lives = Sequence[Life]
 
 
 def state_transfer(lives: Lives) -> Complaints:
@@ -79,5 +81,19 @@ def _notes(life: Life) -> Iterator[StateNoted]:
     return (item for _, item in life.history if isinstance(item, StateNoted))
 
 
-STATE: tuple[Checker, ...] = (state_transfer, newest_state, state_arrives)
+STATE: tuple[Callable[[Lives], Complaints], ...] = (state_transfer, newest_state, state_arrives)
 """What holds of applications with state once a run has become quiet."""
+
+
+def check_state(lives: Lives) -> None:
+    """Run the checkers.
+
+    Raises:
+        AssertionError: with the first breaches of each.
+    """
+    found = [
+        f"{getattr(check, '__name__', 'state')}: {said}"
+        for check in STATE
+        for said in [*check(lives)][:5]
+    ]
+    assert not found, "\n".join(found)
