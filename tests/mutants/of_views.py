@@ -238,8 +238,8 @@ VIEWS = (
         "evicted-goes-on",
         "2, eviction: a node outside a decided view stops",
         MEMBERSHIP,
-        "            self.standing.evicted = True\n            self._delivery.closed = True\n",
-        "            pass\n",
+        "            self._end()\n            self._outputs.stream.append(Evicted",
+        "            self._outputs.stream.append(Evicted",
     ),
     one(
         "lost-record-votes",
