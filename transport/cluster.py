@@ -315,7 +315,10 @@ class Cluster:
         return self._queue.batches()
 
     def take_ready(self) -> list[Event]:
-        """All events that can be had without waiting; `EventsLost` as in iterating."""
+        """All events that can be had without waiting; `EventsLost` as in iterating.
+
+        With hooks for state it ends before each view at which they are called: call it again.
+        """
         return self._queue.ready()
 
     @property

@@ -404,6 +404,15 @@ def test_who_waits_keeps_what_it_had_for_a_start_over() -> None:
     assert node.install(V3, (), ME) == [StateVoid(view_id=V2), StateWanted(view_id=V3)]
 
 
+def test_what_it_had_of_a_cluster_that_was_founded_anew_is_nothing() -> None:
+    """Numbers of views begin again then: one must not be taken for another."""
+    node = Node(kept=V3)
+    node.install(V2, (1, 3), 1)
+    assert node.standing.synced == NO_VIEW
+    node.install(V3, (1, 3), 1)
+    assert not node.is_synced
+
+
 def test_the_application_is_asked_only_if_somebody_needs_it_still() -> None:
     """A snapshot may be dear; who has the state by its row, or another view, needs none."""
     node = Node()

@@ -68,8 +68,8 @@ STATE = (
         "lowest-id-founds-anew",
         "2, primary rule: a start-over has the newest state that is left",
         CORE + "proposal.py",
-        "    return min(m.node for m in chosen if reports[m.node].synced == newest)\n",
-        "    return min(m.node for m in chosen)\n",
+        "    return min(node for node, view in synced.items() if view == newest)\n",
+        "    return min(synced)\n",
     ),
     one(
         "state-of-another-view",

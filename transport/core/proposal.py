@@ -52,7 +52,7 @@ def choose(
         k=previous.k + 1,
         members=chosen,
         continuing=continuing,
-        donor=continuing[0] if continuing else _donor(chosen, reports),
+        donor=continuing[0] if continuing else _donor(previous.id, chosen, reports),
         cut=tuple(CutEntry(*key, sequence) for key, sequence in sorted(cut.items())),
         reasons=dict(reasons),
     )
@@ -73,15 +73,16 @@ def _installed(
     ]
 
 
-def _donor(chosen: Iterable[Member], reports: Mapping[int, Promise]) -> int:
-    """Who has the newest state where nobody continues; ties go to the lowest id.
+def _donor(view_id: ViewId, chosen: Iterable[Member], reports: Mapping[int, Promise]) -> int:
+    """Who has the newest state up to `view_id` where nobody continues; ties go to the lowest id.
 
     0 if nobody has any: all begin without.
     """
-    newest = max(reports[member.node].synced for member in chosen)
+    synced = {member.node: reports[member.node].synced for member in chosen}
+    newest = max((view for view in synced.values() if view <= view_id), default=NO_VIEW)
     if newest == NO_VIEW:
         return 0
-    return min(m.node for m in chosen if reports[m.node].synced == newest)
+    return min(node for node, view in synced.items() if view == newest)
 
 
 def sources(

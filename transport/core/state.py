@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ..config import BATCH_BYTES_MAX, Limits, Timing
 from ..drivers.base import Stream
 from ..events import StateOverdue, ViewId
-from ..wire import Row, StateAsk, StatePart, ViewValue
+from ..wire import NO_VIEW, Row, StateAsk, StatePart, ViewValue
 from .framing import Framer
 from .gather import Standing
 from .outputs import (
@@ -116,6 +116,9 @@ class StateTransfer:
             self._timers.stop(Timer.STATE)
 
     def _take_from(self, donor: int, view_id: ViewId, now_ns: int) -> None:
+        if self._standing.synced >= view_id:
+            # It is of a cluster of the same name that was founded anew since.
+            self._standing.synced = NO_VIEW
         self._taking = _Taking(view_id, donor, now_ns, now_ns)
         self._outputs.stream.append(StateAwaited(view_id=view_id, donor=donor))
         self._ask_from_here(self._taking, now_ns)
