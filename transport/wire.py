@@ -374,6 +374,8 @@ class Refuse(_Control, tag=14, frozen=True):
 
     reason: str
     key_hashes: dict[str, str]
+    over: Count = 0
+    """The addressee's incarnation, if the sender took it for dead: it must not act again."""
 
 
 class StateAsk(_Control, tag=15, frozen=True):

@@ -15,11 +15,21 @@ from phalanx.transport.config import MS, NODES_MAX
 from phalanx.transport.core.leases import Quorum
 
 SIZES = (2, 3, 3, 3, 4, 5)
-FAULTS_MAX = 9
+FAULTS_MAX = 8
 GAP_MS = 150
 """The mean time between two faults."""
+USUAL_NS = 1500 * MS
+LONG_NS = 5000 * MS
+LONG_SHARE = 0.05
+"""How long a fault lasts at most, usually and now and then."""
+PLAY_OUT_NS = 1000 * MS
+"""How long everything stays broken after the last fault, at most."""
+SWAP_NS = 2300 * MS
+"""How long a swap needs: two partings of a lease and more, and a change in each."""
 LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
 STATE_SHARE = 0.5
+TRANSFER_NS = 500 * MS
+"""After the last fault newcomers come back and get their state, before everything is mended."""
 READS_AFTER_NS = (100_000, 20 * MS, 100 * MS, 300 * MS)
 STATE_BYTES = (0, 20_000, 150_000)
 DRIFT = 0.049
@@ -38,6 +48,8 @@ class Fault:
     lasts_ns: int = 0
     amount: float = 0.0
     """A share, a count or a time, as the kind has it."""
+    step: str = ""
+    """Which message of a view change it waits for."""
 
     def __str__(self) -> str:
         parts = [f"{self.at_ns / MS:.1f} ms: {self.kind}"]
@@ -46,7 +58,7 @@ class Fault:
         if self.rail:
             parts.append(f"on {self.rail}")
         if self.amount:
-            parts.append(f"({self.amount:g})")
+            parts.append(f"({self.amount:g} {self.step})" if self.step else f"({self.amount:g})")
         if self.lasts_ns:
             parts.append(f"for {self.lasts_ns / MS:.1f} ms")
         return " ".join(parts)
@@ -72,6 +84,8 @@ class Plan:
     latencies_ns: tuple[int, ...]
     """How long the process of each node takes to run once there is something for it."""
     faults: tuple[Fault, ...] = field(default=())
+    ends_ns: int = 0
+    """When everything is mended, if the last fault does not come later."""
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
@@ -105,6 +119,8 @@ class Plan:
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
             if fault.rail and fault.rail not in self.rails:
                 raise ValueError(f"{fault}: there is no such rail")
+            if fault.step and fault.step not in STEPS:
+                raise ValueError(f"{fault}: there is no such step of a view change")
 
 
 @dataclass(slots=True)
@@ -127,12 +143,17 @@ class _Draw:
         count = self.random.randrange(1, len(self.nodes))
         return tuple(sorted(self.random.sample(self.nodes, count)))
 
+    def nth(self) -> int:
+        """Which of the frames of a step: the first to one of the last."""
+        return self.random.randrange(1, len(self.nodes) + 1)
+
     def rail(self) -> str:
         return self.random.choice(self.rails)
 
     def lasts_ns(self) -> int:
         """Most faults are short."""
-        return int(self.random.random() ** 2 * 1500 * MS) + 1
+        longest_ns = LONG_NS if self.random.random() < LONG_SHARE else USUAL_NS
+        return int(self.random.random() ** 2 * longest_ns) + 1
 
     def forgetful(self) -> tuple[int, ...]:
         """A node whose record may go; of a quorum the records must be left."""
@@ -145,6 +166,8 @@ class _Draw:
         return (node,)
 
 
+STEPS = ("PREPARE", "PROMISE", "HOLD", "HELDALL", "FETCH", "ACCEPT", "ACCEPTED", "INSTALL")
+"""The messages of a view change, by what they are called in traces."""
 _Kind = Callable[[_Draw], tuple[tuple[int, ...], str, float]]
 """Draws (nodes, rail, amount) of one fault."""
 
@@ -153,16 +176,23 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "kill two": (1, lambda d: (d.two(), "", 0)),
     "kill at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
     "isolate at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
-    "die in change": (4, lambda d: (d.two(), "", d.random.randrange(1, 10))),
-    "part in change": (4, lambda d: (d.two(), "", d.random.randrange(1, 10))),
+    "die in change": (3, lambda d: (d.one(), "", d.nth())),
+    "part in change": (3, lambda d: (d.one(), "", d.nth())),
+    "die in parting": (2, lambda d: (d.one(), "", d.nth())),
+    "part in parting": (2, lambda d: (d.one(), "", d.nth())),
+    "reset in change": (1, lambda d: (d.one(), "", d.nth())),
+    "duel": (2, lambda d: (d.one(), "", d.nth())),
     "swap": (1, lambda d: (d.two(), "", 0)),
     "freeze": (2, lambda d: (d.one(), "", 0)),
     "cut rail": (2, lambda d: (d.one(), d.rail(), 0)),
+    "cut rail one way": (1, lambda d: (d.two(), d.rail(), 0)),
     "cut one way": (2, lambda d: (d.two(), "", 0)),
     "cut pair": (2, lambda d: (d.two(), "", 0)),
     "partition": (2, lambda d: (d.some(), "", 0)),
     "partition one way": (1, lambda d: (d.some(), "", 0)),
     "partition other way": (1, lambda d: (d.some(), "", 0)),
+    "reset lifelines": (1, lambda d: (d.two(), "", 0)),
+    "false end": (1, lambda d: (d.two() if len(d.rails) > 1 else (), d.rail(), 0)),
     "reset": (2, lambda d: (d.two(), "", 0)),
     "reset silently": (1, lambda d: (d.two(), "", 0)),
     "lose packets": (2, lambda d: (d.two(), d.rail(), d.random.choice((0.05, 0.3)))),
@@ -185,6 +215,15 @@ STATE_KINDS: dict[str, tuple[int, _Kind]] = {
 """More of them, where applications have state."""
 
 
+IN_CHANGE = (
+    "die in change",
+    "part in change",
+    "die in parting",
+    "part in parting",
+    "reset in change",
+    "duel",
+)
+"""They strike when a view change has come to a step."""
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
 LASTING_SHARE = 0.4
 
@@ -209,7 +248,8 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         clock_offsets_ns=tuple(draw.randrange(1 << 50) for _ in nodes),
         clock_rates=tuple(draw.choice((1.0, 1.0, 1.0 + draw.random() * DRIFT)) for _ in nodes),
         pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * (size - 1) for _ in nodes),
-        faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
+        faults=(faults := tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker)))),
+        ends_ns=_draw_end(draw, faults),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
@@ -222,14 +262,16 @@ def _with_state(plan: Plan, draw: random.Random) -> Plan:
         return plan
     more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
     faults = list(plan.faults)
-    for _ in range(draw.randrange(len(plan.faults))):
+    last_ns = max((fault.at_ns for fault in faults), default=0)
+    for _ in range(draw.randrange(5)):
         [kind] = draw.choices(list(STATE_KINDS), [weight for weight, _ in STATE_KINDS.values()])
-        at_ns = draw.randrange(1 + plan.faults[-1].at_ns)
+        at_ns = draw.randrange(1 + last_ns)
         nodes, rail, amount = STATE_KINDS[kind][1](more)
         faults.append(Fault(kind, at_ns, nodes, rail, more.lasts_ns(), amount))
     return replace(
         plan,
         faults=tuple(sorted(faults, key=lambda fault: fault.at_ns)),
+        ends_ns=max(plan.ends_ns, last_ns + TRANSFER_NS),
         reads_after_ns=tuple(draw.choice(READS_AFTER_NS) for _ in plan.nodes),
         state_bytes=draw.choice(STATE_BYTES),
     )
@@ -245,6 +287,13 @@ def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fa
     return Fault(kind, 0, gone)
 
 
+def _draw_end(draw: random.Random, faults: tuple[Fault, ...]) -> int:
+    """A while after the last fault, and not before a long one has come to its point."""
+    last_ns = max((fault.at_ns for fault in faults), default=0)
+    ends_ns = last_ns + int(draw.random() ** 2 * PLAY_OUT_NS)
+    return max([ends_ns, *(f.at_ns + SWAP_NS for f in faults if f.kind == "swap")])
+
+
 def _draw_faults(draw: _Draw) -> list[Fault]:
     chosen = draw.random.sample(sorted(KINDS), draw.random.randrange(3, len(KINDS) + 1))
     weights = [KINDS[kind][0] for kind in chosen]
@@ -254,7 +303,8 @@ def _draw_faults(draw: _Draw) -> list[Fault]:
         at_ns += int(draw.random.expovariate(1 / GAP_MS) * MS)
         [kind] = draw.random.choices(chosen, weights)
         nodes, rail, amount = KINDS[kind][1](draw)
+        step = draw.random.choice(STEPS) if kind in IN_CHANGE else ""
         lasts_ns = draw.lasts_ns()
         if nodes:
-            faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount))
+            faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount, step))
     return faults

@@ -238,8 +238,8 @@ VIEWS = (
         "evicted-goes-on",
         "2, eviction: a node outside a decided view stops",
         MEMBERSHIP,
-        "            self._end()\n            self._outputs.stream.append(Evicted",
-        "            self._outputs.stream.append(Evicted",
+        "        self._end()\n        known = self.decided.id",
+        "        known = self.decided.id",
     ),
     one(
         "lost-record-votes",

@@ -248,10 +248,16 @@ class Endpoint:
         if kind == Kind.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.Refuse):
-                self.peers.refused_by(self.peers.peer_of_link(link), message)
+                self._refused_by(self.peers.peer_of_link(link), message)
                 self.outputs.commands.append(Disconnect(link=link, abort=True))
                 return
         self.outputs.counters["frame_before_hello"] += 1
+
+    def _refused_by(self, node: int, refuse: wire.Refuse) -> None:
+        self.peers.refused_by(node, refuse)
+        if node in self.peers.peers and refuse.over == self.me.incarnation:
+            # Something proved our death falsely. Others go on as if it were true, so must we.
+            self.membership.end_incarnation()
 
     def _probe(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
         probe = wire.decode_probe(frame, offset)
@@ -294,7 +300,7 @@ class Endpoint:
                 self.gather.stepped_down(Member(node, message.incarnation))
                 self._changed = True
             case wire.Refuse():
-                self.peers.refused_by(node, message)
+                self._refused_by(node, message)
             case wire.StateAsk():
                 self.state.asked(node, message)
             case wire.StatePart():

@@ -397,8 +397,13 @@ class Membership:
         if admitted:
             self._install(value, now_ns)
         elif self.standing.view is not None:
-            self._end()
-            self._outputs.stream.append(Evicted(view_id=value.id))
+            self.end_incarnation()
+
+    def end_incarnation(self) -> None:
+        """The others go on without this incarnation: it does nothing any more."""
+        self._end()
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        self._outputs.stream.append(Evicted(view_id=known))
 
     def _end(self) -> None:
         """This incarnation is over."""

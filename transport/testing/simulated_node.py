@@ -187,6 +187,10 @@ class SimulatedLifelines:
         """Reset the lifelines to a peer."""
         self._end([line for line in sorted(self.lines) if line[0] == peer], fin=False)
 
+    def end_one(self, peer: int, rail: str) -> None:
+        """Something on the way ends one lifeline as if this process had died."""
+        self._end([line for line in self.lines if line == (peer, rail)], fin=True)
+
     def farewell(self) -> None:
         """Close everything in good order."""
         self._end(sorted(self.lines), fin=True)
@@ -202,7 +206,8 @@ class SimulatedLifelines:
         for peer, rail in lines:
             there = here.simulation.nodes[peer].lifelines
             if there is not None and network.works(here.id, peer, rail):
-                network.after(network.delay(), there._ending(member, nonce, rail, fin=fin))
+                late_ns = network.delay() + network.lateness(here.id, peer, rail)
+                network.after(late_ns, there._ending(member, nonce, rail, fin=fin))
 
     def _ending(self, member: Member, nonce: int, rail: str, *, fin: bool) -> Callable[[], None]:
         peer, incarnation = member
