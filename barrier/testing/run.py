@@ -26,7 +26,7 @@ from phalanx.transport.testing.simulation import (
     Stateful,
     simulated_config,
 )
-from phalanx.transport.testing.state_checkers import check_state
+from phalanx.transport.testing.state_checkers import check_state, state_arrives
 
 from .faults import carry_out
 from .meetings import arrive, use_barriers
@@ -143,12 +143,14 @@ class Run:
         undo()
 
     def _become_quiet(self) -> None:
-        """Until every sender has heard what became of its messages, or for long enough."""
+        """Until every sender has heard what became of its messages, and every application has come
+        to its view, or for long enough.
+        """
         until_ns = self.network.now_ns + QUIET_NS
         lives = self.simulation.lives
         while self.network.now_ns < until_ns:
             self.simulation.run_for(GLANCE_NS)
-            if not any(next(checker(lives), "") for checker in checkers.QUIET):
+            if not any(next(check(lives), "") for check in (*checkers.QUIET, state_arrives)):
                 return
 
     def _meet(self) -> None:
