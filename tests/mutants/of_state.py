@@ -93,12 +93,22 @@ STATE = (
         "        if taking.complete or part.offset != len(taking.parts):\n",
         "        if taking.complete:\n",
     ),
-    one(
+    Mutant(
         "asks-once",
         "2, state: what is lost with an association is asked for again",
-        STATE_CORE,
-        "        taking.detour = True\n        self._ask_from_here(taking, now_ns)\n",
-        "        taking.detour = True\n"
-        '        self._timers.arm(Timer.STATE, "", now_ns + self._timing.suspect_ns)\n',
+        (
+            Edit(
+                STATE_CORE,
+                "            taking.detour = False\n"
+                "            self._ask_from_here(taking, now_ns)\n",
+                "            taking.detour = False\n",
+            ),
+            Edit(
+                STATE_CORE,
+                "        taking.detour = True\n        self._ask_from_here(taking, now_ns)\n",
+                "        taking.detour = True\n"
+                '        self._timers.arm(Timer.STATE, "", now_ns + self._timing.suspect_ns)\n',
+            ),
+        ),
     ),
 )

@@ -180,7 +180,7 @@ class SimulatedApplication:
         self._digest, self._chains = snapshot.digest, snapshot.chains
 
     def _failed(self, error: Exception) -> None:
-        raise AssertionError(f"{self.id}: {error}") from error
+        raise AssertionError(f"state hook: of application {self.id}: {error}") from error
 
     # As `StateSide`, for the hooks:
 
