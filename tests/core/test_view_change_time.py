@@ -140,3 +140,25 @@ def test_a_death_right_after_a_view_still_takes_less_than_six_milliseconds() -> 
         took.append((last - killed_ns, acting - killed_ns))
         finish(simulation)
     report("after a view", took)
+
+
+@pytest.mark.parametrize("offset_us", [0, 300, 700, 1200, 1500, 2000, 2400])
+def test_a_second_death_in_the_middle_costs_no_more_than_one_back_off(offset_us: int) -> None:
+    """Whatever the step: the attempt is given up, and its proposer or the next one begins anew."""
+    took: list[int] = []
+    for first, second in itertools.permutations(range(1, NODES + 1), 2):
+        simulation = started()
+        simulation.nodes[first].kill()
+        simulation.run_for(offset_us * 1000 + 1)
+        simulation.nodes[second].kill()
+        rest = [node for node in simulation.nodes if node not in (first, second)]
+        took.append(converge(simulation, *rest))
+        finish(simulation)
+    took.sort()
+    # The proposer is one of the first three, for two are dead; see `Membership._give_up`.
+    back_off_ns = 3 * (simulated_config(NODES).timing.phase_timeout_ns // 20)
+    print(
+        f"the second after {offset_us / 1000} ms: least {took[0] / MS:.2f}, "
+        f"median {took[len(took) // 2] / MS:.2f}, most {took[-1] / MS:.2f} ms of {len(took)}"
+    )
+    assert took[-1] < BOUND_NS + FSYNC_NS + back_off_ns
