@@ -111,8 +111,8 @@ def a_crash_is_proven(stage: Stage) -> None:
 @BILL.scene("section 2 (step 1) and section 3 (suspicion, leases)")
 def a_host_vanishes(stage: Stage) -> None:
     """A host without power ends no lifeline: there is only its silence. The view works on, and 1
-    still multicasts in it. After 250 ms the rows leave 3 out and its grants are stopped; PREPARE
-    waits until the last grant has run out, for 3 might act until then.
+    still multicasts in it. After 250 ms of silence the rows leave 3 out and its grants are
+    stopped; PREPARE waits until the last grant has run out, for 3 might act until then.
     """
     stage.started()
     stage.begin(wire.Row)

@@ -15,7 +15,7 @@ from phalanx.transport import wire
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import Delivered, RecordLost
 from phalanx.transport.drivers.simulator import NetworkOptions
-from phalanx.transport.events import Evicted, Lane, View, ViewInstalled
+from phalanx.transport.events import Evicted, View, ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
 from phalanx.transport.testing.simulation import (
@@ -29,7 +29,6 @@ from phalanx.transport.testing.trace import Tracer
 WITHIN_NS = 3000 * MS
 LEGEND = "# ms from the beginning; *** from outside; sender -> receivers, when it is sent\n"
 _Item = TypeVar("_Item")
-_Message = TypeVar("_Message", bound=wire.Control)
 
 
 class Stage:
@@ -126,21 +125,18 @@ class Stage:
         self.simulation.isolate(node)
         self.nodes[node].kill()
 
-    def dies_before(
-        self, victim: int, kind: type[_Message], to: int, that: Callable[[_Message], bool] = bool
-    ) -> None:
+    def dies_before(self, victim: int, kind: type[wire.Control], to: int) -> None:
         """The process of a node dies when it is about to send this to that node."""
         cluster = codec.cluster_id(self.simulation.config.name)
 
         def tap(node: int, frame: bytes) -> None:
-            if node != victim:
+            if node != victim or not isinstance(control_of(frame, cluster), kind):
                 return
-            message = control_of(frame, cluster)
             header = codec.decode_frame(frame, cluster)
             assert not isinstance(header, codec.FrameError), "it was just made"
-            if isinstance(message, kind) and header.addressee == to and that(message):
+            if header.addressee == to:
                 self.network.tap = None
-                word = "HELD" if kind is wire.HeldAll else kind.__name__.upper()
+                word = kind.__name__.upper()
                 self.say(f"the process of {victim} dies before it sends {word} to {to}")
                 raise ProcessEnded
 
@@ -153,19 +149,12 @@ class Stage:
         self.nodes[node].endpoint.leave(now_ns + 1000 * MS, now_ns)
         self.nodes[node].wake_soon()
 
-    def multicast(self, node: int, lane: Lane = Lane.FIFO) -> bytes:
-        """One message to everybody."""
-        return self._send(node, lane, 0)
-
-    def send(self, node: int, to: int) -> bytes:
-        """One message to one member."""
-        return self._send(node, Lane.FIFO, to)
-
-    def _send(self, node: int, lane: Lane, to: int) -> bytes:
+    def multicast(self, node: int) -> bytes:
+        """One message of a node to everybody, on the fifo lane."""
         self._count += 1
         payload = b"message %d" % self._count
-        self.say(f"{node} sends {payload.decode()} to {to or 'all'}, {lane.name.lower()}")
-        assert self.nodes[node].send(payload, lane, to), "there was no room"
+        self.say(f"{node} multicasts {payload.decode()}")
+        assert self.nodes[node].send(payload), "there was no room"
         return payload
 
     def wait(self, node: int, name: str, timeout_ms: int | None = None) -> None:
