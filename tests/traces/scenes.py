@@ -246,6 +246,7 @@ def a_one_way_cut(stage: Stage) -> None:
     for rail in stage.network.rails:
         stage.network.cut(3, 2, rail)
     stage.agree(1, 2)
+    assert stage.nodes[3].life.acts[-1].until_ns <= stage.nodes[1].life.acts[-1].from_ns
     stage.pass_ms(1)
     assert len(stage.evicted(3)) == 1
     assert stage.left(1) == {3: "unreachable"}
