@@ -9,6 +9,7 @@ from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import RecordLost
 from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.errors import RecordUnusable
+from phalanx.transport.events import Evicted, Member
 from phalanx.transport.testing.simulated_node import FSYNC_NS
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
 
@@ -147,6 +148,20 @@ def test_a_crash_at_any_moment_of_a_write_leaves_the_old_record_or_the_new(delay
     simulation.nodes[3].start()
     converge(simulation, 1, 2, 3)
     finish(simulation)
+
+
+def test_who_takes_the_number_of_the_dead_again_hears_of_its_record_and_not_of_that_death() -> None:
+    """`Evicted` would let it come back by itself; a lost record is for an operator to decide."""
+    simulation = started()
+    node = simulation.nodes[1]  # which dials, so that it is turned away and answered
+    node.kill()
+    converge(simulation, 2, 3)
+    node.disk.lose()
+    node.start()
+    simulation.run_for(2000 * MS)
+    assert node.life.member == Member(1, 1)
+    assert node.told(RecordLost)
+    assert not node.told(Evicted)
 
 
 @pytest.mark.parametrize("done", [False, True])

@@ -380,6 +380,7 @@ def a_record_is_lost(stage: Stage) -> None:
     lives = [life for life in stage.simulation.lives if life.member.node == 1]
     assert [life.member.incarnation for life in lives] == [1, 1, 2]
     assert any(isinstance(item, RecordLost) for _, item in lives[1].history)
+    assert not stage.evicted(1), "it is not for the cluster to let it in again"
     assert stage.of(wire.Refuse, 2)
     assert [m.vote for m in stage.of(wire.Promise, 1)] == [False]
     assert stage.nodes[1].endpoint.acceptor.record.voter, "the view has admitted it"

@@ -18,6 +18,7 @@ from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import Evicted, View, ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
+from phalanx.transport.testing.rules import Referee
 from phalanx.transport.testing.simulation import (
     ProcessEnded,
     SimulatedNode,
@@ -47,6 +48,7 @@ class Stage:
         for node in self.nodes.values():
             node.clock_offset_ns = node.id * 10**12  # hosts that have been up for a while
         use_barriers(self.simulation)
+        Referee(self.simulation)
 
     # --------------------------------------------------------------------------- the curtain
 
@@ -56,16 +58,15 @@ class Stage:
         self._tracer = Tracer(
             self.simulation, self.lines.append, origin_ns=now_ns, shown=shown, entry=entry_text
         )
-        write, cluster = self.network.watch, codec.cluster_id(self.simulation.config.name)
-        assert write is not None, "the tracer has put itself there"
+        cluster = codec.cluster_id(self.simulation.config.name)
 
-        def watch(source: int, target: int, frame: bytes, rail: str | None) -> None:
-            message = control_of(frame, cluster)
+        def note(source: int, target: int, frame: bytes, rail: str | None) -> None:
+            del target
+            message = control_of(frame, cluster) if rail is None else None
             if message is not None:
                 self.sent.append((source, message))
-            write(source, target, frame, rail)
 
-        self.network.watch = watch
+        self.network.watches.append(note)
 
     def started(self, *absent: int) -> Stage:
         """All nodes in their first view; then some are taken away, and the others go on."""

@@ -118,7 +118,7 @@ class Tracer:
             node = simulation.nodes[life.member.node]
             known = life is node.life and node.running
             self._seen[place] = _seen_now(node) if known else _Seen(told=len(life.history))
-        simulation.network.watch = self._frame
+        simulation.network.watches.append(self._frame)
         simulation.after_turn.append(self._turned)
 
     # ---------------------------------------------------------------------------- the lines
