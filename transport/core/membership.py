@@ -131,6 +131,8 @@ class Membership:
             if attempt.phase is Phase.ACCEPT or attempt.members <= gather.target:
                 return
             self._give_up("a node of the proposal fell silent", now_ns)
+            if attempt.members - gather.target <= self._peers.dead:
+                gather.not_before_ns = now_ns  # Backing off makes room for others: here are none.
         if gather.wants_change() and gather.may_propose(now_ns) and gather.is_due(now_ns):
             self._begin(now_ns)
             self.work(now_ns)
@@ -185,9 +187,8 @@ class Membership:
         self._timers.stop(Timer.PHASE)
         self._outputs.counters[f"attempt given up: {reason}"] += 1
         self._failures += 1
-        rank = sorted(self._configured).index(self._me.node)
-        step = self._timing.phase_timeout_ns // 20
-        wait = int(step * (rank + self._jitter()) * min(self._failures, 16))
+        places = sorted(self._configured).index(self._me.node) + self._jitter()
+        wait = int(self._timing.phase_timeout_ns // 20 * places * min(self._failures, 16))
         self.gather.not_before_ns = now_ns + wait
         self._timers.arm(Timer.HOLD_DOWN, "", now_ns + wait)
 
@@ -206,8 +207,8 @@ class Membership:
 
     def _running(self, k: int, ballot: Ballot, phase: Phase) -> Attempt | None:
         attempt = self._attempt
-        asked = attempt is not None and (attempt.k, attempt.ballot, attempt.phase)
-        return attempt if asked == (k, ballot, phase) else None
+        asks = attempt is not None and (attempt.k, attempt.ballot, attempt.phase)
+        return attempt if asks == (k, ballot, phase) else None
 
     def _on_promise(self, node: int, promise: wire.Promise, now_ns: int) -> None:
         attempt = self._running(promise.k, promise.ballot, Phase.PREPARE)
@@ -427,9 +428,8 @@ class Membership:
     def _forget_who_i_am(self, value: ViewValue) -> None:
         """The number of this start is taken by one that its record does not know of."""
         self._end()
-        others = (member.node for member in value.members if member != self._me)
-        seen = self._me.incarnation
-        self._outputs.stream.append(RecordLost(peer=min(others, default=0), seen=seen))
+        other = min((member.node for member in value.members if member != self._me), default=0)
+        self._outputs.stream.append(RecordLost(peer=other, seen=self._me.incarnation))
 
     def _install(self, value: ViewValue, now_ns: int) -> None:
         standing = self.standing
