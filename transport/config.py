@@ -92,6 +92,8 @@ class Timing:
     reconnect_max_ns: int = 500 * MS
     call_timeout_ns: int = 30 * S
     """The deadline of every await that is given none."""
+    state_timeout_ns: int = 10 * S
+    """A newcomer to whose state nothing was added for this long says whom it waits for."""
     switch_back_probes: int = 5
     """Clean probes in a row before the first rail is primary again."""
 
@@ -188,6 +190,8 @@ class Limits:
     """An application's unread queue; past it its lane grants no more window."""
     link_backlog_bytes: int = 8 << 20
     """Frames that wait for one association; past it the association is reset."""
+    state_bytes_max: int = 64 << 20
+    """The largest state of an application that a newcomer takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,15 @@ def state_directory(config: ClusterConfig) -> Path:
     return Path(base) / "phalanx" / config.name
 
 
+def record_lost(peer: int, *, seen: int, own: int) -> RecordUnusable:
+    """What a node is told whose peers remember a later start than its own record does."""
+    return RecordUnusable(
+        f"node {peer} remembers start {seen} of this node, its own record only start {own}: the "
+        "record is lost or an old copy; restore it, or start with readmit to come back as a node "
+        "without memory"
+    )
+
+
 class RecordFile:
     """The durable record of one node, in a folder of its own below `directory`.
 

@@ -30,7 +30,7 @@ from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
-from .events import RecordUnwritable
+from .events import RecordUnwritable, ViewId
 from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
@@ -157,6 +157,7 @@ class Runtime:
         failed: Callable[[BaseException], None],
         turned: Callable[[], None],
         drivers: DriverFactory | None = None,
+        stateful: bool = False,
     ) -> None:
         self.config = config
         self.node = node
@@ -167,6 +168,7 @@ class Runtime:
         self._drivers: DriverFactory = drivers or RealDrivers(
             frozenset(rail.name for rail in config.rails if rail.lifeline)
         )
+        self._stateful = stateful
         self._sink = sink
         self._failed = failed
         self._turned = turned
@@ -260,6 +262,9 @@ class Runtime:
                 rails=tuple(rail.name for rail in self.config.rails),
                 now_ns=now_ns(),
                 jitter=random.random,
+                stateful=self._stateful,
+                # The application is the same: it still has what it had.
+                synced=self.endpoint.standing.synced if self.pump is not None else wire.NO_VIEW,
             )
         )
         side: _LifelineSide | None = None
@@ -341,6 +346,22 @@ class Runtime:
         """The driver of all incarnations."""
         assert self._driver is not None, "open() comes first"
         return self._driver
+
+    def state_wanted(self, view_id: ViewId) -> bool:
+        """For `StateHooks`: whether others still need the application's state."""
+        return self.pump is not None and self.endpoint.state_wanted(view_id)
+
+    def give_state(self, view_id: ViewId, state: bytes) -> None:
+        """For `StateHooks`: the application's state as of a view."""
+        if self.pump is not None:
+            self.endpoint.give_state(view_id, state)
+            self.kick()
+
+    def synced(self, view_id: ViewId) -> None:
+        """For `StateHooks`: the application has taken in the state of a view."""
+        if self.pump is not None:
+            self.endpoint.synced(view_id)
+            self.kick()
 
     def kick(self) -> None:
         """Turn the pump soon; calls in one turn of the event loop are one."""

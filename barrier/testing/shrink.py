@@ -54,6 +54,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         for start in range(0, len(faults), size):
             yield replace(plan, faults=faults[:start] + faults[start + size :])
         size //= 2
+    if plan.reads_after_ns:
+        yield replace(plan, reads_after_ns=(), state_bytes=0)
     for place, fault in enumerate(faults):
         if fault.lasts_ns > 1_000_000:
             shorter = replace(fault, lasts_ns=fault.lasts_ns // 4)

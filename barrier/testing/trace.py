@@ -18,7 +18,15 @@ def write_trace(plan: Plan, file: TextIO) -> str:
         print(line, file=file)
 
     run.tell = lambda line: put(f"{line}  <--")
-    for name in ("seed", "size", "rails", "tie_breaker", "small_limits", "clock_rates"):
+    for name in (
+        "seed",
+        "size",
+        "rails",
+        "tie_breaker",
+        "small_limits",
+        "clock_rates",
+        "reads_after_ns",
+    ):
         put(f"# {name} = {getattr(plan, name)}")
     for fault in (*plan.faults, *filter(None, (plan.lasting, plan.forced))):
         put(f"# fault: {fault}")

@@ -30,11 +30,17 @@ VIEWS = (
                 "",
             ),
             Edit(
-                MEMBERSHIP,
-                "        if not continuing and nodes != self._configured "
+                GATHER,
+                "        if not continuing and nodes != self.configured "
                 "and not message.founding:\n"
                 '            return "nobody in the proposal continues the view before"\n',
                 "",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if not (attempt.value.continuing or attempt.founding) "
+                "and self._configured - nodes:\n",
+                "        if False:\n",
             ),
         ),
     ),
@@ -55,7 +61,7 @@ VIEWS = (
                 "        return bool(voters)\n",
             ),
             Edit(
-                MEMBERSHIP,
+                GATHER,
                 "        if not self._quorum.reached(nodes):\n"
                 '            return "the proposal has no majority of votes"\n',
                 "",
@@ -129,8 +135,8 @@ VIEWS = (
             HEARING_IS_REACHING,
             NOT_MUTUAL,
             Edit(
-                MEMBERSHIP,
-                "if node != self._me.node and not self.gather.reaches_us(node, now_ns):",
+                GATHER,
+                "if node != me.node and not self.reaches_us(node, now_ns):",
                 "if False:",
             ),
         ),

@@ -1,4 +1,4 @@
-"""One attempt of a proposer at the next view: its phase, and whose answers are here."""
+"""One attempt of a proposer: what it has gathered for one ballot (PROTOCOL 2)."""
 
 from __future__ import annotations
 

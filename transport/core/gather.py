@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..config import ClusterConfig, S, Timing
 from ..drivers.base import Stream
 from ..events import Member, View, ViewId
-from ..wire import NO_BALLOT, NO_VIEW, Ballot, Row, ViewValue
+from ..wire import NO_BALLOT, NO_VIEW, Ballot, Prepare, Row, ViewValue
 from .acceptor import Acceptor
 from .damping import UNREACHABLE, Damping
 from .founding import of_one_kind
@@ -40,6 +40,13 @@ class Standing:
     left: bool = False
     highest: Ballot = NO_BALLOT
     """The highest ballot seen for the next instance."""
+    synced: ViewId = NO_VIEW
+    """The last view of which the application has the state, maybe from a former incarnation."""
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the application has the state of the installed view."""
+        return self.view is not None and self.synced == self.view.id
 
 
 class Gather:
@@ -151,7 +158,7 @@ class Gather:
             left=tuple(sorted(self._stepped_down & self.current())),
             decided=decided.id if decided is not None else NO_VIEW,
             installed=self._installed(),
-            synced=standing.view is not None,
+            synced=standing.is_synced,
             leaving=standing.leaving,
             votes_in_ns=self._acceptor.votes_in_ns(now_ns),
             closed=standing.closed_for,
@@ -269,6 +276,21 @@ class Gather:
                 reasons[member.node] = UNREACHABLE
         return reasons
 
+    def refusal(self, node: int, message: Prepare, now_ns: int) -> str:
+        """Why the members that `node` proposes cannot be a view, in words; empty if they can."""
+        me = self._standing.me
+        if me not in message.members:
+            return "this incarnation is not in the proposal"
+        nodes = frozenset(member.node for member in message.members)
+        if not self._quorum.reached(nodes):
+            return "the proposal has no majority of votes"
+        continuing = set(message.members) & self.current()
+        if not continuing and nodes != self.configured and not message.founding:
+            return "nobody in the proposal continues the view before"
+        if node != me.node and not self.reaches_us(node, now_ns):
+            return "the proposer is not reachable both ways"
+        return ""
+
     # ------------------------------------------------------------------------------ proposing
 
     def wants_change(self) -> bool:
@@ -289,16 +311,22 @@ class Gather:
         known = self.decided.id if self.decided is not None else NO_VIEW
         if any(row.decided > known for row in rows.values()) or not self._quorum.reached(nodes):
             return False
-        continuing = [
-            member.node
-            for member in target & self.current()
-            if (member == standing.me and self._installed())
-            or (member.node in rows and _continues(rows[member.node], known))
-        ]
+        continuing = self._continuing()
         if not continuing and nodes != self.configured and not self._acceptor.founding:
             return False
         lowest = min(continuing) if continuing else min(nodes)
         return lowest == standing.me.node and self._quorum_of_voters(nodes, rows, now_ns)
+
+    def _continuing(self) -> list[int]:
+        """Members of L that have the state of the decided view."""
+        standing = self._standing
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        return [
+            member.node
+            for member in self.target & self.current()
+            if (member == standing.me and self._installed() and standing.is_synced)
+            or (member.node in self._rows and _continues(self._rows[member.node], known))
+        ]
 
     def _quorum_of_voters(self, nodes: frozenset[int], rows: dict[int, Row], now_ns: int) -> bool:
         """Whether those that may vote now are a quorum; at the very first start all may."""
@@ -384,6 +412,9 @@ class Gather:
             return f"the first start waits for every configured node; {names}"
         if not self._quorum.reached(present):
             return f"no majority of the votes; {names}"
+        if not self._continuing():
+            known = self.decided.id
+            return f"nobody reached goes on from view {known.era}.{known.k}; {names}"
         return f"a view change is under way; {names}"
 
     def _absent(self, absent: Iterable[int], rows: dict[int, Row]) -> str:

@@ -30,6 +30,7 @@ from .leases import Leases, Quorum
 from .outputs import Outputs, RecordLost, Transmit
 from .paths import Paths
 from .peers import Peers
+from .state import StateTransfer
 from .timers import Timer, TimerTable
 
 PATIENCE_DOUBLINGS_MAX = 5
@@ -50,6 +51,7 @@ class Membership:
         acceptor: Acceptor,
         delivery: Delivery,
         flush: Flush,
+        state: StateTransfer,
         framer: Framer,
         leases: Leases,
         quorum: Quorum,
@@ -67,6 +69,7 @@ class Membership:
         self._acceptor = acceptor
         self._delivery = delivery
         self._flush = flush
+        self._state = state
         self._framer = framer
         self._leases = leases
         self._quorum = quorum
@@ -112,6 +115,7 @@ class Membership:
     def row_received(self, node: int, row: wire.Row, now_ns: int) -> None:
         """A peer says what it knows; one that lacks our view is told it."""
         self.gather.received(node, row, now_ns)
+        self._state.row_received(node, row)
         decided = self.decided
         # Who founds a later era is to hear nothing of this one.
         if decided is not None and row.decided < decided.id and row.founding <= decided.era:
@@ -202,9 +206,8 @@ class Membership:
 
     def _running(self, k: int, ballot: Ballot, phase: Phase) -> Attempt | None:
         attempt = self._attempt
-        if attempt is None or (attempt.k, attempt.ballot, attempt.phase) != (k, ballot, phase):
-            return None
-        return attempt
+        asked = attempt is not None and (attempt.k, attempt.ballot, attempt.phase)
+        return attempt if asked == (k, ballot, phase) else None
 
     def _on_promise(self, node: int, promise: wire.Promise, now_ns: int) -> None:
         attempt = self._running(promise.k, promise.ballot, Phase.PREPARE)
@@ -232,6 +235,10 @@ class Membership:
             reasons=self.gather.reasons(attempt.members),
             era=max(attempt.founding, ERA_FIRST),
         )
+        if not (attempt.value.continuing or attempt.founding) and self._configured - nodes:
+            # The rows said that somebody continues; by the reports nobody does.
+            self._give_up("nobody has the state", now_ns)
+            return
         lacking = proposal.sources(attempt.value, self.decided, attempt.promises)
         attempt.phase = Phase.HOLD
         attempt.awaiting = set(lacking)
@@ -284,8 +291,10 @@ class Membership:
             self._send(node, wire.Install(value=self.decided))
             return
         highest = max(self._promised, self._acceptor.promised)
-        reason = self._refusal(node, message, now_ns)
-        if message.ballot <= highest:
+        reason = self.gather.refusal(node, message, now_ns)
+        if not self._is_next(message.id, message.members):
+            reason = "it is not the next view here"
+        elif message.ballot <= highest:
             reason = "as high a ballot was promised"
         if reason:
             nack = wire.Nack(k=message.k, ballot=message.ballot, highest=highest, reason=reason)
@@ -308,21 +317,6 @@ class Membership:
     def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
         founding, everybody = self._acceptor.founding, self._are_all(members)
         return is_next(view_id, self.decided, founding, everybody=everybody)
-
-    def _refusal(self, node: int, message: wire.Prepare, now_ns: int) -> str:
-        if self._me not in message.members:
-            return "this incarnation is not in the proposal"
-        if not self._is_next(message.id, message.members):
-            return "it is not the next view here"
-        nodes = frozenset(member.node for member in message.members)
-        if not self._quorum.reached(nodes):
-            return "the proposal has no majority of votes"
-        continuing = set(message.members) & self.gather.current()
-        if not continuing and nodes != self._configured and not message.founding:
-            return "nobody in the proposal continues the view before"
-        if node != self._me.node and not self.gather.reaches_us(node, now_ns):
-            return "the proposer is not reachable both ways"
-        return ""
 
     def _close(self, k: int, ballot: Ballot, now_ns: int) -> None:
         """Close the view for good: nothing is sent, delivered or granted until the next."""
@@ -372,7 +366,7 @@ class Membership:
                 accepted_ballot=record.accepted_ballot,
                 accepted=record.accepted,
                 installed=view.id if view is not None else NO_VIEW,
-                synced=view is not None,
+                synced=self.standing.synced,
                 held=self._flush.held(),
                 sent=self._flush.sent(),
             ),
@@ -420,15 +414,19 @@ class Membership:
 
     def end_incarnation(self) -> None:
         """The others go on without this incarnation: it does nothing any more."""
-        self.standing.evicted = True
-        self._delivery.closed = True
+        self._end()
         known = self.decided.id if self.decided is not None else NO_VIEW
         self._outputs.stream.append(Evicted(view_id=known))
 
-    def _forget_who_i_am(self, value: ViewValue) -> None:
-        """The number of this start is taken by one that its record does not know of."""
+    def _end(self) -> None:
+        """This incarnation is over."""
         self.standing.evicted = True
         self._delivery.closed = True
+        self._state.over()
+
+    def _forget_who_i_am(self, value: ViewValue) -> None:
+        """The number of this start is taken by one that its record does not know of."""
+        self._end()
         others = (member.node for member in value.members if member != self._me)
         seen = self._me.incarnation
         self._outputs.stream.append(RecordLost(peer=min(others, default=0), seen=seen))
@@ -438,6 +436,7 @@ class Membership:
         before = standing.view
         old = set(before.incarnations) if before is not None else set[Member]()
         self._flush.finish(value.cut, value.reasons)
+        self._state.installed(value, now_ns)
         view = View(id=value.id, incarnations=value.members, continuing=value.continuing)
         standing.view = view
         standing.closed_for = 0
@@ -450,6 +449,7 @@ class Membership:
                 joined=tuple(joined),
                 left=dict(value.reasons),
                 started_over=value.id != FIRST_VIEW and not value.continuing,
+                donor=value.donor if len(value.continuing) < len(value.members) else 0,
             )
         )
         self._leases.reset_received()

@@ -25,6 +25,8 @@ from ..errors import RecordUnusable
 from ..events import Evicted, Lane, Member, View, ViewId, ViewInstalled
 from ..layers import Layer
 from ..pump import Pump
+from .simulated_application import ApplicationId, SimulatedApplication
+from .simulated_lifelines import SimulatedLifelines
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -78,6 +80,8 @@ class Life:
     """What ended it, if the cluster did."""
     founding: int = 0
     """The era that the operator had it found when it began; 0 for none."""
+    application: ApplicationId | None = None
+    """Whose node it is; the same as that of the incarnation before in the same process."""
 
     def acting(self, view_id: ViewId | None, now_ns: int, until_ns: int) -> None:
         """After a turn: it holds the lease of this view so long, or none."""
@@ -152,77 +156,6 @@ class SimulatedDisk:
         self.content = b"torn"
 
 
-class SimulatedLifelines:
-    """Lifelines in virtual time: an end of file arrives one delay after a process died."""
-
-    def __init__(self, node: SimulatedNode) -> None:
-        self._node = node
-        self.lines: set[tuple[int, str]] = set()
-        self._news: list[Callable[[Endpoint, int], None]] = []
-
-    def feed(self, endpoint: Endpoint, now_ns: int) -> None:
-        """Give everything that has happened to the core."""
-        news, self._news = self._news, []
-        for item in news:
-            item(endpoint, now_ns)
-
-    def connect(self, peer: int, rail: str, address: str, port: int) -> None:
-        """Open the lifeline to a peer on one rail."""
-        del address, port
-        simulation, here = self._node.simulation, self._node
-        there = simulation.nodes[peer]
-        if there.lifelines is None or not simulation.network.both_ways(here.id, peer, rail):
-            return
-        self.lines.add((peer, rail))
-        there.lifelines.lines.add((here.id, rail))
-        self._tell_up(there, rail)
-        there.lifelines._tell_up(here, rail)
-
-    def _tell_up(self, other: SimulatedNode, rail: str) -> None:
-        (peer, incarnation), nonce = other.life.member, other.nonce
-        self._news.append(lambda e, now: e.lifeline_up(peer, rail, incarnation, nonce, now))
-        self._node.wake_soon()
-
-    def drop(self, peer: int) -> None:
-        """Reset the lifelines to a peer."""
-        self._end([line for line in sorted(self.lines) if line[0] == peer], fin=False)
-
-    def end_one(self, peer: int, rail: str) -> None:
-        """Something on the way ends one lifeline as if this process had died."""
-        self._end([line for line in self.lines if line == (peer, rail)], fin=True)
-
-    def farewell(self, after_ns: int = 0) -> None:
-        """Close everything in good order."""
-        self._end(sorted(self.lines), fin=True, after_ns=after_ns)
-
-    def reset(self) -> None:
-        """Close everything in a way that proves nothing."""
-        self._end(sorted(self.lines), fin=False)
-
-    def _end(self, lines: list[tuple[int, str]], *, fin: bool, after_ns: int = 0) -> None:
-        self.lines.difference_update(lines)
-        here, network = self._node, self._node.simulation.network
-        member, nonce = here.life.member, here.nonce
-        for peer, rail in lines:
-            there = here.simulation.nodes[peer].lifelines
-            if there is not None and network.works(here.id, peer, rail):
-                late_ns = after_ns + network.delay() + network.lateness(here.id, peer, rail)
-                network.after(late_ns, there._ending(member, nonce, rail, fin=fin))
-
-    def _ending(self, member: Member, nonce: int, rail: str, *, fin: bool) -> Callable[[], None]:
-        peer, incarnation = member
-
-        def end(endpoint: Endpoint, now_ns: int) -> None:
-            endpoint.lifeline_ended(peer, rail, incarnation, nonce, fin=fin, now_ns=now_ns)
-
-        def arrive() -> None:
-            self.lines.discard((peer, rail))
-            self._news.append(end)
-            self._node.wake_soon()
-
-        return arrive
-
-
 class SimulatedNode:
     """One host with its disk and its clock, and the process that runs on it now and then."""
 
@@ -242,6 +175,8 @@ class SimulatedNode:
         self.driver: SimulatedDriver | None = None
         self.lifelines: SimulatedLifelines | None = None
         self.layers: dict[str, Layer] = {}
+        self.application: SimulatedApplication | None = None
+        """It reads, and has state, if the simulation has such applications."""
         self.latency_ns = 0
         """How long it takes the process to run once something is there for it."""
         self._wake_at = FOR_EVER_NS
@@ -270,6 +205,7 @@ class SimulatedNode:
         self.driver.open()
         self.running = True
         self.frozen = False
+        self.application = None
         self._begin(record, at_least)
 
     def _load(self, *, readmit: bool, force: bool) -> wire.Record:
@@ -287,7 +223,7 @@ class SimulatedNode:
             return taken_back(record) if record.founding else empty
         return record
 
-    def _begin(self, record: wire.Record, at_least: int) -> None:
+    def _begin(self, record: wire.Record, at_least: int, synced: ViewId = wire.NO_VIEW) -> None:
         simulation, driver = self.simulation, self.driver
         assert driver is not None, "the process runs"
         incarnation = max(record.incarnation + 1, at_least)
@@ -297,6 +233,10 @@ class SimulatedNode:
         founding = record.era if record.founding else 0
         self.life = Life(Member(self.id, incarnation), simulation.network.now_ns, founding=founding)
         simulation.lives.append(self.life)
+        if simulation.stateful is not None and self.application is None:
+            self.application = SimulatedApplication(self, simulation.stateful, simulation.seed)
+        if self.application is not None:
+            self.life.application = self.application.id
         self.lifelines = SimulatedLifelines(self)
         self.layers = {
             name: make(simulation.config, self.id) for name, make in simulation.layers.items()
@@ -313,6 +253,8 @@ class SimulatedNode:
                 rails=tuple(rail.name for rail in simulation.config.rails),
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
+                stateful=self.application is not None,
+                synced=synced,
             )
         )
         self.pump = Pump(
@@ -342,7 +284,9 @@ class SimulatedNode:
             self.driver.disconnect(link, abort=True)
         self.lifelines.reset()
         self._end_life()
-        self._begin(record, at_least)
+        self._begin(record, at_least, endpoint.standing.synced)
+        if self.application is not None:
+            self.application.begun_anew()
 
     def kill(self, *, ends_after_ns: int = 0) -> None:
         """SIGKILL: the kernel closes the lifelines, nobody else is told.
@@ -355,6 +299,8 @@ class SimulatedNode:
         self._end_life()
         self.driver.crash()
         self.running = False
+        if self.application is not None:
+            self.application.over = True
         self.lifelines = None
         self.pump = None
 
@@ -451,6 +397,8 @@ class SimulatedNode:
         self.life.history.append((self.simulation.network.now_ns, item))
         if isinstance(item, Evicted | RecordLost):
             self.life.over = item
+        if self.application is not None:
+            self.application.put(item)
 
     # ------------------------------------------------------------------------------- the face
 

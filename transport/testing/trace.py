@@ -15,7 +15,7 @@ import msgspec
 from ..._native import codec
 from .. import wire
 from ..config import MS
-from ..core.outputs import Delivered, Ordered, Room, Settled
+from ..core.outputs import Delivered, Ordered, Room, Settled, StateArrived
 from ..events import Lane, Member, View, ViewId, ViewInstalled
 from .simulated_node import SimulatedNode
 from .simulation import Simulation
@@ -105,6 +105,8 @@ def _plain(value: object) -> str:
             return f"{value[0]}.{value[1]}"
         case wire.Held() | wire.Source() | wire.CutEntry() | wire.AckEntry():
             return ":".join(map(str, value))
+        case bytes():
+            return f"{len(value)} bytes"
         case tuple() | list() | frozenset():
             return _many(list(cast("Iterable[object]", value)), ordered=isinstance(value, tuple))
         case Mapping():
@@ -148,6 +150,9 @@ def item_text(item: object) -> str:
             lack = f", not at {_plain(item.missing)}" if item.missing else ""
             to = f"to {item.addressee}" if item.addressee else "to all"
             return f"settled {item.lane.name.lower()} {to} up to {item.token}{lack}"
+        case StateArrived(view_id=view_id, state=state):
+            size = "none" if state is None else f"{len(state)} bytes"
+            return f"state of {view_id} is here: {size}"
         case _:
             return repr(item)
 
