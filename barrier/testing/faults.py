@@ -177,7 +177,9 @@ def _fall_out(run: Run, fault: Fault, one: int) -> None:
 
     The disk of one is slow, so that their attempts meet.
     """
-    other = next(node for node in (*run.nodes, one) if node not in (one, *fault.nodes))
+    other = next((node for node in (*run.nodes, one) if node not in (one, *fault.nodes)), None)
+    if other is None:
+        return  # Of two nodes the other one is the node of the fault.
     pair = replace(fault, nodes=(one, other), amount=SLOW_MS)
     for undo in (_cut_pair(run, pair), _slow_disk(run, pair)):
         run.later(undo, fault.lasts_ns + LEASE_AND_MORE_NS)
