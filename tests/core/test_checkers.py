@@ -10,7 +10,7 @@ import pytest
 from phalanx.barrier.testing.meetings import arrive, use_barriers
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import Delivered, Left, Ordered, Settled
-from phalanx.transport.events import Evicted, Lane, Member, Position, ViewId, ViewInstalled
+from phalanx.transport.events import Evicted, Lane, Member, Position, View, ViewId, ViewInstalled
 from phalanx.transport.testing import barrier_checkers, checkers
 from phalanx.transport.testing.barrier_checkers import Arrival, Outcome
 from phalanx.transport.testing.checkers import Checker
@@ -283,3 +283,18 @@ def test_check_names_the_guarantee(lives: Sequence[Life]) -> None:
     twice(mine)
     with pytest.raises(AssertionError, match="integrity"):
         checkers.check(mine)
+
+
+def test_a_view_is_remembered_by_a_member_that_died_before_it_came_to_it() -> None:
+    """It was there when the view was decided; one that only has its number was not."""
+
+    def told(member: Member, k: int, *members: Member) -> Life:
+        view = View(id=ViewId(1, k), incarnations=members)
+        installed = ViewInstalled(view=view, joined=(), left={})
+        return Life(member, 0, history=[(0, installed)])
+
+    elder, younger, again = Member(1, 1), Member(2, 2), Member(1, 2)
+    before = told(elder, 1, elder)
+    assert list(checkers.continuity([before, told(younger, 2, elder, younger)])) == []
+    [complaint] = checkers.continuity([before, told(younger, 2, again, younger)])
+    assert "was in one before" in complaint

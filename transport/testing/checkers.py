@@ -337,21 +337,21 @@ def one_primary(lives: Sequence[Life]) -> Complaints:
 
 
 def continuity(lives: Lives) -> Complaints:
-    """8: somebody in each view remembers the cluster, unless all its nodes began it anew."""
+    """8: somebody in each view remembers the cluster, unless all its nodes began it anew.
+
+    It need not have lived to install the view: it was a member of it when it was decided.
+    """
     views: dict[ViewId, ViewInstalled] = {}
-    remembering: set[ViewId] = set()
-    first: ViewId | None = None
+    earliest: dict[Member, ViewId] = {}
     for life in lives:
-        earlier = False
         for _, item in life.history:
             if isinstance(item, ViewInstalled):
                 views[item.view.id] = item
-                if earlier:
-                    remembering.add(item.view.id)
-                earlier = True
-                first = item.view.id if first is None else min(first, item.view.id)
+                earliest.setdefault(life.member, item.view.id)
+    first = min(views, default=None)
     for view_id, item in views.items():
-        if view_id != first and view_id not in remembering and not item.started_over:
+        remembers = any(earliest.get(m, view_id) < view_id for m in item.view.incarnations)
+        if view_id != first and not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
 
 
