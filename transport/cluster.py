@@ -44,7 +44,6 @@ from .joining import Joining, JoinOptions, WaitingWords, hooks_of
 from .layers import Layer
 from .leaving import LEAVE_TIMEOUT_S, Leaving
 from .receipts import Receipt
-from .record_file import record_lost
 from .runtime import DriverFactory, Runtime, now_ns
 from .sending import Sending
 from .state_hooks import OnState, OnStateRequest, check_hooks, too_large
@@ -63,6 +62,7 @@ class Cluster:
         timeout: float | None = 30,
         rejoin: bool = False,
         readmit: bool = False,
+        force: bool = False,
         deliver: Collection[str] | None = None,
         on_waiting: Callable[[str], None] | None = None,
         on_state_request: OnStateRequest | None = None,
@@ -77,6 +77,8 @@ class Cluster:
             timeout: seconds until the first view with this node; None waits for ever.
             rejoin: after an eviction, come back as a newcomer with a new incarnation.
             readmit: start although the durable record is lost (see docs/operations.md).
+            force: a majority is gone for good: found the cluster anew, on a majority of the
+                configured votes, without state (see docs/operations.md; it cannot be undone).
             deliver: channels whose messages the application reads; None for all, () for none.
                 Other events are queued all the same, within the bounds that `__aiter__` names.
             on_waiting: called with words about what is waited for, each time they change.
@@ -97,6 +99,7 @@ class Cluster:
         options = JoinOptions(
             rejoin=rejoin,
             readmit=readmit,
+            force=force,
             deliver=None if deliver is None else frozenset(deliver),
             on_waiting=on_waiting,
             drivers=drivers,
@@ -140,7 +143,7 @@ class Cluster:
     async def enter(self, timeout: float | None) -> None:
         """For `Joining`: open everything and wait for the first view."""
         try:
-            self._runtime.open(readmit=self._options.readmit)
+            self._runtime.open(readmit=self._options.readmit, force=self._options.force)
             async with asyncio.timeout(timeout):
                 await self._first_view
         except TimeoutError:
@@ -221,8 +224,7 @@ class Cluster:
                 self._say_rejoined()
                 self._queue.put(item)
             case outputs.StateTooLarge():
-                most = self.config.limits.state_bytes_max
-                self._loop.call_soon(self._end, too_large(item, most))
+                self._loop.call_soon(self._end, too_large(item, self.config.limits.state_bytes_max))
             case ViewInstalled():
                 self._view_installed(item)
             case Evicted():
@@ -233,9 +235,8 @@ class Cluster:
                 self._leaving.left()
             case PrimaryLost():
                 self._queue.put(item)
-                self._sending.lose_primary(
-                    f"contact to the majority is lost (reachable: {item.reachable})"
-                )
+                words = f"contact to the majority is lost (reachable: {item.reachable})"
+                self._sending.lose_primary(words)
             case PeerRefused():
                 self._waiting.refused(item)
                 self._queue.put(item)
@@ -268,11 +269,11 @@ class Cluster:
         self._loop.call_soon(self._begin_anew, 0, True)
 
     def _record_lost(self, item: RecordLost) -> None:
-        if self._options.readmit:
+        error = self._options.after_loss(item, self._runtime.incarnation)
+        if error is None:
             self._loop.call_soon(self._begin_anew, item.seen + 1, False)
-            return
-        lost = record_lost(item.peer, seen=item.seen, own=self._runtime.incarnation)
-        self._loop.call_soon(self._end, lost)
+        else:
+            self._loop.call_soon(self._end, error)
 
     def _begin_anew(self, at_least: int, keep_record: bool) -> None:
         if self._over is not None:

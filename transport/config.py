@@ -80,6 +80,10 @@ class Timing:
     """Bound on the ratio of two nodes' clock rates; grantors wait lease x drift."""
     hold_down_ns: int = 100 * MS
     """A set of reachable nodes must hold this long before a view is built on it."""
+    flap_hold_max_ns: int = 1600 * MS
+    """A joiner that was left out as unreachable again and again is held back so long at most."""
+    flap_half_life_ns: int = 30 * S
+    """In so long half of the times that a node was left out are forgotten."""
     phase_timeout_ns: int = 200 * MS
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
@@ -133,6 +137,7 @@ PROFILES: Mapping[str, Timing] = {
         suspect_ns=125 * MS,
         lease_ns=200 * MS,
         hold_down_ns=50 * MS,
+        flap_hold_max_ns=800 * MS,
         phase_timeout_ns=100 * MS,
     ),
     "wan": Timing(
@@ -154,6 +159,8 @@ PROFILES: Mapping[str, Timing] = {
         suspect_ns=2500 * MS,
         lease_ns=4 * S,
         hold_down_ns=1 * S,
+        flap_hold_max_ns=16 * S,
+        flap_half_life_ns=300 * S,
         phase_timeout_ns=2 * S,
         ack_delay_ns=20 * MS,
         reconnect_min_ns=1 * S,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .errors import StateFailed
+from .core.outputs import RecordLost
+from .errors import RecordUnusable, StateFailed, UsageError
 from .events import PeerRefused
+from .record_file import record_lost
 from .runtime import DriverFactory, Runtime
 from .state_hooks import OnState, OnStateRequest, StateHooks, StateSide
 
@@ -22,11 +24,25 @@ class JoinOptions:
 
     rejoin: bool
     readmit: bool
+    force: bool = False
     deliver: frozenset[str] | None
     on_waiting: Callable[[str], None] | None
     drivers: DriverFactory | None
     on_state_request: OnStateRequest | None = None
     on_state: OnState | None = None
+
+    def __post_init__(self) -> None:
+        if self.force and self.readmit:
+            raise UsageError(
+                "force founds the cluster anew, readmit asks the others to admit this node: "
+                "give one of them"
+            )
+
+    def after_loss(self, lost: RecordLost, incarnation: int) -> RecordUnusable | None:
+        """The error that ends a node whose record is lost; None if its operator knows of it."""
+        if self.readmit or self.force:
+            return None
+        return record_lost(lost.peer, seen=lost.seen, own=incarnation)
 
 
 def hooks_of(

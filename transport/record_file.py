@@ -29,7 +29,7 @@ RECORD_BYTES_MAX = 1 << 20
 """Largest content; a record of 64 nodes takes a few thousand bytes."""
 
 _MAGIC = b"phalanx\x01"
-_VERSION = 2
+_VERSION = 3
 """Raised with every change of `wire.Record`: an older content is not misread but named."""
 _HEADER = struct.Struct("!8sHI16s")
 _CHECKSUM_BYTES = 32

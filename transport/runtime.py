@@ -23,6 +23,7 @@ from . import wire
 from .config import ClusterConfig, NodeConfig
 from .config_file import config_hash, config_key_hashes
 from .core.endpoint import Endpoint
+from .core.founding import forced, taken_back, without_memory
 from .core.outputs import StreamItem
 from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
@@ -187,7 +188,7 @@ class Runtime:
 
     # ---------------------------------------------------------------------------- beginnings
 
-    def open(self, *, readmit: bool) -> None:
+    def open(self, *, readmit: bool, force: bool) -> None:
         """Take the node's place on this machine and open its drivers.
 
         Raises:
@@ -199,11 +200,23 @@ class Runtime:
         driver.open()
         self._driver = driver
         self._watch(driver.fileno())
-        self.begin(self._load(readmit=readmit))
+        record = self._load(readmit=readmit or force)
+        if force:
+            record = forced(record)
+        elif readmit and record.founding:
+            record = taken_back(record)
+        self.begin(record)
 
     def _load(self, *, readmit: bool) -> wire.Record:
-        """The record of the incarnation before, or an empty one that may not vote."""
-        fresh = wire.Record(cluster=self.config.name, node=self.node.id, incarnation=0, voter=False)
+        """The record of the incarnation before, or an empty one that may not vote.
+
+        With `readmit` the operator knows that it is lost. Whoever remembers the last incarnation
+        may be lost as well; no node is started once a second for ever, so that the time is above.
+        """
+        number = int(time.time()) if readmit else 0
+        fresh = wire.Record(
+            cluster=self.config.name, node=self.node.id, incarnation=number, voter=False
+        )
         try:
             data = self._file.load()
         except RecordUnusable:
@@ -295,13 +308,7 @@ class Runtime:
         assert self._driver is not None, "an incarnation runs"
         record = self.pump.endpoint.acceptor.record
         if not keep_record:
-            record = wire.Record(
-                cluster=record.cluster,
-                node=record.node,
-                incarnation=record.incarnation,
-                seen=record.seen,
-                voter=False,
-            )
+            record = without_memory(record)
         for link in self.pump.endpoint.peers.links():
             self._driver.disconnect(link, abort=True)
         self._drop_lifelines()

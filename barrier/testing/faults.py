@@ -95,7 +95,7 @@ def _all(undos: list[Undo]) -> Undo | None:
     return undo if undos else None
 
 
-def _is_step(run: Run, frame: bytes, step: str) -> bool:
+def is_step(run: Run, frame: bytes, step: str) -> bool:
     """Whether a frame is that step of a view change."""
     header = codec.decode_frame(frame, run.cluster)
     if isinstance(header, codec.FrameError) or header.kind != wire.Kind.CONTROL:
@@ -169,7 +169,7 @@ def _in_change(run: Run, fault: Fault) -> None:
         for other in run.nodes:
             run.network.reset(node.id, other)
 
-    _at_frame(run, fault, strike, lambda _, frame: _is_step(run, frame, fault.step))
+    _at_frame(run, fault, strike, lambda _, frame: is_step(run, frame, fault.step))
 
 
 def _fall_out(run: Run, fault: Fault, one: int) -> None:

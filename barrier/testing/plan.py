@@ -91,6 +91,8 @@ class Plan:
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
+    forced: Fault | None = None
+    """Comes last: what an operator says with --force, and why (`forcing.py`)."""
     reads_after_ns: tuple[int, ...] = ()
     """The mean time until the application of each node reads on; () if none has state."""
     state_bytes: int = 0
@@ -114,8 +116,9 @@ class Plan:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
         if len(self.reads_after_ns) not in (0, self.size):
             raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
-        for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
-            if fault.kind not in (*KINDS, *STATE_KINDS):
+        endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
+        for fault in (*self.faults, *endings):
+            if fault.kind not in (FORCED if fault is self.forced else (*KINDS, *STATE_KINDS)):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
@@ -230,6 +233,11 @@ IN_CHANGE = (
 """They strike when a view change has come to a step."""
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
 LASTING_SHARE = 0.4
+FORCED = ("force", "force alone")
+"""After the loss of a majority; and as a slip, of one node against a majority that lives."""
+FORCED_SHARE = 0.25
+FOUNDING_STEPS = ("PREPARE", "PROMISE", "ACCEPT", "ACCEPTED", "INSTALL")
+"""At which a founder may die."""
 FALSE_END_SHARE = 0.2
 
 
@@ -256,6 +264,7 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         faults=(faults := tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker)))),
         ends_ns=_draw_end(draw, faults),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
+        forced=_draw_forced(random.Random(f"force {seed}"), nodes, tie_breaker),
         false_end=tuple(draw.sample(nodes, 2)) if draw.random() < FALSE_END_SHARE else (),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
@@ -291,6 +300,20 @@ def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fa
     if draw.random() > LASTING_SHARE or not quorum.reached(set(nodes) - set(gone)):
         return None
     return Fault(kind, 0, gone)
+
+
+def _draw_forced(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:
+    """From a source of its own, so that a seed's other faults are what they were without it."""
+    if draw.random() > FORCED_SHARE:
+        return None
+    kind = draw.choice(("force", "force", "force alone"))
+    quorum = Quorum(dict.fromkeys(nodes, 1), tie_breaker)
+    lost = draw.sample(nodes, 1 if kind == "force alone" else draw.randrange(1, len(nodes) + 1))
+    # A majority has to be gone, or to be left.
+    if quorum.reached(set(nodes) - set(lost)) is (kind == "force"):
+        return None
+    amount, step = draw.randrange(1, 4), draw.choice(FOUNDING_STEPS)
+    return Fault(kind, 0, tuple(sorted(lost)), amount=amount, step=step)
 
 
 def _draw_end(draw: random.Random, faults: tuple[Fault, ...]) -> int:

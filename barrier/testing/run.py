@@ -29,6 +29,7 @@ from phalanx.transport.testing.simulation import (
 from phalanx.transport.testing.state_checkers import check_state, state_arrives
 
 from .faults import carry_out
+from .forcing import force
 from .meetings import arrive, use_barriers
 from .plan import Fault, Plan
 from .traffic import Traffic
@@ -121,6 +122,9 @@ class Run:
         self._converge(everybody)
         if self.plan.lasting is not None:
             self._go_on_without(self.plan.lasting)
+            self._converge(everybody)
+        if self.plan.forced is not None:
+            force(self, self.plan.forced, self._converge)
             self._converge(everybody)
         if self.plan.false_end and len(self.plan.rails) > 1:
             self._end_falsely(*self.plan.false_end)
@@ -226,7 +230,8 @@ class Run:
 
     def figures(self) -> Counter[str]:
         """How much has happened: views, messages, barriers, faults by kind."""
-        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in self.plan.faults)
+        faults = (*self.plan.faults, self.plan.forced)
+        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in faults if fault)
         for life in self.simulation.lives:
             found["incarnations"] += 1
             for _, item in life.history:

@@ -47,6 +47,8 @@ class Shrinker:
 def _smaller(plan: Plan) -> Iterator[Plan]:
     """Plans with less in them, the largest steps first."""
     faults = plan.faults
+    if plan.forced is not None:
+        yield replace(plan, forced=None)
     size = len(faults) // 2
     while size >= 1:
         for start in range(0, len(faults), size):

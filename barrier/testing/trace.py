@@ -28,7 +28,7 @@ def write_trace(plan: Plan, file: TextIO) -> str:
         "reads_after_ns",
     ):
         put(f"# {name} = {getattr(plan, name)}")
-    for fault in plan.faults:
+    for fault in (*plan.faults, *filter(None, (plan.lasting, plan.forced))):
         put(f"# fault: {fault}")
     Tracer(run.simulation, put)
     complaint = ""

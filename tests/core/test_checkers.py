@@ -184,6 +184,31 @@ def two_views_of_one_name(lives: list[Life]) -> None:
     life.history[place] = (at, other)
 
 
+def _found(lives: list[Life], *, told: int) -> None:
+    """Two of three found an era, and so many of them were told to."""
+    view = View(id=ViewId(2, 1), incarnations=(lives[0].member, lives[1].member), continuing=())
+    for place, life in enumerate(lives[:2]):
+        life.history.append((1, ViewInstalled(view=view, joined=(), left={}, started_over=True)))
+        life.founding = 2 if place < told else 0
+
+
+def an_era_of_nobody(lives: list[Life]) -> None:
+    """Who began the cluster anew was never told to."""
+    _found(lives, told=0)
+
+
+def an_era_of_some(lives: list[Life]) -> None:
+    """One of the founders was not told to, and not all nodes are there."""
+    _found(lives, told=1)
+
+
+def a_view_of_nobody(lives: list[Life]) -> None:
+    """A later view without anybody from before, and it does not say so."""
+    view = View(id=ViewId(1, 7), incarnations=(Member(1, 5),), continuing=())
+    item = ViewInstalled(view=view, joined=(), left={}, started_over=False)
+    lives.append(Life(Member(1, 5), 1, history=[(1, item)]))
+
+
 def same_incarnation(lives: list[Life]) -> None:
     """Two processes take part under one number."""
     lives.append(lives[2])
@@ -235,6 +260,9 @@ def two_outcomes(lives: list[Life]) -> None:
         (checkers.all_delivered, lost_at_the_end),
         (checkers.one_primary, two_primaries),
         (checkers.one_primary, two_views_of_one_name),
+        (checkers.continuity, an_era_of_nobody),
+        (checkers.continuity, an_era_of_some),
+        (checkers.continuity, a_view_of_nobody),
         (barrier_checkers.barrier_safety, late_arrival),
         (barrier_checkers.barrier_cut, too_early),
         (barrier_checkers.barrier_uniformity, two_outcomes),

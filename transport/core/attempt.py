@@ -25,6 +25,8 @@ class Attempt:
     k: int
     ballot: Ballot
     members: frozenset[Member]
+    founding: int = 0
+    """The era that it founds by the operator's word; 0 for none."""
     phase: Phase = Phase.PREPARE
     promises: dict[int, wire.Promise] = field(default_factory=dict[int, wire.Promise])
     value: ViewValue | None = None

@@ -11,18 +11,19 @@ members that the value leaves out have run out, unless they are proven dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from .. import wire
 from ..config import ClusterConfig
 from ..drivers.base import Stream
 from ..events import Evicted, Member, View, ViewId, ViewInstalled
-from ..wire import NO_BALLOT, NO_VIEW, Ballot, ViewValue
+from ..wire import ERA_FIRST, FIRST_VIEW, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
 from .attempt import Attempt, Phase
 from .delivery import Delivery
 from .flush import Flush
+from .founding import is_next
 from .framing import Framer
 from .gather import Gather, Standing
 from .leases import Leases, Quorum
@@ -115,8 +116,10 @@ class Membership:
         """A peer says what it knows; one that lacks our view is told it."""
         self.gather.received(node, row, now_ns)
         self._state.row_received(node, row)
-        if self.decided is not None and row.decided < self.decided.id:
-            self._send(node, wire.Install(value=self.decided))
+        decided = self.decided
+        # Who founds a later era is to hear nothing of this one.
+        if decided is not None and row.decided < decided.id and row.founding <= decided.era:
+            self._send(node, wire.Install(value=decided))
 
     def evaluate(self, now_ns: int) -> None:
         """Look at everything that is known, and begin or give up an attempt accordingly."""
@@ -154,11 +157,16 @@ class Membership:
         highest = max(standing.highest, self._acceptor.promised, self._promised)
         ballot = (highest[0] + 1, self._me.node)
         standing.highest = ballot
-        self._attempt = Attempt(k=self._k + 1, ballot=ballot, members=target)
+        founding = self.gather.era_to_found()
+        self._attempt = Attempt(k=self._k + 1, ballot=ballot, members=target, founding=founding)
         self._outputs.counters["attempts"] += 1
         self._arm_phase(now_ns)
         prepare = wire.Prepare(
-            k=self._k + 1, ballot=ballot, members=tuple(sorted(target)), known=self.decided
+            k=self._k + 1,
+            ballot=ballot,
+            members=tuple(sorted(target)),
+            known=self.decided,
+            founding=founding,
         )
         for member in sorted(target):
             self._send(member.node, prepare)
@@ -198,9 +206,8 @@ class Membership:
 
     def _running(self, k: int, ballot: Ballot, phase: Phase) -> Attempt | None:
         attempt = self._attempt
-        if attempt is None or (attempt.k, attempt.ballot, attempt.phase) != (k, ballot, phase):
-            return None
-        return attempt
+        asked = attempt is not None and (attempt.k, attempt.ballot, attempt.phase)
+        return attempt if asked == (k, ballot, phase) else None
 
     def _on_promise(self, node: int, promise: wire.Promise, now_ns: int) -> None:
         attempt = self._running(promise.k, promise.ballot, Phase.PREPARE)
@@ -226,8 +233,9 @@ class Membership:
             members=attempt.members,
             reports=attempt.promises,
             reasons=self.gather.reasons(attempt.members),
+            era=max(attempt.founding, ERA_FIRST),
         )
-        if not attempt.value.continuing and self._configured - nodes:
+        if not (attempt.value.continuing or attempt.founding) and self._configured - nodes:
             # The rows said that somebody continues; by the reports nobody does.
             self._give_up("nobody has the state", now_ns)
             return
@@ -279,35 +287,36 @@ class Membership:
             self.learn(message.known, now_ns)
         if self.standing.evicted:
             return
-        if self.decided is not None and self.decided.k >= message.k:
+        if self.decided is not None and self.decided.id >= message.id:
             self._send(node, wire.Install(value=self.decided))
             return
         highest = max(self._promised, self._acceptor.promised)
-        reason = self._refusal(node, message, now_ns)
-        if message.ballot <= highest:
+        reason = self.gather.refusal(node, message, now_ns)
+        if not self._is_next(message.id, message.members):
+            reason = "it is not the next view here"
+        elif message.ballot <= highest:
             reason = "as high a ballot was promised"
         if reason:
             nack = wire.Nack(k=message.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = frozenset(member.node for member in message.members) == self._configured
-        first_start = self.decided is None and everybody and not self._acceptor.record.voter
-        vote = self._acceptor.votes_in_ns(now_ns) == 0 or first_start
+        vote = self._may_vote(message.members, now_ns)
+        self._acceptor.found(message.founding)
         self._close(message.k, message.ballot, now_ns)
         self._acceptor.promise(node, message.k, message.ballot, vote=vote)
 
-    def _refusal(self, node: int, message: wire.Prepare, now_ns: int) -> str:
-        if self._me not in message.members:
-            return "this incarnation is not in the proposal"
-        nodes = frozenset(member.node for member in message.members)
-        if not self._quorum.reached(nodes):
-            return "the proposal has no majority of votes"
-        continuing = set(message.members) & self.gather.current()
-        if not continuing and nodes != self._configured:
-            return "nobody in the proposal continues the view before"
-        if node != self._me.node and not self.gather.reaches_us(node, now_ns):
-            return "the proposer is not reachable both ways"
-        return ""
+    def _may_vote(self, members: Iterable[Member], now_ns: int) -> bool:
+        """Whether a promise or an acceptance counts; at the very first start all of them do."""
+        if self._acceptor.votes_in_ns(now_ns) == 0:
+            return True
+        return self.decided is None and self._are_all(members) and not self._acceptor.record.voter
+
+    def _are_all(self, members: Iterable[Member]) -> bool:
+        return frozenset(member.node for member in members) == self._configured
+
+    def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
+        founding, everybody = self._acceptor.founding, self._are_all(members)
+        return is_next(view_id, self.decided, founding, everybody=everybody)
 
     def _close(self, k: int, ballot: Ballot, now_ns: int) -> None:
         """Close the view for good: nothing is sent, delivered or granted until the next."""
@@ -323,7 +332,7 @@ class Membership:
         if self.decided is not None and value.id <= self.decided.id:
             self._send(node, wire.Install(value=self.decided))
             return
-        if value.k != self._k + 1:
+        if not self._is_next(value.id, value.members):
             self._outputs.counters["accept_ahead"] += 1
             return
         highest = max(self._acceptor.promised, self._promised)
@@ -332,10 +341,10 @@ class Membership:
             nack = wire.Nack(k=value.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = frozenset(member.node for member in value.members) == self._configured
-        first_start = self.decided is None and everybody and not self._acceptor.record.voter
-        if self._acceptor.votes_in_ns(now_ns) != 0 and not first_start:
+        if not self._may_vote(value.members, now_ns):
             return
+        if value.era > ERA_FIRST and self.decided is None:
+            self._acceptor.found(value.era)
         self._peers.dead.update(member for member in message.dead if member != self._me)
         self._close(value.k, message.ballot, now_ns)
         out = self.gather.current() - set(value.members) - self._peers.dead
@@ -377,8 +386,10 @@ class Membership:
     # --------------------------------------------------------------------------- the learner
 
     def learn(self, value: ViewValue, now_ns: int) -> None:
-        """A decided view; older ones and repetitions are harmless."""
+        """A decided view; older ones, repetitions and what a founder left behind are harmless."""
         if self.decided is not None and value.id <= self.decided.id:
+            return
+        if value.era < self._acceptor.founding:
             return
         admitted = self._me in value.members
         if admitted and self.standing.closed_for != value.k:
@@ -386,6 +397,8 @@ class Membership:
             # member, under the same number: this one has lost its record.
             self._forget_who_i_am(value)
             return
+        if not admitted and self.decided is not None and value.era > self.decided.era:
+            self.standing.closed_for = 0  # Views are counted anew.
         self._acceptor.decide(value, admitted=admitted)
         self._attempt = None
         self._timers.stop(Timer.PHASE)
@@ -428,13 +441,14 @@ class Membership:
         standing.view = view
         standing.closed_for = 0
         self.gather.stopped = frozenset()
+        self.gather.damping.left_out(value.reasons, now_ns)
         joined = sorted(member.node for member in set(value.members) - old)
         self._outputs.stream.append(
             ViewInstalled(
                 view=view,
                 joined=tuple(joined),
                 left=dict(value.reasons),
-                started_over=value.k > 1 and not value.continuing,
+                started_over=value.id != FIRST_VIEW and not value.continuing,
                 donor=value.donor if len(value.continuing) < len(value.members) else 0,
             )
         )

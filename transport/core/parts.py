@@ -157,7 +157,8 @@ def assemble(start: Start) -> Parts:
 
 def _acceptor(start: Start, outputs: Outputs) -> Acceptor:
     # A restarted acceptor waits one lease: its grants were forgotten with its memory.
-    fresh, timing = not start.record.voter, start.config.timing
+    fresh = not (start.record.voter or start.record.founding)
+    timing = start.config.timing
     votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
     return Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
 

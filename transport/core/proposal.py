@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..events import Member, ViewId
-from ..wire import NO_VIEW, CutEntry, Promise, Source, StreamKey, ViewValue
-
-ERA_FIRST = 1
+from ..wire import ERA_FIRST, NO_VIEW, CutEntry, Promise, Source, StreamKey, ViewValue
 
 
 def adopted(promises: Iterable[Promise]) -> ViewValue | None:
@@ -31,13 +29,12 @@ def choose(
     members: Iterable[Member],
     reports: Mapping[int, Promise],
     reasons: Mapping[int, str],
+    era: int = ERA_FIRST,
 ) -> ViewValue:
-    """A new value from the reports of all of `members`."""
+    """A new value from the reports of all of `members`; without `previous`, the first of `era`."""
     chosen = tuple(sorted(members))
     if previous is None:
-        return ViewValue(
-            era=ERA_FIRST, k=1, members=chosen, continuing=(), donor=0, cut=(), reasons={}
-        )
+        return ViewValue(era=era, k=1, members=chosen, continuing=(), donor=0, cut=(), reasons={})
     installed = _installed(previous.id, previous.members, chosen, reports)
     continuing = tuple(node for node in installed if reports[node].synced == previous.id)
     senders = {member.node for member in previous.members}

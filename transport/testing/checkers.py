@@ -337,9 +337,9 @@ def one_primary(lives: Sequence[Life]) -> Complaints:
 
 
 def continuity(lives: Lives) -> Complaints:
-    """8: somebody in each view remembers the cluster, unless all its nodes began it anew.
+    """8: somebody in each view was in one before, unless all nodes began the cluster anew.
 
-    It need not have lived to install the view: it was a member of it when it was decided.
+    An era above the first is founded only by nodes that the operator had do it, or by all nodes.
     """
     views: dict[ViewId, ViewInstalled] = {}
     earliest: dict[Member, ViewId] = {}
@@ -350,9 +350,19 @@ def continuity(lives: Lives) -> Complaints:
                 earliest.setdefault(life.member, item.view.id)
     first = min(views, default=None)
     for view_id, item in views.items():
+        # Who continues may have died before it could install the view: others adopted it.
         remembers = any(earliest.get(m, view_id) < view_id for m in item.view.incarnations)
         if view_id != first and not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
+    told = {life.member: life.founding for life in lives}
+    nodes = {member.node for member in told}
+    for view_id, item in views.items():
+        if view_id == first or view_id.k != 1:
+            continue
+        known = [member for member in item.view.incarnations if member in told]
+        strange = [member for member in known if not told[member]]
+        if len(strange) == len(known) or (strange and nodes != set(item.view.members)):
+            yield f"view {view_id} was founded by {strange}, which nobody told to"
 
 
 def never_silent(lives: Sequence[Life], *, lease_ns: int, slack_ns: int, end_ns: int) -> Complaints:
