@@ -311,3 +311,18 @@ def test_check_names_the_guarantee(lives: Sequence[Life]) -> None:
     twice(mine)
     with pytest.raises(AssertionError, match="integrity"):
         checkers.check(mine)
+
+
+def test_a_view_is_remembered_by_a_member_that_died_before_it_came_to_it() -> None:
+    """It was there when the view was decided; one that only has its number was not."""
+
+    def told(member: Member, k: int, *members: Member) -> Life:
+        view = View(id=ViewId(1, k), incarnations=members)
+        installed = ViewInstalled(view=view, joined=(), left={})
+        return Life(member, 0, history=[(0, installed)])
+
+    elder, younger, again = Member(1, 1), Member(2, 2), Member(1, 2)
+    before = told(elder, 1, elder)
+    assert list(checkers.continuity([before, told(younger, 2, elder, younger)])) == []
+    [complaint] = checkers.continuity([before, told(younger, 2, again, younger)])
+    assert "was in one before" in complaint

@@ -91,8 +91,11 @@ class SimulatedApplication:
         self._will_read = False
         self.paused = False
         """It does not read at all."""
-        self.over = False
-        """Its process is gone."""
+
+    @property
+    def over(self) -> bool:
+        """Whether its process is gone."""
+        return self._node.application is not self or not self._node.running
 
     # -------------------------------------------------------------------------------- reading
 

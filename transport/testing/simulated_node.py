@@ -233,10 +233,8 @@ class SimulatedNode:
         founding = record.era if record.founding else 0
         self.life = Life(Member(self.id, incarnation), simulation.network.now_ns, founding=founding)
         simulation.lives.append(self.life)
-        if simulation.stateful is not None and self.application is None:
-            self.application = SimulatedApplication(self, simulation.stateful, simulation.seed)
-        if self.application is not None:
-            self.life.application = self.application.id
+        self.application = self.application or simulation.application_of(self)
+        self.life.application = self.application.id if self.application is not None else None
         self.lifelines = SimulatedLifelines(self)
         self.layers = {
             name: make(simulation.config, self.id) for name, make in simulation.layers.items()
@@ -299,8 +297,6 @@ class SimulatedNode:
         self._end_life()
         self.driver.crash()
         self.running = False
-        if self.application is not None:
-            self.application.over = True
         self.lifelines = None
         self.pump = None
 

@@ -14,7 +14,7 @@ from ..drivers.base import PeerEndpoint
 from ..drivers.simulator import Network, NetworkOptions
 from ..events import Lane
 from ..layers import LayerFactory
-from .simulated_application import Stateful
+from .simulated_application import SimulatedApplication, Stateful
 from .simulated_node import Life, ProcessEnded, SimulatedNode
 
 __all__ = [
@@ -93,6 +93,12 @@ class Simulation:
             for node in self.config.nodes
         }
         self.nodes = {node.id: SimulatedNode(self, node.id) for node in self.config.nodes}
+
+    def application_of(self, node: SimulatedNode) -> SimulatedApplication | None:
+        """For a node: what runs in a process that begins on it."""
+        if self.stateful is None:
+            return None
+        return SimulatedApplication(node, self.stateful, self.seed)
 
     def start_all(self) -> None:
         """Start every node."""
