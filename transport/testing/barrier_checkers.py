@@ -1,83 +1,50 @@
-"""Checkers of the guarantees of barriers, in the form of `checkers.py`.
-
-A test notes `Arrival` and `Outcome` in the histories, so that nothing here knows the layer that
-made them.
-"""
+"""Checkers of the guarantees of barriers, in the form of `checkers.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..core.outputs import Left
-from ..events import Evicted, Lane, Member, ViewInstalled
-from .checkers import Checker, Complaints, stays
-from .simulated_node import FOR_EVER_NS, Life
+from ..events import Lane, Member
+from .checkers import Checker, Complaints, shown
+from .evidence import FOR_EVER_NS, NEVER, Evidence, History
+from .history import Returned
+from .lives import Arrival, Lives, Outcome, evidence_of
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A party has called `wait`; noted in its history."""
-
-    ticket: int
-    name: str
-    deadline_ns: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The call of that ticket has returned; noted in the history of its party."""
-
-    ticket: int
-    name: str
-    generation: object
-    """Names the generation, the same at every party; None if there was none."""
-    verdict: str
-    """`released`, or how it was broken, in words that every party uses; `unknown`."""
-    parties: tuple[Member, ...] = ()
-    """Of a release: who arrived."""
-
-
-class _Visit(NamedTuple):
-    at_ns: int
-    place: int
-    arrival: Arrival
+__all__ = [
+    "BARRIERS",
+    "Arrival",
+    "Outcome",
+    "barrier_cut",
+    "barrier_safety",
+    "barrier_uniformity",
+    "no_hang",
+]
 
 
 class _Return(NamedTuple):
-    at_ns: int
     place: int
-    outcome: Outcome
+    outcome: Returned
     binding: bool
     """Its party went on from there, so that it must agree with the others."""
 
 
-def _visits(life: Life) -> dict[int, _Visit]:
-    return {
-        item.ticket: _Visit(at, place, item)
-        for place, (at, item) in enumerate(life.history)
-        if isinstance(item, Arrival)
-    }
+def _returns(evidence: Evidence) -> dict[Member, dict[int, _Return]]:
+    found: dict[Member, dict[int, _Return]] = {}
+    for history in evidence.histories:
+        last_view = history.stays[-1].place
+        found[history.member] = {
+            ticket: _Return(place, outcome, place < last_view or history.alive)
+            for ticket, (place, outcome) in history.returns.items()
+        }
+    return found
 
 
-def _returns(life: Life) -> dict[int, _Return]:
-    over = life.ended_ns is not None or any(isinstance(i, Evicted | Left) for _, i in life.history)
-    last_view = max(
-        (place for place, (_, i) in enumerate(life.history) if isinstance(i, ViewInstalled)),
-        default=0,
-    )
-    return {
-        item.ticket: _Return(at, place, item, place < last_view or not over)
-        for place, (at, item) in enumerate(life.history)
-        if isinstance(item, Outcome)
-    }
-
-
-def barrier_safety(lives: Sequence[Life]) -> Complaints:
+def barrier_safety(lives: Lives) -> Complaints:
     """9: no wait is released before every party arrived at that generation."""
-    visits = {life.member: _visits(life) for life in lives}
-    returns = {life.member: _returns(life) for life in lives}
+    evidence = evidence_of(lives)
+    returns = _returns(evidence)
+    one_clock = evidence.one_clock
     for member, theirs in returns.items():
         for mine in theirs.values():
             outcome = mine.outcome
@@ -86,11 +53,14 @@ def barrier_safety(lives: Sequence[Life]) -> Complaints:
             if member not in outcome.parties:
                 yield f"{member} was released from {outcome.name} without being a party"
             for party in outcome.parties:
+                history = evidence.by_member.get(party)
+                if history is None:
+                    continue  # Its history is not among these.
                 if not any(
-                    visit.arrival.name == outcome.name
-                    and visit.at_ns <= mine.at_ns
+                    arrived.name == outcome.name
+                    and (arrived.at_ns <= outcome.at_ns or not one_clock)
                     and _may_be(returns[party].get(ticket), mine)
-                    for ticket, visit in visits.get(party, {}).items()
+                    for ticket, (_, arrived) in history.arrivals.items()
                 ):
                     yield (
                         f"{member} was released from {outcome.name} {outcome.generation}, "
@@ -107,38 +77,54 @@ def _may_be(theirs: _Return | None, mine: _Return) -> bool:
     )
 
 
-def barrier_cut(lives: Sequence[Life]) -> Complaints:
-    """10: what a party multicast before it arrived is delivered before anybody is released."""
-    lives_by = {life.member: life for life in lives}
-    visits = {life.member: _visits(life) for life in lives}
-    returns = {life.member: _returns(life) for life in lives}
-    places = {
-        life.member: {got.payload: got.place for stay in stays(life) for got in stay.received}
-        for life in lives
-    }
-    views = {life.member: {stay.view.id for stay in stays(life)} for life in lives}
-    view_of = {
-        life.member: {got.payload: got.view_id for stay in stays(life) for got in stay.received}
-        for life in lives
-    }
-    for life in lives:
-        mine_all = [r for r in returns[life.member].values() if r.outcome.verdict == "released"]
-        for mine in mine_all:
+def barrier_cut(lives: Lives) -> Complaints:
+    """10: what a party sent before it arrived is delivered before anybody is released.
+
+    Bulk multicasts are not in it, and what was sent to single members only if the arrival waited
+    for that.
+    """
+    evidence = evidence_of(lives)
+    returns = _returns(evidence)
+    for history in evidence.histories:
+        for mine in returns[history.member].values():
+            if mine.outcome.verdict != "released":
+                continue
             for party in mine.outcome.parties:
                 ticket = _ticket_of(returns.get(party, {}), mine)
-                if ticket is None:
-                    continue
-                arrived = visits[party][ticket].place
-                for message in lives_by[party].sent:
-                    if message.place > arrived or message.addressee or message.lane is Lane.BULK:
-                        continue
-                    if view_of[party].get(message.payload) not in views[life.member]:
-                        continue  # This member was not there yet.
-                    if places[life.member].get(message.payload, FOR_EVER_NS) > mine.place:
-                        yield (
-                            f"{life.member} was released from {mine.outcome.name} "
-                            f"{mine.outcome.generation} without {message.payload[:40]!r} of {party}"
-                        )
+                if ticket is not None:
+                    yield from _cut_of(history, evidence.by_member[party], ticket, mine)
+
+
+def _cut_of(history: History, party: History, ticket: int, mine: _Return) -> Complaints:
+    """What one member lacks of one party's messages."""
+    arrival = party.arrivals.get(ticket)
+    if arrival is None:
+        return
+    place, arrived = arrival
+    if not arrived.cut:
+        return
+    for sending in party.sent:
+        if sending.place > place:
+            break
+        if sending.accepted > place or sending.refused:
+            continue
+        if sending.to:
+            if sending.to != history.member.node or not arrived.directed:
+                continue
+        elif sending.lane is Lane.BULK:
+            continue
+        if not sending.to:
+            own = party.delivered.get(sending.message)
+            if own is None or own[1] not in history.stay_in:
+                continue  # This member was not there yet.
+        elif sending.stay < 0 or party.stays[sending.stay].view not in history.stay_in:
+            continue
+        got = history.delivered.get(sending.message, (NEVER, None))[0]
+        if got > mine.place:
+            yield (
+                f"{history.member} was released from {mine.outcome.name} "
+                f"{mine.outcome.generation} without {shown(sending.message)} of {party.member}"
+            )
 
 
 def _ticket_of(returns: dict[int, _Return], mine: _Return) -> int | None:
@@ -152,35 +138,49 @@ def _ticket_of(returns: dict[int, _Return], mine: _Return) -> int | None:
     return None
 
 
-def barrier_uniformity(lives: Sequence[Life]) -> Complaints:
+def barrier_uniformity(lives: Lives) -> Complaints:
     """11: who goes on sees the same outcome; only `unknown` says nothing."""
     verdicts: dict[tuple[str, object], tuple[Member, str]] = {}
-    for life in lives:
-        for mine in _returns(life).values():
+    for member, theirs in _returns(evidence_of(lives)).items():
+        for mine in theirs.values():
             outcome = mine.outcome
             if outcome.generation is None or outcome.verdict == "unknown" or not mine.binding:
                 continue
             key = (outcome.name, outcome.generation)
-            other, theirs = verdicts.setdefault(key, (life.member, outcome.verdict))
-            if theirs != outcome.verdict:
-                yield f"{key}: {outcome.verdict} at {life.member}, {theirs} at {other}"
+            other, verdict = verdicts.setdefault(key, (member, outcome.verdict))
+            if verdict != outcome.verdict:
+                yield f"{key}: {outcome.verdict} at {member}, {verdict} at {other}"
 
 
-def no_hang(lives: Sequence[Life], *, slack_ns: int, end_ns: int) -> Complaints:
-    """12: every waiting call with a deadline ends by then, give or take `slack_ns`."""
-    for life in lives:
-        ends = {ticket: mine.at_ns for ticket, mine in _returns(life).items()}
-        until = life.ended_ns if life.ended_ns is not None else end_ns
-        for ticket, visit in _visits(life).items():
-            deadline = visit.arrival.deadline_ns
-            if deadline is None:
+def no_hang(
+    lives: Lives, *, slack_ns: int | None = None, end_ns: int | None = None
+) -> Complaints:
+    """12: every waiting call with a deadline ends by then, give or take `slack_ns`.
+
+    The default is two leases: a withdrawal from a barrier may take one until it is ordered.
+    """
+    evidence = evidence_of(lives)
+    end_ns = evidence.end_ns if end_ns is None else end_ns
+    for history in evidence.histories:
+        slack = 2 * history.lease_ns if slack_ns is None else slack_ns
+        until = history.ended_ns if history.ended_ns is not None else end_ns
+        for what, at_ns, deadline_ns, ended_ns in _waits(history):
+            if deadline_ns is None:
                 continue
-            stopped = sum(
-                min(end, until) - start for start, end in life.frozen if end > visit.at_ns
-            )
-            due = deadline + slack_ns + stopped
-            if due < until and ends.get(ticket, FOR_EVER_NS) > due:
-                yield f"{life.member} still waits at {visit.arrival.name} past its deadline"
+            stopped = history.stood_still_ns(at_ns, until)
+            due = deadline_ns + slack + stopped
+            if due < until and (FOR_EVER_NS if ended_ns is None else ended_ns) > due:
+                yield f"{history.member} still waits at {what} past its deadline"
+
+
+def _waits(history: History) -> Iterator[tuple[str, int, int | None, int | None]]:
+    """What is waited for, since when, to which deadline, and when it ended."""
+    for ticket, (_, arrived) in history.arrivals.items():
+        returned = history.returns.get(ticket)
+        ended_ns = returned[1].at_ns if returned is not None else None
+        yield arrived.name, arrived.at_ns, arrived.deadline_ns, ended_ns
+    for call in history.calls.values():
+        yield call.what, call.at_ns, call.deadline_ns, call.ended_ns
 
 
 BARRIERS: tuple[Checker, ...] = (barrier_safety, barrier_cut, barrier_uniformity)
