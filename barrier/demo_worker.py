@@ -33,8 +33,8 @@ from phalanx.transport import (
     ViewInstalled,
 )
 from phalanx.transport.errors import BarrierBroken, BarrierError
+from phalanx.transport.testing.numbered import Tally, make_message
 
-from .demo_audit import Audit, make_message
 from .demo_reports import (
     REPORT_EVERY_S,
     SLOT_NS,
@@ -65,7 +65,7 @@ class Worker:
     def __init__(self, cluster: Cluster, rate: float) -> None:
         self._cluster = cluster
         self._rate = rate
-        self._audit = Audit(cluster.node_id)
+        self._tally = Tally(cluster.node_id)
         self._incarnation = cluster.incarnation
         self._sent = 0
         self._carrier = ""
@@ -102,7 +102,7 @@ class Worker:
         sender = batch.sender
         gap_us = (now_ns - self._last_ns.get(sender, now_ns)) // 1000
         self._last_ns[sender] = now_ns
-        count = self._audit.take(sender, batch.payloads)
+        count = self._tally.take(sender, batch.payloads)
         key = (sender, now_ns // SLOT_NS)
         before, longest = self._slots.get(key, (0, 0))
         self._slots[key] = (before + count, max(longest, gap_us))
@@ -111,7 +111,7 @@ class Worker:
         match event:
             case ViewInstalled(view=view, joined=joined):
                 members = tuple((m.node, m.incarnation) for m in view.incarnations)
-                self._audit.installed(dict(members), joined)
+                self._tally.installed(dict(members), joined)
                 for node in self._last_ns if self._cluster.node_id in joined else joined:
                     # Silence before somebody was a member is no gap.
                     self._last_ns[node] = now_ns
@@ -210,10 +210,10 @@ class Worker:
             carrier=self._carrier,
             sent=self._sent,
             quiet=self._quiet,
-            lost=self._audit.lost,
-            duplicated=self._audit.duplicated,
-            reordered=self._audit.reordered,
-            streams=self._audit.streams(),
+            lost=self._tally.lost,
+            duplicated=self._tally.duplicated,
+            reordered=self._tally.reordered,
+            streams=self._tally.streams(),
             deliveries=[
                 Deliveries(sender=sender, slot=slot, count=count, gap_us=gap_us)
                 for (sender, slot), (count, gap_us) in self._slots.items()

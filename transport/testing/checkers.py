@@ -15,7 +15,8 @@ from typing import TypeAlias
 from ..events import Lane, Member, ViewId
 from .evidence import Evidence, History, Sending, Stay
 from .history import Expelled, Got, Installed, LostPrimary, Told
-from .lives import Lives, evidence_of
+from .lives import Lives as Lives
+from .lives import evidence_of
 
 Complaints: TypeAlias = Iterator[str]
 Checker: TypeAlias = Callable[[Lives], Complaints]
@@ -192,7 +193,8 @@ def barrier_order(lives: Lives) -> Complaints:
             key = (returned.name, returned.generation)
             other, theirs = positions.setdefault(key, (history.member, returned.position))
             if theirs != returned.position:
-                yield f"{key}: released at {returned.position} for {history.member}, {theirs} for {other}"
+                here = f"{returned.position} for {history.member}"
+                yield f"{key}: released at {here}, {theirs} for {other}"
 
 
 def guaranteed_delivery(lives: Lives) -> Complaints:
@@ -409,7 +411,9 @@ def last_rail_lost(lives: Lives) -> Complaints:
                     cut_off |= out  # What it saw is not known.
                     continue
                 lost = _cut_off_from(other, until_ns - LATELY_NS, until_ns)
-                cut_off |= lost | ({member.node} if lost or other.stood_or_ended(until_ns) else set())
+                cut_off |= lost
+                if lost or other.stood_or_ended(until_ns):
+                    cut_off.add(member.node)
             for node in sorted(out - cut_off):
                 yield f"view {after.view} leaves out {node}, to and from which all had a rail left"
 

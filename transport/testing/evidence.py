@@ -239,6 +239,27 @@ class History:
         """Whether it was a member to the end of its history."""
         return self.ended_ns is None and self.over is None
 
+    def longest_gap_ns(self, sender: int, from_ns: int, to_ns: int, *, directed: bool) -> int:
+        """The longest time between two deliveries of a sender's stream that touches a span.
+
+        A silence that has not ended at `to_ns` counts as far as it goes; one before the sender
+        was a member does not.
+        """
+        longest, before = 0, from_ns
+        for place, stay in enumerate(self.stays):
+            earlier = self.stays[place - 1].members if place else ()
+            if stay.incarnation_of(sender) not in earlier:
+                before = max(from_ns, stay.installed.at_ns)
+            for _, got in stay.got:
+                if got.sender != sender or got.directed is not directed:
+                    continue
+                if got.at_ns > to_ns:
+                    return max(longest, to_ns - max(before, from_ns))
+                if got.at_ns > from_ns:
+                    longest = max(longest, got.at_ns - before)
+                before = got.at_ns
+        return max(longest, to_ns - max(before, from_ns))
+
     def stood_or_ended(self, at_ns: int) -> bool:
         """Whether its process stood still or was gone at a time, or somewhat before."""
         gone = self.ended_ns is not None and self.ended_ns <= at_ns

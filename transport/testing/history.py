@@ -35,7 +35,7 @@ class Record(
     at_ns: int
 
 
-class Began(Record):
+class Began(Record, frozen=True):
     """An incarnation begins; what follows belongs to it."""
 
     node: int
@@ -47,7 +47,7 @@ class Began(Record):
     """Names of all rails of the cluster."""
 
 
-class Installed(Record):
+class Installed(Record, frozen=True):
     """The application was told of a view."""
 
     view: ViewId
@@ -56,7 +56,7 @@ class Installed(Record):
     started_over: bool = False
 
 
-class Sent(Record):
+class Sent(Record, frozen=True):
     """The application calls `send` or `multicast`; written before the call is made."""
 
     number: int
@@ -73,13 +73,13 @@ class Sent(Record):
     """Of the sender, if it is not the one that began last in this file."""
 
 
-class Accepted(Record):
+class Accepted(Record, frozen=True):
     """The call has returned: the messages are accepted."""
 
     number: int
 
 
-class Refused(Record):
+class Refused(Record, frozen=True):
     """The call has raised."""
 
     number: int
@@ -88,7 +88,7 @@ class Refused(Record):
     """Something may have been accepted: it was cancelled, or stopped half-way."""
 
 
-class Told(Record):
+class Told(Record, frozen=True):
     """All calls of a stream up to `number` have met their fate, and the sender was told which."""
 
     lane: Lane
@@ -100,7 +100,7 @@ class Told(Record):
     """What was installed when it was found out; None: in the last view of the history."""
 
 
-class Got(Record):
+class Got(Record, frozen=True):
     """Consecutive messages of one sender were delivered."""
 
     sender: int
@@ -114,7 +114,7 @@ class Got(Record):
     """Entries of a layer, that no application sent."""
 
 
-class PathSeen(Record):
+class PathSeen(Record, frozen=True):
     """A peer is now reached differently over one rail."""
 
     peer: int
@@ -124,41 +124,41 @@ class PathSeen(Record):
     primary: bool = False
 
 
-class LostPrimary(Record):
+class LostPrimary(Record, frozen=True):
     """The node was told that it may not act: `PrimaryLost`."""
 
     view: ViewId
 
 
-class RegainedPrimary(Record):
+class RegainedPrimary(Record, frozen=True):
     """It may act again: `PrimaryRegained`."""
 
     view: ViewId
 
 
-class Expelled(Record):
+class Expelled(Record, frozen=True):
     """The cluster went on without this incarnation: `Evicted`."""
 
     view: ViewId
 
 
-class Left(Record):
+class Left(Record, frozen=True):
     """It has left in good order."""
 
 
-class Remarked(Record):
+class Remarked(Record, frozen=True):
     """Another event, in words."""
 
     text: str
 
 
-class Missed(Record):
+class Missed(Record, frozen=True):
     """Events are missing here: nobody read for too long. Such a history proves nothing."""
 
     text: str
 
 
-class Leased(Record):
+class Leased(Record, frozen=True):
     """From `since_ns` to `at_ns` the node might act in this view whenever it was looked; or not."""
 
     since_ns: int
@@ -166,13 +166,13 @@ class Leased(Record):
     """None: it might not act."""
 
 
-class Stood(Record):
+class Stood(Record, frozen=True):
     """From `since_ns` to `at_ns` the process stood still: stopped, or starved."""
 
     since_ns: int
 
 
-class Arrived(Record):
+class Arrived(Record, frozen=True):
     """The application waits at a barrier; written before it does."""
 
     ticket: int
@@ -185,7 +185,7 @@ class Arrived(Record):
     incarnation: int = 0
 
 
-class Returned(Record):
+class Returned(Record, frozen=True):
     """The wait of that ticket is over."""
 
     ticket: int
@@ -200,7 +200,7 @@ class Returned(Record):
     """Of a release: who arrived."""
 
 
-class Asked(Record):
+class Asked(Record, frozen=True):
     """Another call that waits, with its deadline; written before it is made."""
 
     call: int
@@ -208,14 +208,14 @@ class Asked(Record):
     deadline_ns: int
 
 
-class Answered(Record):
+class Answered(Record, frozen=True):
     """The call has returned or raised."""
 
     call: int
     error: str = ""
 
 
-class Ended(Record):
+class Ended(Record, frozen=True):
     """The process ended here, as whoever wrote this knows; a killed one says nothing itself."""
 
 

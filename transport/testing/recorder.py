@@ -164,6 +164,12 @@ class Recorder:
         """The file that is written now."""
         return self._path
 
+    @property
+    def unsettled(self) -> int:
+        """Calls that were accepted, and of which it is not known yet who holds their messages."""
+        self._settle()
+        return sum(map(len, self._open.values()))
+
     @staticmethod
     def now_ns() -> int:
         """The clock of all records: nanoseconds, one for all processes of a machine."""
@@ -333,12 +339,18 @@ class Recorder:
 
     def take_ready(self) -> list[Event]:
         """As of `Cluster`."""
-        self.drain()
         events: list[Event] = []
-        while self._ahead:
-            item = self._take()
+        for item in self.take_ready_batches():
             events.extend(messages_of(item) if isinstance(item, Batch) else (item,))
         return events
+
+    def take_ready_batches(self) -> list[Batch | Event]:
+        """The same with messages as batches."""
+        self.drain()
+        items: list[Batch | Event] = []
+        while self._ahead:
+            items.append(self._take())
+        return items
 
     # ------------------------------------------------------------------------------- sending
 
