@@ -301,7 +301,8 @@ class Fleet:
 
     def evidence(self) -> Evidence:
         """The histories of this page so far."""
-        self._read = now_ns(), load([self.page])
+        at_ns = now_ns()
+        self._read = at_ns, load([self.page], until_ns=at_ns)
         return self._read[1]
 
     def check(self, *, quiet: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -284,18 +285,15 @@ class History:
     def silences(self) -> list[tuple[int, int]]:
         """From when to when it is known that it might not act.
 
-        That is between two leases, unless it was looked in between and said so itself.
+        It stopped to act between two looks, and may have said so there.
         """
-        acts = sorted((act.since_ns, act.at_ns) for act in self.leased if act.view is not None)
-        looked = [(lease.since_ns, lease.at_ns) for lease in self.leased if lease.view is None]
-        if looked or not acts:
-            # It stopped to act between two looks, and may have said so there.
-            before = [max((e for _, e in acts if e <= since), default=since) for since, _ in looked]
-            return [(start, end) for start, (_, end) in zip(before, looked, strict=True)]
-        ends = [act[1] for act in acts]
-        begins = [act[0] for act in acts[1:]]
-        begins.append(self.ended_ns if self.ended_ns is not None else FOR_EVER_NS)
-        return [(end, begin) for end, begin in zip(ends, begins, strict=True) if begin > end]
+        acted = sorted(lease.at_ns for lease in self.leased if lease.view is not None)
+        found: list[tuple[int, int]] = []
+        for lease in self.leased:
+            if lease.view is None:
+                place = bisect_right(acted, lease.since_ns)
+                found.append((acted[place - 1] if place else lease.since_ns, lease.at_ns))
+        return found
 
     def stood_still_ns(self, from_ns: int, to_ns: int) -> int:
         """For how much of a span the process stood still."""

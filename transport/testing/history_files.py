@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import PhalanxError
-from .evidence import Evidence, History
+from .evidence import FOR_EVER_NS, Evidence, History
 from .history import (
     SUFFIX,
     Accepted,
@@ -50,14 +50,20 @@ def files_in(places: Iterable[Path]) -> list[Path]:
     return found
 
 
-def load(places: Iterable[Path]) -> Evidence:
+def load(places: Iterable[Path], *, until_ns: int | None = None) -> Evidence:
     """The histories in these files and folders, of one run.
+
+    While processes still write, `until_ns` is a time of now: what came later is left out, for
+    another file may already have been read to its end.
 
     Raises:
         HistoryUnusable: a line is no record, events are missing, or a message was sent twice.
     """
     histories = [
-        History(records) for path in files_in(places) for records in _incarnations(path) if records
+        History(records)
+        for path in files_in(places)
+        for records in _incarnations(path, FOR_EVER_NS if until_ns is None else until_ns)
+        if records
     ]
     _check_names(histories)
     return Evidence(histories)
@@ -97,7 +103,7 @@ def _record(path: Path, number: int, line: bytes) -> AnyRecord:
         raise HistoryUnusable(f"{path}:{number}: no record of a history: {error}") from None
 
 
-def _incarnations(path: Path) -> list[list[AnyRecord]]:
+def _incarnations(path: Path, until_ns: int) -> list[list[AnyRecord]]:
     """What belongs to each incarnation of the process that wrote the file, in order.
 
     A call of an incarnation that has begun already, but of which the application has not read so
@@ -108,6 +114,8 @@ def _incarnations(path: Path) -> list[list[AnyRecord]]:
     calls: dict[tuple[bool, int], int] = {}
     current = 0
     for number, record in enumerate(read_records(path), start=1):
+        if record.at_ns > until_ns:
+            continue
         whose = current
         match record:
             case Began(incarnation=incarnation):

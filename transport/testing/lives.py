@@ -5,8 +5,9 @@ Messages are called by their payloads, which are unique in a simulation as they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from ..core import outputs
@@ -21,7 +22,7 @@ from ..events import (
     ViewId,
     ViewInstalled,
 )
-from .evidence import Evidence, History
+from .evidence import FOR_EVER_NS, Evidence, History
 from .history import (
     AnyRecord,
     Arrived,
@@ -136,11 +137,21 @@ def records_of(life: Life) -> list[AnyRecord]:
     while message is not None:
         records.append(_sent(message))
         message = next(sent, None)
-    records += [Leased(act.until_ns, act.from_ns, act.view_id) for act in life.acts]
+    records += _leases(life)
     records += [Stood(until_ns, from_ns) for from_ns, until_ns in life.frozen]
     if life.ended_ns is not None:
         records.append(Ended(life.ended_ns))
     return records
+
+
+def _leases(life: Life) -> Iterator[AnyRecord]:
+    """When it might act, and when, between two such times and after the last, it might not."""
+    for act, following in zip_longest(life.acts, life.acts[1:]):
+        yield Leased(act.until_ns, act.from_ns, act.view_id)
+        end_ns = life.ended_ns if life.ended_ns is not None else FOR_EVER_NS
+        again_ns = following.from_ns if following else end_ns
+        if again_ns > act.until_ns:
+            yield Leased(again_ns, act.until_ns)
 
 
 def _sent(message: SimulatedSend) -> AnyRecord:

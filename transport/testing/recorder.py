@@ -206,7 +206,7 @@ class Recorder:
         if self.cluster.incarnation != self._incarnation:
             return  # What is seen is of one that the application has not been told of.
         acting = self.cluster.primary
-        view = self.cluster.view.id if acting else None
+        view = self._view_id() if acting else None
         if self._leased is not None and self._leased[0] == view:
             self._leased = (view, self._leased[1], now_ns)
         else:
@@ -214,6 +214,13 @@ class Recorder:
             self._leased = (view, now_ns, now_ns)
         if now_ns - self._leased[1] >= LEASED_NS and acting:
             self._write_lease()
+
+    def _view_id(self) -> ViewId | None:
+        """What is installed now; it may be ahead of what the application was told."""
+        try:
+            return self.cluster.view.id
+        except PhalanxError:
+            return self._installed.view.id if self._installed is not None else None
 
     def _write_lease(self) -> None:
         if self._leased is not None:
@@ -223,9 +230,7 @@ class Recorder:
 
     def _settle(self) -> None:
         """Write down which receipts are known by now."""
-        view = self._installed.view.id if self._installed is not None else None
-        if not self.cluster.detached:
-            view = self.cluster.view.id
+        view = self._view_id()
         for (to, lane), receipts in self._open.items():
             told: tuple[int, dict[int, str]] | None = None
             while receipts and receipts[0][1].settled:
