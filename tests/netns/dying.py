@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from phalanx._native import codec
 from phalanx.transport import wire
-from phalanx.transport.config import ClusterConfig, NodeConfig
+from phalanx.transport.config import ClusterConfig
 from phalanx.transport.drivers.base import (
     Capabilities,
     Driver,

@@ -430,7 +430,7 @@ class Fleet:
             node.result(number)
 
     def settle(self, hosts: Collection[str] | None = None) -> dict[str, Answer]:
-        """End the streams, wait until all has arrived, and judge the page; what each host reports."""
+        """End the streams, wait until all has arrived, judge the page; what each host reports."""
         chosen = self.hosts if hosts is None else hosts
         for host in chosen:
             self.nodes[host].ask(Halt())

@@ -70,9 +70,7 @@ def _view_of_two(fleet: Fleet, after_ns: int) -> list[int] | None:
     return None
 
 
-def come_together(
-    fleet: Fleet, figure: Figure, name: str, restarted: Collection[str] = ()
-) -> None:
+def come_together(fleet: Fleet, figure: Figure, name: str, restarted: Collection[str] = ()) -> None:
     """All are back in one view, work in it, and nothing has gone wrong."""
     healed_ns = now_ns()
     fleet.await_whole()

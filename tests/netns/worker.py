@@ -32,8 +32,8 @@ from phalanx.transport import (
     PrimaryRegained,
     Rejoined,
     ViewInstalled,
+    config_file,
 )
-from phalanx.transport import config_file
 from phalanx.transport.errors import BarrierError, NoQuorum
 from phalanx.transport.testing.numbered import Number, make_message, number_of
 from phalanx.transport.testing.recorder import Recorder
@@ -62,8 +62,6 @@ from .reports import (
     TurnPage,
 )
 
-LOOK_S = 0.01
-"""How often what is waited for, and nobody announces, is looked at."""
 BURST_MAX = 64
 """Messages that a stream which is late sends in one go before others get their turn."""
 
@@ -299,8 +297,7 @@ class Worker:
             case Meetings():
                 self._streams.append(asyncio.ensure_future(self._meet_again(order)))
             case Still():
-                while self._recorder.unsettled:
-                    await asyncio.sleep(LOOK_S)
+                await self._recorder.all_settled()
             case TurnPage(path=path):
                 self._recorder.turn_page(path)
             case DieAt(kinds=kinds):

@@ -152,9 +152,7 @@ def barrier_uniformity(lives: Lives) -> Complaints:
                 yield f"{key}: {outcome.verdict} at {member}, {verdict} at {other}"
 
 
-def no_hang(
-    lives: Lives, *, slack_ns: int | None = None, end_ns: int | None = None
-) -> Complaints:
+def no_hang(lives: Lives, *, slack_ns: int | None = None, end_ns: int | None = None) -> Complaints:
     """12: every waiting call with a deadline ends by then, give or take `slack_ns`.
 
     The default is two leases: a withdrawal from a barrier may take one until it is ordered.

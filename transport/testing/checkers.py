@@ -15,9 +15,10 @@ from typing import TypeAlias
 from ..events import Lane, Member, ViewId
 from .evidence import Evidence, History, Sending, Stay
 from .history import Expelled, Got, Installed, LostPrimary, Told
-from .lives import Lives as Lives
+from .lives import Lives as _Lives
 from .lives import evidence_of
 
+Lives: TypeAlias = _Lives
 Complaints: TypeAlias = Iterator[str]
 Checker: TypeAlias = Callable[[Lives], Complaints]
 _Entry: TypeAlias = tuple[int, bytes, int]

@@ -136,15 +136,20 @@ def _rails(evidence: Evidence) -> int:
 def _rails_lost(history: History) -> int:
     """How often a path went down and another one to that peer remained."""
     down: dict[int, set[str]] = {}
-    found = 0
+    lost_ns: dict[int, list[int]] = {}
     for _, path in history.paths:
-        lost = down.setdefault(path.peer, set())
+        lost, times = down.setdefault(path.peer, set()), lost_ns.setdefault(path.peer, [])
         if path.state == "up":
             lost.discard(path.rail)
-        else:
-            lost.add(path.rail)
-            found += path.state == "down" and len(lost) < len(history.rails)
-    return found
+            continue
+        lost.add(path.rail)
+        if len(lost) >= len(history.rails):
+            # Not a rail was lost, but the peer: the others were told just before.
+            while times and times[-1] > path.at_ns - history.lease_ns:
+                times.pop()
+        elif path.state == "down":
+            times.append(path.at_ns)
+    return sum(map(len, lost_ns.values()))
 
 
 GUARANTEES: tuple[Guarantee, ...] = (
@@ -171,7 +176,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
         name="view synchrony",
         checkers=(checkers.view_synchrony,),
         counts=_together,
-        what="changes of view that several went through",
+        what="changes of view of several together",
     ),
     Guarantee(
         number=5,

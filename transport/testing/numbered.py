@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 _HEADER = struct.Struct("<IQIQ")
 MESSAGE_BYTES_MIN = _HEADER.size
 GAPS_KEPT = 100_000
@@ -56,7 +58,7 @@ class _Stream:
     missing: set[int] = field(default_factory=set[int])
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, array_like=True, frozen=True):
     """What one receiver has of one start of one sender, so far."""
 
     sender: int

@@ -114,6 +114,7 @@ class Recorder:
         self._ahead_bytes = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self._settled = asyncio.Event()
         self._over: PhalanxError | None = None
         self._in_good_order = False
         self._leased: tuple[ViewId | None, int, int] | None = None
@@ -164,11 +165,11 @@ class Recorder:
         """The file that is written now."""
         return self._path
 
-    @property
-    def unsettled(self) -> int:
-        """Calls that were accepted, and of which it is not known yet who holds their messages."""
-        self._settle()
-        return sum(map(len, self._open.values()))
+    async def all_settled(self) -> None:
+        """Return when it is known of everything accepted who holds it."""
+        while any(self._open.values()):
+            self._settled.clear()
+            await self._settled.wait()
 
     @staticmethod
     def now_ns() -> int:
@@ -241,6 +242,7 @@ class Recorder:
                 told = number, missing
             if told is not None:
                 self._write(Told(self.now_ns(), lane, to, *told, view))
+                self._settled.set()
 
     # ------------------------------------------------------------------------------- reading
 
@@ -259,6 +261,7 @@ class Recorder:
                 self._end(error, in_good_order=False)
             else:
                 self._settle()
+                self._write_lease()
                 self._write(Left(self.now_ns()))
                 self._end(UsageError("the cluster was left"), in_good_order=True)
 
@@ -322,6 +325,7 @@ class Recorder:
     def _end(self, error: PhalanxError, *, in_good_order: bool) -> None:
         if self._over is None:
             self._over, self._in_good_order = error, in_good_order
+        self._looking.cancel()
         self._news.set()
 
     async def batches(self) -> AsyncIterator[Batch | Event]:
