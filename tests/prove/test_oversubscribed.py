@@ -54,10 +54,15 @@ def test_busy_cores_change_no_view(fleet: Fleet) -> None:
                 changed = {h: fleet[h].views(started_ns) for h in fleet.hosts}
                 assert not any(changed.values()), f"{changed}\n{fleet.story()}"
             fleet.settle()
-            stood = {
-                host: round(sum(s.at_ns - s.since_ns for s in history.stood) / 1e6)
+            told = {
+                host: (
+                    len(history.sent),
+                    len(history.returns),
+                    round(sum(s.at_ns - s.since_ns for s in history.stood) / 1e6),
+                )
                 for host, history in fleet.members().items()
             }
-            print(f"{time.monotonic() - until_s + SECONDS:.0f} s: stood still for ms {stood}")
+            seconds = time.monotonic() - until_s + SECONDS
+            print(f"{seconds:.0f} s: messages, barriers, ms in which it stood still: {told}")
             fleet.turn_page()
     assert {host: fleet[host].view() for host in fleet.hosts} == before
