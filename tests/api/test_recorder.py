@@ -31,7 +31,8 @@ from phalanx.transport.testing.history import (
 )
 from phalanx.transport.testing.history_files import load, read_records
 from phalanx.transport.testing.memory import MemoryCluster, memory_cluster
-from phalanx.transport.testing.recorder import AHEAD_BYTES, Recorder
+from phalanx.transport.testing.read_ahead import AHEAD_BYTES
+from phalanx.transport.testing.recorder import Recorder
 
 GUARD_S = 20.0
 Scene = Callable[[Path], Coroutine[Any, Any, None]]
@@ -247,3 +248,23 @@ async def test_an_unread_recorder_stops_reading(tmp_path: Path) -> None:
         await receipt.held(timeout=10)
         assert reader.cluster.stats()["queue"]["bytes"] > AHEAD_BYTES // 2
         assert len(reader.take_ready()) == 30 + 1, "and the first view"
+
+
+@played
+async def test_reading_can_be_left_in_the_middle_of_a_batch(tmp_path: Path) -> None:
+    """What was not taken yet is still there, one by one and at once."""
+    async with recorded(tmp_path) as run:
+        numbers = [b"%d" % number for number in range(6)]
+        receipt = await run.recorders[1].multicast_many(numbers)
+        await receipt.held(timeout=5)
+        read: list[bytes] = []
+        async for event in run.recorders[2]:
+            if isinstance(event, Message):
+                read.append(event.payload)
+                break
+        async for event in run.recorders[2]:
+            assert isinstance(event, Message)
+            read.append(event.payload)
+            break
+        rest = [event for event in run.recorders[2].take_ready() if isinstance(event, Message)]
+        assert read + [event.payload for event in rest] == numbers

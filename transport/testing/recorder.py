@@ -24,14 +24,13 @@ from pathlib import Path
 from types import TracebackType
 
 from ..cluster import Cluster
-from ..errors import EventsLost, PhalanxError, UsageError, again
+from ..errors import EventsLost, PhalanxError, UsageError
 from ..events import (
     Batch,
     Event,
     Evicted,
     Lane,
     Member,
-    Message,
     PathChanged,
     Position,
     PrimaryLost,
@@ -67,6 +66,7 @@ from .history import (
     encode,
     name_of,
 )
+from .read_ahead import ReadAhead, batch_of, events_of
 
 LOOK_NS = 10_000_000
 """How often it is looked whether the node may act, and how its receipts are."""
@@ -74,9 +74,6 @@ STOOD_NS = 50_000_000
 """A look that is later than this by so much says that the process stood still."""
 LEASED_NS = 100_000_000
 """How often what was seen of the lease is written down."""
-AHEAD_BYTES = 1 << 20
-"""How much is read before the application takes it; then the cluster's own queue fills up."""
-ITEM_BYTES = 64
 
 
 class RecordedReceipt:
@@ -110,13 +107,8 @@ class Recorder:
         self._numbers = itertools.count(1)
         self._open: dict[tuple[int, Lane], deque[tuple[int, Receipt]]] = defaultdict(deque)
         self._installed: ViewInstalled | None = None
-        self._ahead: deque[Batch | Event | PhalanxError] = deque()
-        self._ahead_bytes = 0
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
+        self._ahead = ReadAhead()
         self._settled = asyncio.Event()
-        self._over: PhalanxError | None = None
-        self._in_good_order = False
         self._leased: tuple[ViewId | None, int, int] | None = None
         self._looked_ns = self.now_ns()
         self._begin(cluster.incarnation)
@@ -247,16 +239,13 @@ class Recorder:
     # ------------------------------------------------------------------------------- reading
 
     async def _read(self) -> None:
-        while self._over is None:
+        while not self._ahead.over:
             try:
                 async for item in self.cluster.batches():
                     self._keep(item)
-                    while self._ahead_bytes > AHEAD_BYTES:
-                        self._room.clear()
-                        await self._room.wait()
+                    await self._ahead.room()
             except EventsLost as lost:
-                self._write(Missed(self.now_ns(), str(lost)))
-                self._put(lost, 0)
+                self._missed(lost)
             except PhalanxError as error:
                 self._end(error, in_good_order=False)
             else:
@@ -271,21 +260,23 @@ class Recorder:
         """
         try:
             for event in self.cluster.take_ready():
-                self._keep(batch_of(event) if isinstance(event, Message) else event)
+                self._keep(batch_of(event))
         except EventsLost as lost:
-            self._write(Missed(self.now_ns(), str(lost)))
-            self._put(lost, 0)
+            self._missed(lost)
+
+    def _missed(self, lost: EventsLost) -> None:
+        self._write(Missed(self.now_ns(), str(lost)))
+        self._ahead.put(lost)
 
     def _keep(self, item: Batch | Event) -> None:
         now_ns = self.now_ns()
         if isinstance(item, Batch):
             names = tuple(map(name_of, item.payloads))
             self._write(Got(now_ns, item.sender, item.lane, item.view_id, names, item.directed))
-            self._put(item, sum(map(len, item.payloads)))
-            return
-        self._settle()
-        self._write_event(item, now_ns)
-        self._put(item, 0)
+        else:
+            self._settle()
+            self._write_event(item, now_ns)
+        self._ahead.put(item)
 
     def _write_event(self, event: Event, now_ns: int) -> None:
         match event:
@@ -308,58 +299,26 @@ class Recorder:
             case _:
                 self._write(Remarked(now_ns, repr(event)))
 
-    def _put(self, item: Batch | Event | PhalanxError, size: int) -> None:
-        self._ahead.append(item)
-        self._ahead_bytes += size + ITEM_BYTES
-        self._news.set()
-
-    def _take(self) -> Batch | Event:
-        item = self._ahead.popleft()
-        size = sum(map(len, item.payloads)) if isinstance(item, Batch) else 0
-        self._ahead_bytes -= size + ITEM_BYTES
-        self._room.set()
-        if isinstance(item, PhalanxError):
-            raise item
-        return item
-
     def _end(self, error: PhalanxError, *, in_good_order: bool) -> None:
-        if self._over is None:
-            self._over, self._in_good_order = error, in_good_order
         self._looking.cancel()
-        self._news.set()
+        self._ahead.end(error, in_good_order=in_good_order)
 
-    async def batches(self) -> AsyncIterator[Batch | Event]:
+    def batches(self) -> AsyncIterator[Batch | Event]:
         """As of `Cluster`."""
-        while True:
-            while not self._ahead:
-                if self._over is not None:
-                    if self._in_good_order:
-                        return
-                    raise again(self._over)
-                self._news.clear()
-                await self._news.wait()
-            yield self._take()
+        return self._ahead.batches()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event]:
         """As of `Cluster`."""
-        async for item in self.batches():
-            for event in messages_of(item) if isinstance(item, Batch) else (item,):
-                yield event
+        return self._ahead.events()
 
     def take_ready(self) -> list[Event]:
         """As of `Cluster`."""
-        events: list[Event] = []
-        for item in self.take_ready_batches():
-            events.extend(messages_of(item) if isinstance(item, Batch) else (item,))
-        return events
+        return [event for item in self.take_ready_batches() for event in events_of(item)]
 
     def take_ready_batches(self) -> list[Batch | Event]:
         """The same with messages as batches."""
         self.drain()
-        items: list[Batch | Event] = []
-        while self._ahead:
-            items.append(self._take())
-        return items
+        return self._ahead.take_all()
 
     # ------------------------------------------------------------------------------- sending
 
@@ -496,30 +455,3 @@ def _clock() -> str:
 def _installed(at_ns: int, event: ViewInstalled) -> Installed:
     view = event.view
     return Installed(at_ns, view.id, view.incarnations, dict(event.left), event.started_over)
-
-
-def batch_of(message: Message) -> Batch:
-    """A message as the batch of one that it might have come in."""
-    return Batch(
-        sender=message.sender,
-        payloads=[message.payload],
-        channel=message.channel,
-        lane=message.lane,
-        view_id=message.view_id,
-        directed=message.directed,
-    )
-
-
-def messages_of(batch: Batch) -> list[Event]:
-    """A batch as single messages."""
-    return [
-        Message(
-            sender=batch.sender,
-            payload=payload,
-            channel=batch.channel,
-            lane=batch.lane,
-            view_id=batch.view_id,
-            directed=batch.directed,
-        )
-        for payload in batch.payloads
-    ]
