@@ -163,11 +163,11 @@ def no_hang(lives: Lives, *, slack_ns: int | None = None, end_ns: int | None = N
         slack = 2 * history.lease_ns if slack_ns is None else slack_ns
         until = history.ended_ns if history.ended_ns is not None else end_ns
         for what, at_ns, deadline_ns, ended_ns in _waits(history):
-            if deadline_ns is None:
+            if deadline_ns is None or (ended_ns or FOR_EVER_NS) <= deadline_ns + slack:
                 continue
             stopped = history.stood_still_ns(at_ns, until)
             due = deadline_ns + slack + stopped
-            if due < until and (FOR_EVER_NS if ended_ns is None else ended_ns) > due:
+            if due < until and (ended_ns or FOR_EVER_NS) > due:
                 yield f"{history.member} still waits at {what} past its deadline"
 
 

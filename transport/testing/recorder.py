@@ -294,6 +294,7 @@ class Recorder:
                 self._write(Expelled(now_ns, view_id))
             case Rejoined(incarnation=incarnation):
                 self._open.clear()
+                self._settled.set()
                 self._leased = None
                 self._begin(incarnation)
             case _:
