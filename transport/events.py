@@ -162,7 +162,10 @@ class PrimaryRegained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evicted:
-    """The cluster decided a view without this node; nothing follows in this incarnation."""
+    """The cluster goes on without this node; nothing follows in this incarnation.
+
+    `view_id` is the view that was decided without it, or the last that it knows of.
+    """
 
     view_id: ViewId
 

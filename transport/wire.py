@@ -371,6 +371,8 @@ class Refuse(_Control, tag=14, frozen=True):
 
     reason: str
     key_hashes: dict[str, str]
+    over: Count = 0
+    """The addressee's incarnation, if the sender took it for dead: it must not act again."""
 
 
 Control: TypeAlias = (

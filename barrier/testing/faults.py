@@ -24,20 +24,9 @@ if TYPE_CHECKING:
 Undo = Callable[[], None]
 LEAVE_NS = 200 * MS
 LEASE_AND_MORE_NS = 700 * MS
+SLOW_MS = 50
 LARGE_FRAME_BYTES = 100
 """Heartbeats and their echoes are shorter than this."""
-STEPS = (
-    wire.Prepare,
-    wire.Promise,
-    wire.Nack,
-    wire.Hold,
-    wire.HeldAll,
-    wire.Fetch,
-    wire.Accept,
-    wire.Accepted,
-    wire.Install,
-)
-"""The messages of a view change."""
 
 
 def carry_out(run: Run, fault: Fault) -> Undo | None:
@@ -95,40 +84,41 @@ def _all(undos: list[Undo]) -> Undo | None:
     return undo if undos else None
 
 
-def _is_large(run: Run, frame: bytes) -> bool:
-    del run
-    return len(frame) > LARGE_FRAME_BYTES
-
-
-def _is_step(run: Run, frame: bytes) -> bool:
-    """Whether a frame is a step of a view change."""
+def _is_step(run: Run, frame: bytes, step: str) -> bool:
+    """Whether a frame is that step of a view change."""
     header = codec.decode_frame(frame, run.cluster)
     if isinstance(header, codec.FrameError) or header.kind != wire.Kind.CONTROL:
         return False
-    return isinstance(wire.decode_control(memoryview(frame)[header.body_offset :]), STEPS)
+    message = wire.decode_control(memoryview(frame)[header.body_offset :])
+    return type(message).__name__.upper() == step
 
 
 def _at_frame(
     run: Run,
     fault: Fault,
     then: Callable[[SimulatedNode], None],
-    counts: Callable[[Run, bytes], bool] = _is_large,
+    counts: Callable[[int, bytes], bool],
 ) -> None:
-    """When the last node of the fault is about to send its n-th frame of a kind from now."""
-    node = _suffering(run, fault.nodes[-1])
+    """When a node is about to send the n-th frame that counts from now."""
     left = int(fault.amount)
-    if node is None:
-        return
 
     def tap(sender: int, frame: bytes) -> None:
         nonlocal left
-        left -= sender == node.id and counts(run, frame)
+        left -= counts(sender, frame)
         if left <= 0:
             run.network.tap = None
-            run.say(f"{fault.kind}: {node.id}")
-            then(node)
+            run.say(f"{fault.kind}: {sender}")
+            then(run.nodes[sender])
 
     run.network.tap = tap
+
+
+def _at_frame_of(run: Run, fault: Fault, then: Callable[[SimulatedNode], None]) -> None:
+    """When the node of the fault is about to send its n-th frame that is no heartbeat."""
+    node = _suffering(run, fault.nodes[0])
+    if node is not None:
+        mine = node.id
+        _at_frame(run, fault, then, lambda sender, f: sender == mine and len(f) > LARGE_FRAME_BYTES)
 
 
 def _kill_at_frame(run: Run, fault: Fault) -> None:
@@ -136,26 +126,45 @@ def _kill_at_frame(run: Run, fault: Fault) -> None:
         run.later(_restart(run, node), fault.lasts_ns)
         raise ProcessEnded
 
-    _at_frame(run, fault, die)
+    _at_frame_of(run, fault, die)
 
 
 def _in_change(run: Run, fault: Fault) -> None:
-    """One node dies, so that the view changes, and another one dies or is cut off in the middle.
+    """One node dies or is cut off, so that the view changes, and another one in the middle of it.
 
-    The first is back early: with it the others can go on without the second.
+    It is whoever is about to send the n-th message of one step. The first is back early: with it
+    the others can go on without the second.
     """
-    first = _kill(run, replace(fault, nodes=fault.nodes[:1]))
+    parting = fault.kind.endswith("parting")
+    first = _part(run, fault.nodes) if parting else _kill(run, fault)
     if first is not None:
-        run.later(first, fault.lasts_ns // 4)
+        run.later(first, fault.lasts_ns // 4 + parting * LEASE_AND_MORE_NS)
 
-    def die(node: SimulatedNode) -> None:
-        run.later(_restart(run, node), fault.lasts_ns)
-        raise ProcessEnded
+    def strike(node: SimulatedNode) -> None:
+        if fault.kind.startswith("die"):
+            run.later(_restart(run, node), fault.lasts_ns)
+            raise ProcessEnded
+        if fault.kind.startswith("part"):
+            run.later(_part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
+            return
+        if fault.kind == "duel":
+            _fall_out(run, fault, node.id)
+            return
+        for other in run.nodes:
+            run.network.reset(node.id, other)
 
-    def part(node: SimulatedNode) -> None:
-        run.later(_part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
+    _at_frame(run, fault, strike, lambda _, frame: _is_step(run, frame, fault.step))
 
-    _at_frame(run, fault, die if fault.kind == "die in change" else part, _is_step)
+
+def _fall_out(run: Run, fault: Fault, one: int) -> None:
+    """Two that have closed their view lose each other, and may each propose one for the third.
+
+    The disk of one is slow, so that their attempts meet.
+    """
+    other = next(node for node in (*run.nodes, one) if node not in (one, *fault.nodes))
+    pair = replace(fault, nodes=(one, other), amount=SLOW_MS)
+    for undo in (_cut_pair(run, pair), _slow_disk(run, pair)):
+        run.later(undo, fault.lasts_ns + LEASE_AND_MORE_NS)
 
 
 def _swap(run: Run, fault: Fault) -> None:
@@ -182,7 +191,7 @@ def _isolate_at_frame(run: Run, fault: Fault) -> None:
     def isolate(node: SimulatedNode) -> None:
         run.later(_part(run, (node.id,)), fault.lasts_ns)
 
-    _at_frame(run, fault, isolate)
+    _at_frame_of(run, fault, isolate)
 
 
 def _part(run: Run, nodes: tuple[int, ...]) -> Undo:
@@ -225,7 +234,7 @@ def _partition_one_way(run: Run, fault: Fault) -> Undo:
 
 def _cut_one_way(run: Run, fault: Fault) -> Undo:
     one, other = fault.nodes
-    return _cuts(run, [(one, other)], run.network.rails)
+    return _cuts(run, [(one, other)], (fault.rail,) if fault.rail else run.network.rails)
 
 
 def _cut_pair(run: Run, fault: Fault) -> Undo:
@@ -280,6 +289,31 @@ def _freeze(run: Run, fault: Fault) -> Undo | None:
 
 def _reset(run: Run, fault: Fault) -> None:
     run.network.reset(*fault.nodes, tell=fault.kind == "reset")
+
+
+def _reset_lifelines(run: Run, fault: Fault) -> None:
+    """Something between two hosts forgets their connections: that is no proof of anything."""
+    one, other = fault.nodes
+    lines = run.nodes[one].lifelines
+    if lines is not None:
+        lines.drop(other)
+
+
+def _end_falsely(run: Run, fault: Fault) -> None:
+    """Something on one rail ends a lifeline in good order; the other rail knows better."""
+    one, other = fault.nodes
+    lines = run.nodes[one].lifelines
+    if lines is not None and _both_lines(run, one, other):
+        lines.end_one(other, fault.rail)
+
+
+def _both_lines(run: Run, one: int, other: int) -> bool:
+    """Whether each rail between two hosts works and has its lifeline."""
+    lines = run.nodes[one].lifelines
+    return lines is not None and all(
+        (other, rail) in lines.lines and run.network.both_ways(one, other, rail)
+        for rail in run.network.rails
+    )
 
 
 def _lose_packets(run: Run, fault: Fault) -> Undo:
@@ -377,14 +411,21 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "isolate at frame": _isolate_at_frame,
     "die in change": _in_change,
     "part in change": _in_change,
+    "die in parting": _in_change,
+    "part in parting": _in_change,
+    "reset in change": _in_change,
+    "duel": _in_change,
     "swap": _swap,
     "freeze": _freeze,
     "cut rail": _cut_rail,
+    "cut rail one way": _cut_one_way,
     "cut one way": _cut_one_way,
     "cut pair": _cut_pair,
     "partition": _partition,
     "partition one way": _partition_one_way,
     "partition other way": _partition_one_way,
+    "reset lifelines": _reset_lifelines,
+    "false end": _end_falsely,
     "reset": _reset,
     "reset silently": _reset,
     "lose packets": _lose_packets,

@@ -15,9 +15,18 @@ from phalanx.transport.config import MS, NODES_MAX
 from phalanx.transport.core.leases import Quorum
 
 SIZES = (2, 3, 3, 3, 4, 5)
-FAULTS_MAX = 9
+FAULTS_MAX = 8
 GAP_MS = 150
 """The mean time between two faults."""
+USUAL_NS = 1500 * MS
+LONG_NS = 5000 * MS
+LONG_SHARE = 0.05
+"""How long a fault lasts at most, usually and now and then."""
+PLAY_OUT_NS = 1000 * MS
+"""How long everything stays broken after the last fault, at most."""
+SWAP_NS = 2300 * MS
+"""How long a swap needs: two partings of a lease and more, and a change in each."""
+LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -34,6 +43,8 @@ class Fault:
     lasts_ns: int = 0
     amount: float = 0.0
     """A share, a count or a time, as the kind has it."""
+    step: str = ""
+    """Which message of a view change it waits for."""
 
     def __str__(self) -> str:
         parts = [f"{self.at_ns / MS:.1f} ms: {self.kind}"]
@@ -42,7 +53,7 @@ class Fault:
         if self.rail:
             parts.append(f"on {self.rail}")
         if self.amount:
-            parts.append(f"({self.amount:g})")
+            parts.append(f"({self.amount:g} {self.step})" if self.step else f"({self.amount:g})")
         if self.lasts_ns:
             parts.append(f"for {self.lasts_ns / MS:.1f} ms")
         return " ".join(parts)
@@ -65,7 +76,11 @@ class Plan:
     clock_rates: tuple[float, ...]
     pauses_ns: tuple[int, ...]
     """The mean time between two messages of each node."""
+    latencies_ns: tuple[int, ...]
+    """How long the process of each node takes to run once there is something for it."""
     faults: tuple[Fault, ...] = field(default=())
+    ends_ns: int = 0
+    """When everything is mended, if the last fault does not come later."""
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
@@ -83,7 +98,7 @@ class Plan:
         """
         if not 1 <= self.size <= NODES_MAX or not self.rails:
             raise ValueError(f"{self.size} nodes on {len(self.rails)} rails cannot be played")
-        for name in ("clock_offsets_ns", "clock_rates", "pauses_ns"):
+        for name in ("clock_offsets_ns", "clock_rates", "pauses_ns", "latencies_ns"):
             if len(getattr(self, name)) != self.size:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
         for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
@@ -93,6 +108,8 @@ class Plan:
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
             if fault.rail and fault.rail not in self.rails:
                 raise ValueError(f"{fault}: there is no such rail")
+            if fault.step and fault.step not in STEPS:
+                raise ValueError(f"{fault}: there is no such step of a view change")
 
 
 @dataclass(slots=True)
@@ -115,6 +132,10 @@ class _Draw:
         count = self.random.randrange(1, len(self.nodes))
         return tuple(sorted(self.random.sample(self.nodes, count)))
 
+    def nth(self) -> int:
+        """Which of the frames of a step: the first to one of the last."""
+        return self.random.randrange(1, len(self.nodes) + 1)
+
     def rail(self) -> str:
         return self.random.choice(self.rails)
 
@@ -129,6 +150,8 @@ class _Draw:
         return (node,)
 
 
+STEPS = ("PREPARE", "PROMISE", "HOLD", "HELDALL", "FETCH", "ACCEPT", "ACCEPTED", "INSTALL")
+"""The messages of a view change, by what they are called in traces."""
 _Kind = Callable[[_Draw], tuple[tuple[int, ...], str, float]]
 """Draws (nodes, rail, amount) of one fault."""
 
@@ -137,16 +160,23 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "kill two": (1, lambda d: (d.two(), "", 0)),
     "kill at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
     "isolate at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
-    "die in change": (4, lambda d: (d.two(), "", d.random.randrange(1, 10))),
-    "part in change": (4, lambda d: (d.two(), "", d.random.randrange(1, 10))),
+    "die in change": (3, lambda d: (d.one(), "", d.nth())),
+    "part in change": (3, lambda d: (d.one(), "", d.nth())),
+    "die in parting": (2, lambda d: (d.one(), "", d.nth())),
+    "part in parting": (2, lambda d: (d.one(), "", d.nth())),
+    "reset in change": (1, lambda d: (d.one(), "", d.nth())),
+    "duel": (2, lambda d: (d.one(), "", d.nth())),
     "swap": (1, lambda d: (d.two(), "", 0)),
     "freeze": (2, lambda d: (d.one(), "", 0)),
     "cut rail": (2, lambda d: (d.one(), d.rail(), 0)),
+    "cut rail one way": (1, lambda d: (d.two(), d.rail(), 0)),
     "cut one way": (2, lambda d: (d.two(), "", 0)),
     "cut pair": (2, lambda d: (d.two(), "", 0)),
     "partition": (2, lambda d: (d.some(), "", 0)),
     "partition one way": (1, lambda d: (d.some(), "", 0)),
     "partition other way": (1, lambda d: (d.some(), "", 0)),
+    "reset lifelines": (1, lambda d: (d.two(), "", 0)),
+    "false end": (1, lambda d: (d.two() if len(d.rails) > 1 else (), d.rail(), 0)),
     "reset": (2, lambda d: (d.two(), "", 0)),
     "reset silently": (1, lambda d: (d.two(), "", 0)),
     "lose packets": (2, lambda d: (d.two(), d.rail(), d.random.choice((0.05, 0.3)))),
@@ -164,6 +194,15 @@ KINDS: dict[str, tuple[int, _Kind]] = {
 """Each kind of fault with its weight and what is drawn for it; `faults.py` carries them out."""
 
 
+IN_CHANGE = (
+    "die in change",
+    "part in change",
+    "die in parting",
+    "part in parting",
+    "reset in change",
+    "duel",
+)
+"""They strike when a view change has come to a step."""
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
 LASTING_SHARE = 0.4
 
@@ -187,9 +226,11 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         send_buffer_bytes=draw.choice((64 << 10, 4 << 20)),
         clock_offsets_ns=tuple(draw.randrange(1 << 50) for _ in nodes),
         clock_rates=tuple(draw.choice((1.0, 1.0, 1.0 + draw.random() * DRIFT)) for _ in nodes),
-        pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * max(1, size - 2) for _ in nodes),
-        faults=tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker))),
+        pauses_ns=tuple(draw.choice((1, 3, 20)) * MS * (size - 1) for _ in nodes),
+        faults=(faults := tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker)))),
+        ends_ns=_draw_end(draw, faults),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
+        latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
 
 
@@ -203,6 +244,13 @@ def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fa
     return Fault(kind, 0, gone)
 
 
+def _draw_end(draw: random.Random, faults: tuple[Fault, ...]) -> int:
+    """A while after the last fault, and not before a long one has come to its point."""
+    last_ns = max((fault.at_ns for fault in faults), default=0)
+    ends_ns = last_ns + int(draw.random() ** 2 * PLAY_OUT_NS)
+    return max([ends_ns, *(f.at_ns + SWAP_NS for f in faults if f.kind == "swap")])
+
+
 def _draw_faults(draw: _Draw) -> list[Fault]:
     chosen = draw.random.sample(sorted(KINDS), draw.random.randrange(3, len(KINDS) + 1))
     weights = [KINDS[kind][0] for kind in chosen]
@@ -212,7 +260,9 @@ def _draw_faults(draw: _Draw) -> list[Fault]:
         at_ns += int(draw.random.expovariate(1 / GAP_MS) * MS)
         [kind] = draw.random.choices(chosen, weights)
         nodes, rail, amount = KINDS[kind][1](draw)
-        lasts_ns = int(draw.random.random() ** 2 * 1500 * MS) + 1
+        step = draw.random.choice(STEPS) if kind in IN_CHANGE else ""
+        longest_ns = LONG_NS if draw.random.random() < LONG_SHARE else USUAL_NS
+        lasts_ns = int(draw.random.random() ** 2 * longest_ns) + 1
         if nodes:
-            faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount))
+            faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount, step))
     return faults

@@ -17,6 +17,7 @@ from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
+from phalanx.transport.testing.rules import Referee
 from phalanx.transport.testing.simulated_node import Life
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
 
@@ -31,6 +32,7 @@ MEET_NS = 1000 * MS
 """In that view, this is how long a message to everybody and a barrier may take."""
 QUIET_NS = 1500 * MS
 """A dial begun while a peer was cut off takes 400 ms to fail; then there is the back-off."""
+GLANCE_NS = 100 * MS
 SLACK_NS = 50 * MS
 SMALL = Limits(
     message_bytes_max=64 << 10,
@@ -69,11 +71,12 @@ class Run:
         self.cluster = codec.cluster_id(config.name)
         """What frames name the cluster by."""
         use_barriers(self.simulation)
+        Referee(self.simulation)
         self.simulation.after_turn.append(self._begin_anew_if_over)
-        for node, offset, rate in zip(
-            self.nodes.values(), plan.clock_offsets_ns, plan.clock_rates, strict=True
-        ):
-            node.clock_offset_ns, node.clock_rate = offset, rate
+        for number, node in enumerate(self.nodes.values()):
+            node.clock_offset_ns = plan.clock_offsets_ns[number]
+            node.clock_rate = plan.clock_rates[number]
+            node.latency_ns = plan.latencies_ns[number]
         self.traffic = Traffic(self.simulation, plan)
         self._healing: list[Callable[[], None]] = []
         self._over: Life | None = None
@@ -98,6 +101,7 @@ class Run:
         for fault in self.plan.faults:
             self.simulation.run_for(max(0, begun_ns + fault.at_ns - self.network.now_ns))
             self._suffer(fault)
+        self.simulation.run_for(max(0, begun_ns + self.plan.ends_ns - self.network.now_ns))
         self.traffic.stop()
         self._mend()
         self._converge(everybody)
@@ -105,7 +109,7 @@ class Run:
             self._go_on_without(self.plan.lasting)
             self._converge(everybody)
         self._meet()
-        self.simulation.run_for(QUIET_NS)
+        self._become_quiet()
         self._check()
         return self.simulation
 
@@ -121,6 +125,15 @@ class Run:
         self._converge(tuple(others))
         self.say("mended")
         undo()
+
+    def _become_quiet(self) -> None:
+        """Until every sender has heard what became of its messages, or for long enough."""
+        until_ns = self.network.now_ns + QUIET_NS
+        lives = self.simulation.lives
+        while self.network.now_ns < until_ns:
+            self.simulation.run_for(GLANCE_NS)
+            if not any(next(checker(lives), "") for checker in checkers.QUIET):
+                return
 
     def _meet(self) -> None:
         """A view is worth nothing unless work is done in it.

@@ -48,3 +48,41 @@ def test_a_stopped_timer_is_gone_and_stopping_twice_is_harmless() -> None:
     table.stop(Timer.PHASE)
     assert not table.armed(Timer.PHASE)
     assert table.next_deadline() is None
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["arm", "arm_earlier", "stop", "next", "expire"]),
+        st.sampled_from([Timer.ACK, Timer.PROBE]),
+        st.sampled_from(["", 1]),
+        st.integers(0, 20),
+    )
+)
+
+
+@given(steps)
+def test_the_table_knows_the_earliest_after_any_calls(
+    calls: list[tuple[str, Timer, int | str, int]],
+) -> None:
+    """It remembers the earliest deadline; one that it forgot to look for anew is never kept."""
+    table = TimerTable()
+    model: dict[tuple[Timer, int | str], int] = {}
+    for call, timer, subject, at_ns in calls:
+        key = (timer, subject)
+        match call:
+            case "arm":
+                table.arm(timer, subject, at_ns)
+                model[key] = at_ns
+            case "arm_earlier":
+                table.arm_earlier(timer, subject, at_ns)
+                model[key] = min(at_ns, model.get(key, at_ns))
+            case "stop":
+                table.stop(timer, subject)
+                model.pop(key, None)
+            case "next":
+                assert table.next_deadline() == min(model.values(), default=None)
+            case _:
+                due = {key for key, at in model.items() if at <= at_ns}
+                assert set(table.expire(at_ns)) == due
+                model = {key: at for key, at in model.items() if key not in due}
+    assert table.next_deadline() == min(model.values(), default=None)

@@ -66,6 +66,10 @@ class Delivery:
         self.done_untold = False
         """An epoch has become complete, and no acknowledgement has said so yet."""
         self._index = 0
+        self.to_push = False
+        """Some member may be sent something that it could not be sent before."""
+        self.pushed = False
+        """Something was sent whose arrival is worth a look."""
         for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
             self.stream_to(0, lane)
 
@@ -79,6 +83,8 @@ class Delivery:
             if self.view is not None:
                 stream.start(self._addressees(addressee))
             self.out[addressee, lane] = stream
+            for node in stream.progress:
+                self._freeze_out(node)
         return stream
 
     def _addressees(self, addressee: int) -> list[int]:
@@ -138,6 +144,7 @@ class Delivery:
             )
             if numbered is None:
                 break
+            self.to_push = True
             if not stream.key.addressee:
                 self._take_own(stream, *numbered)
         if stream.full and stream.queue_bytes * 2 <= self.limits.queue_bytes:
@@ -190,6 +197,9 @@ class Delivery:
         return 4 + 4 * len(payloads) + sum(map(len, payloads))
 
     def _push_all(self) -> None:
+        if not self.to_push:
+            return
+        self.to_push = False
         for (_, lane), stream in self.out.items():
             last = stream.last
             for node, progress in stream.progress.items():
@@ -212,6 +222,7 @@ class Delivery:
         for sequence in range(progress.sent + 1, last + 1):
             transmits.append(Transmit(peer.link, number, stream.sent[sequence].frame))
         progress.sent = max(progress.sent, last)
+        self.pushed = True
 
     # ----------------------------------------------------------------------------- receiving
 
@@ -345,6 +356,7 @@ class Delivery:
         """Say to one member which epochs are closed here."""
         assert self.view is not None, "epochs belong to a view"
         link = self.peers.peers[node].link
+        self.pushed = True
         for ending in endings:
             message = End(
                 view_id=self.view.id,
@@ -408,9 +420,11 @@ class Delivery:
             stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
             if stream is not None:
                 stream.acknowledged(node, held, taken)
+                self.to_push |= lane == Lane.BULK  # there is room for more in its association
                 self._settle(stream, _LANES[lane])
-        self._frozen_at[node] = ack.frozen
-        self._freeze_out(node)
+        if ack.frozen != self._frozen_at.get(node, ()):
+            self._frozen_at[node] = ack.frozen
+            self._freeze_out(node)
         self.epochs.member_done(node, ack.done)
         if node not in self.synced or ack.resync:
             self._sync(node)
@@ -418,6 +432,7 @@ class Delivery:
     def _sync(self, node: int) -> None:
         """Go on where the member is: everything it does not hold goes to it again."""
         self.synced.add(node)
+        self.to_push = True
         # What came from it before it was synced has been acknowledged to others only.
         self._acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
         self.done_untold = True

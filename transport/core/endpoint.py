@@ -79,7 +79,7 @@ class Endpoint:
             self._hello(link, frame, header.body_offset, now_ns)
         elif not node:
             self._from_nobody(link, kind, frame, header.body_offset)
-        elif (header.sender, header.incarnation) != self.peers.peers[node].member:
+        elif header.sender != node or header.incarnation != self.peers.peers[node].incarnation:
             self.outputs.counters["frame_of_other_node"] += 1
         elif header.addressee not in (0, self.node):
             self.outputs.counters["frame_for_other_node"] += 1
@@ -234,10 +234,16 @@ class Endpoint:
         if kind == Kind.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.Refuse):
-                self.peers.refused_by(self.peers.peer_of_link(link), message)
+                self._refused_by(self.peers.peer_of_link(link), message)
                 self.outputs.commands.append(Disconnect(link=link, abort=True))
                 return
         self.outputs.counters["frame_before_hello"] += 1
+
+    def _refused_by(self, node: int, refuse: wire.Refuse) -> None:
+        self.peers.refused_by(node, refuse)
+        if node in self.peers.peers and refuse.over == self.me.incarnation:
+            # Something proved our death falsely. Others go on as if it were true, so must we.
+            self.membership.end_incarnation()
 
     def _probe(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
         probe = wire.decode_probe(frame, offset)
@@ -280,7 +286,7 @@ class Endpoint:
                 self.gather.stepped_down(Member(node, message.incarnation))
                 self._changed = True
             case wire.Refuse():
-                self.peers.refused_by(node, message)
+                self._refused_by(node, message)
             case _:
                 self.membership.receive(node, message, now_ns)
                 self._changed = True
@@ -308,6 +314,7 @@ class Endpoint:
                 self._changed = True
             case Timer.STALL:
                 self.stalls.check(self._view_id(), now_ns)
+                self.delivery.pushed = True  # what it looked at may still stand there
             case Timer.RESYNC:
                 self.delivery.send_full_ack(int(subject), resync=True)
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
@@ -328,8 +335,10 @@ class Endpoint:
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
         self.delivery.flush(may_number=acting)
-        if not self.timers.armed(Timer.STALL) and self.stalls.outstanding():
-            self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
+        if self.delivery.pushed and not self.timers.armed(Timer.STALL):
+            self.delivery.pushed = False
+            if self.stalls.outstanding():
+                self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
         if self.delivery.done_untold:
             self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
         if self.standing.leaving:
@@ -411,7 +420,7 @@ class Endpoint:
 
     def _writable(self, node: int) -> None:
         peer = self.peers.peers[node]
-        peer.writable = True
+        peer.writable = self.delivery.to_push = True
         backlog, peer.backlog = peer.backlog, []
         peer.backlog_bytes = 0
         self.outputs.transmits.extend(backlog)

@@ -420,9 +420,14 @@ class Membership:
         if admitted:
             self._install(value, now_ns)
         elif self.standing.view is not None:
-            self.standing.evicted = True
-            self._delivery.closed = True
-            self._outputs.stream.append(Evicted(view_id=value.id))
+            self.end_incarnation()
+
+    def end_incarnation(self) -> None:
+        """The others go on without this incarnation: it does nothing any more."""
+        self.standing.evicted = True
+        self._delivery.closed = True
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        self._outputs.stream.append(Evicted(view_id=known))
 
     def _forget_who_i_am(self, value: ViewValue) -> None:
         """The number of this start is taken by one that its record does not know of."""

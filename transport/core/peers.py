@@ -278,7 +278,11 @@ class Peers:
     def _refuse(self, link: int, hello: wire.Hello, refusal: str) -> None:
         self._outputs.counters["hello_refused"] += 1
         self.say_refused(hello.node, refusal)
-        frame = self._framer.message(wire.Refuse(reason=refusal, key_hashes=self._key_hashes))
+        ended = Member(hello.node, hello.incarnation) in self.dead
+        refuse = wire.Refuse(
+            reason=refusal, key_hashes=self._key_hashes, over=hello.incarnation if ended else 0
+        )
+        frame = self._framer.message(refuse)
         self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
         self._outputs.commands.append(Disconnect(link=link, abort=False))
 

@@ -10,7 +10,7 @@ import enum
 from typing import TypeAlias
 
 
-class Timer(enum.Enum):
+class Timer(enum.IntEnum):
     """Every reason for which the core may ask to be woken."""
 
     PROBE = enum.auto()  # the heartbeat interval is over: probe every peer on every rail
@@ -38,20 +38,29 @@ class TimerTable:
 
     def __init__(self) -> None:
         self._deadlines: dict[Key, int] = {}
+        self._earliest: int | None = None
+        """The earliest of them; None if it has to be looked for."""
 
     def arm(self, timer: Timer, subject: int | str, at_ns: int) -> None:
         """Set or move a deadline."""
-        self._deadlines[timer, subject] = at_ns
+        key = (timer, subject)
+        if self._earliest is not None:
+            if at_ns <= self._earliest:
+                self._earliest = at_ns
+            elif self._deadlines.get(key) == self._earliest:
+                self._earliest = None
+        self._deadlines[key] = at_ns
 
     def arm_earlier(self, timer: Timer, subject: int | str, at_ns: int) -> None:
         """Set a deadline unless an earlier one is set already."""
         current = self._deadlines.get((timer, subject))
         if current is None or at_ns < current:
-            self._deadlines[timer, subject] = at_ns
+            self.arm(timer, subject, at_ns)
 
     def stop(self, timer: Timer, subject: int | str = "") -> None:
         """Forget a deadline; harmless if there is none."""
-        self._deadlines.pop((timer, subject), None)
+        if self._deadlines.pop((timer, subject), None) == self._earliest:
+            self._earliest = None
 
     def armed(self, timer: Timer, subject: int | str = "") -> bool:
         """Whether a deadline is set."""
@@ -59,10 +68,16 @@ class TimerTable:
 
     def next_deadline(self) -> int | None:
         """The earliest deadline, in monotonic nanoseconds."""
-        return min(self._deadlines.values(), default=None)
+        if self._earliest is None:
+            self._earliest = min(self._deadlines.values(), default=None)
+        return self._earliest
 
     def expire(self, now_ns: int) -> list[Key]:
         """Take out everything that is due, in the order of the deadlines."""
+        earliest = self.next_deadline()
+        if earliest is None or earliest > now_ns:
+            return []
+        self._earliest = None
         due = [(at, key) for key, at in self._deadlines.items() if at <= now_ns]
         # Ties are broken by reason and subject so that a run can be repeated exactly.
         due.sort(key=lambda item: (item[0], item[1][0].value, str(item[1][1])))

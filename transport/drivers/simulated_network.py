@@ -70,7 +70,7 @@ class Network:
         self._twice: dict[_Direction, float] = {}
         self._absent: set[tuple[int, str]] = set()
         self.tap: Tap | None = None
-        self.watch: Watch | None = None
+        self.watches: list[Watch] = []
 
     # -------------------------------------------------------------------------------- time
 

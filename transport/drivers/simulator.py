@@ -239,12 +239,13 @@ class SimulatedDriver(InProcessDriver[_End]):
     def transmit(self, link: Link, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
         """Hand over one frame; False if the link has no room; see `base.Driver`."""
         network = self._network
-        if network.tap is not None or network.watch is not None:
+        if network.tap is not None or network.watches:
             end = self._live(link)
             if end is not None and network.tap is not None:
                 network.tap(self.node, frame)
-            if end is not None and network.watch is not None:
-                network.watch(self.node, end.other.driver.node, frame, rail)
+            if end is not None:
+                for watch in network.watches:
+                    watch(self.node, end.other.driver.node, frame, rail)
         return super().transmit(link, stream, frame, rail=rail)
 
     def _probe(self, end: _End, stream: int, frame: bytes, rail: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -183,6 +184,10 @@ class SimulatedLifelines:
         """Reset the lifelines to a peer."""
         self._end([line for line in sorted(self.lines) if line[0] == peer], fin=False)
 
+    def end_one(self, peer: int, rail: str) -> None:
+        """Something on the way ends one lifeline as if this process had died."""
+        self._end([line for line in self.lines if line == (peer, rail)], fin=True)
+
     def farewell(self) -> None:
         """Close everything in good order."""
         self._end(sorted(self.lines), fin=True)
@@ -198,7 +203,8 @@ class SimulatedLifelines:
         for peer, rail in lines:
             there = here.simulation.nodes[peer].lifelines
             if there is not None and network.works(here.id, peer, rail):
-                network.after(network.delay(), there._ending(member, nonce, rail, fin=fin))
+                late_ns = network.delay() + network.lateness(here.id, peer, rail)
+                network.after(late_ns, there._ending(member, nonce, rail, fin=fin))
 
     def _ending(self, member: Member, nonce: int, rail: str, *, fin: bool) -> Callable[[], None]:
         peer, incarnation = member
@@ -233,7 +239,14 @@ class SimulatedNode:
         self.driver: SimulatedDriver | None = None
         self.lifelines: SimulatedLifelines | None = None
         self.layers: dict[str, Layer] = {}
-        self._wake_at: int | None = None
+        self.latency_ns = 0
+        """How long it takes the process to run once something is there for it."""
+        self._wake_at = FOR_EVER_NS
+        """When it wants to run next."""
+        self._alarms: list[int] = []
+        """When it will be looked at, the next time last; that is never later than it wants."""
+        self._lease: tuple[View | None, int | None] = (None, None)
+        """What its life says of its lease: in which view it acts, and until when by its clock."""
 
     # -------------------------------------------------------------------------------- life
 
@@ -302,7 +315,9 @@ class SimulatedNode:
             sink=self._sink,
             clock=self.clock,
         )
-        self._wake_at = None
+        self._wake_at = FOR_EVER_NS
+        self._alarms = []
+        self._lease = (None, None)
         self._turn(self.pump.start)
 
     def begin_anew(self, *, at_least: int = 1, keep_record: bool = True) -> None:
@@ -346,6 +361,7 @@ class SimulatedNode:
         assert not self.frozen, "stopped already"
         now_ns = self.simulation.network.now_ns
         self.frozen = True
+        self._lease = (None, None)
         self.life.acting(None, now_ns, now_ns)
         self.life.frozen.append((now_ns, FOR_EVER_NS))
 
@@ -366,22 +382,26 @@ class SimulatedNode:
 
     def wake_soon(self) -> None:
         """Something is there for the pump."""
-        self._schedule(self.simulation.network.now_ns)
+        self._schedule(self.simulation.network.now_ns + self.latency_ns)
 
     def _schedule(self, at_ns: int) -> None:
-        if not self.running:
-            return
-        at_ns = max(at_ns, self.simulation.network.now_ns)
-        if self._wake_at is not None and self._wake_at <= at_ns:
-            return
-        self._wake_at = at_ns
-        life = self.life
-        self.simulation.network.at(at_ns, lambda: self._wake(at_ns, life))
+        """Run at that time, unless it runs earlier already."""
+        if self.running and at_ns < self._wake_at:
+            self._wake_at = at_ns
+            self._set_alarm()
 
-    def _wake(self, at_ns: int, life: Life) -> None:
-        if self._wake_at != at_ns or life is not self.life:
+    def _set_alarm(self) -> None:
+        if not self._alarms or self._wake_at < self._alarms[-1]:
+            self._alarms.append(self._wake_at)
+            self.simulation.network.at(self._wake_at, partial(self._alarm, self.life))
+
+    def _alarm(self, life: Life) -> None:
+        if life is not self.life:
             return
-        self._wake_at = None
+        if self._wake_at > self._alarms.pop():
+            self._set_alarm()  # It has run in the meantime, and wants to run again later.
+            return
+        self._wake_at = FOR_EVER_NS
         if self.running and not self.frozen and self.pump is not None:
             self._turn(self.pump.turn)
 
@@ -400,12 +420,12 @@ class SimulatedNode:
 
     def _note_lease(self, now_ns: int) -> None:
         endpoint, clock = self.endpoint, self.clock()
-        if endpoint.view is None or not endpoint.acting(clock):
-            self.life.acting(None, now_ns, now_ns)
-            return
-        until = endpoint.leases.runs_out_ns(clock)
-        until_ns = FOR_EVER_NS if until is None else self._global(until)
-        self.life.acting(endpoint.view.id, now_ns, until_ns)
+        view = endpoint.view if endpoint.acting(clock) else None
+        until = endpoint.leases.runs_out_ns(clock) if view is not None else None
+        if (view, until) != self._lease:
+            self._lease = (view, until)
+            until_ns = FOR_EVER_NS if until is None else self._global(until)
+            self.life.acting(view.id if view is not None else None, now_ns, until_ns)
 
     def stored(self, token: int, *, failed: bool) -> None:
         """A write to the disk is over."""

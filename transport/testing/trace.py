@@ -38,7 +38,7 @@ class Tracer:
         self._cluster = codec.cluster_id(simulation.config.name)
         self._told: dict[int, int] = {}
         """How much of each life's history is written, by its place among them."""
-        simulation.network.watch = self._frame
+        simulation.network.watches.append(self._frame)
         simulation.after_turn.append(self._events)
 
     def _line(self, text: str) -> None:
