@@ -242,10 +242,9 @@ async def test_an_unread_recorder_stops_reading(tmp_path: Path) -> None:
     """The cluster's own bounds must hold for an application that is recorded, too."""
     async with recorded(tmp_path) as run:
         reader = run.recorders[2]
-        for number in range(30):
-            payload = b"%d" % number + bytes(AHEAD_BYTES // 10)
-            receipt = await run.recorders[1].multicast(payload)
-        await receipt.held(timeout=10)
+        payloads = [b"%d" % number + bytes(AHEAD_BYTES // 10) for number in range(30)]
+        receipts = [await run.recorders[1].multicast(payload) for payload in payloads]
+        await receipts[-1].held(timeout=10)
         assert reader.cluster.stats()["queue"]["bytes"] > AHEAD_BYTES // 2
         assert len(reader.take_ready()) == 30 + 1, "and the first view"
 
