@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 
-from ..events import Lane, Member
+from ..events import Lane, Member, Position
 from .checkers import Checker, Complaints, shown
-from .evidence import FOR_EVER_NS, NEVER, Evidence, History
-from .history import Returned
+from .evidence import FOR_EVER_NS, NEVER, Evidence, History, Sending
+from .history import Arrived, Returned
 from .lives import Arrival, Lives, Outcome, evidence_of
 
 __all__ = [
@@ -22,59 +24,82 @@ __all__ = [
 ]
 
 
+_Generation: TypeAlias = tuple[str, Position | None]
+
+
 class _Return(NamedTuple):
     place: int
     outcome: Returned
     binding: bool
     """Its party went on from there, so that it must agree with the others."""
 
+    @property
+    def generation(self) -> _Generation:
+        """Which use of which name."""
+        return self.outcome.name, self.outcome.generation
 
-def _returns(evidence: Evidence) -> dict[Member, dict[int, _Return]]:
-    found: dict[Member, dict[int, _Return]] = {}
-    for history in evidence.histories:
+
+class _Outcomes:
+    """The outcomes that one history tells of, in its order."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
         last_view = history.stays[-1].place
-        found[history.member] = {
+        self.by_ticket = {
             ticket: _Return(place, outcome, place < last_view or history.alive)
             for ticket, (place, outcome) in history.returns.items()
         }
-    return found
+        self.released = [r for r in self.by_ticket.values() if r.outcome.verdict == "released"]
+        self._tickets: dict[_Generation, list[int]] = defaultdict(list)
+        for ticket, returned in self.by_ticket.items():
+            if returned.binding:
+                self._tickets[returned.generation].append(ticket)
+
+    def arrivals_at(self, theirs: _Return) -> list[tuple[int, Arrived]]:
+        """This party's arrivals at a generation that another one was released from."""
+        tickets = self._tickets.get(theirs.generation, []) if theirs.binding else []
+        arrivals = self.history.arrivals
+        return [arrivals[ticket] for ticket in tickets if ticket in arrivals]
+
+    def may_have_arrived(self, theirs: _Return, *, one_clock: bool) -> bool:
+        """Whether this party had arrived, as far as can be known, when another was released."""
+        return any(
+            arrived.at_ns <= theirs.outcome.at_ns or not one_clock
+            for _, arrived in chain(self.arrivals_at(theirs), self._undecided(theirs))
+        )
+
+    def _undecided(self, theirs: _Return) -> Iterator[tuple[int, Arrived]]:
+        """Arrivals of which it is not known at which generation they were."""
+        for ticket, (place, arrived) in self.history.arrivals.items():
+            mine = self.by_ticket.get(ticket)
+            unknown = mine is None or not (mine.binding and theirs.binding)
+            unknown = unknown or (mine is not None and mine.outcome.verdict == "unknown")
+            if unknown and arrived.name == theirs.outcome.name:
+                yield place, arrived
+
+
+def _outcomes(evidence: Evidence) -> dict[Member, _Outcomes]:
+    return {history.member: _Outcomes(history) for history in evidence.histories}
 
 
 def barrier_safety(lives: Lives) -> Complaints:
     """9: no wait is released before every party arrived at that generation."""
     evidence = evidence_of(lives)
-    returns = _returns(evidence)
-    one_clock = evidence.one_clock
-    for member, theirs in returns.items():
-        for mine in theirs.values():
+    outcomes = _outcomes(evidence)
+    for member, here in outcomes.items():
+        for mine in here.released:
             outcome = mine.outcome
-            if outcome.verdict != "released":
-                continue
             if member not in outcome.parties:
                 yield f"{member} was released from {outcome.name} without being a party"
             for party in outcome.parties:
-                history = evidence.by_member.get(party)
-                if history is None:
+                there = outcomes.get(party)
+                if there is None:
                     continue  # Its history is not among these.
-                if not any(
-                    arrived.name == outcome.name
-                    and (arrived.at_ns <= outcome.at_ns or not one_clock)
-                    and _may_be(returns[party].get(ticket), mine)
-                    for ticket, (_, arrived) in history.arrivals.items()
-                ):
+                if not there.may_have_arrived(mine, one_clock=evidence.one_clock):
                     yield (
                         f"{member} was released from {outcome.name} {outcome.generation}, "
                         f"{party} had not arrived"
                     )
-
-
-def _may_be(theirs: _Return | None, mine: _Return) -> bool:
-    """Whether a party's wait may have been for the same generation."""
-    if theirs is None or not (theirs.binding and mine.binding):
-        return True
-    return theirs.outcome.generation == mine.outcome.generation or (
-        theirs.outcome.verdict == "unknown"
-    )
 
 
 def barrier_cut(lives: Lives) -> Complaints:
@@ -83,70 +108,70 @@ def barrier_cut(lives: Lives) -> Complaints:
     Bulk multicasts are not in it, and what was sent to single members only if the arrival waited
     for that.
     """
-    evidence = evidence_of(lives)
-    returns = _returns(evidence)
-    for history in evidence.histories:
-        for mine in returns[history.member].values():
-            if mine.outcome.verdict != "released":
-                continue
+    outcomes = _outcomes(evidence_of(lives))
+    for here in outcomes.values():
+        releases: dict[Member, list[tuple[_Return, int, Arrived]]] = defaultdict(list)
+        for mine in here.released:
             for party in mine.outcome.parties:
-                ticket = _ticket_of(returns.get(party, {}), mine)
-                if ticket is not None:
-                    yield from _cut_of(history, evidence.by_member[party], ticket, mine)
+                there = outcomes.get(party)
+                if there is not None:
+                    arrivals = there.arrivals_at(mine)
+                    releases[party] += [(mine, place, arrived) for place, arrived in arrivals[:1]]
+        for party, meetings in releases.items():
+            yield from _lacking(here.history, outcomes[party].history, meetings)
 
 
-def _cut_of(history: History, party: History, ticket: int, mine: _Return) -> Complaints:
-    """What one member lacks of one party's messages."""
-    arrival = party.arrivals.get(ticket)
-    if arrival is None:
-        return
-    place, arrived = arrival
-    if not arrived.cut:
-        return
-    for sending in party.sent:
-        if sending.place > place:
-            break
-        if sending.accepted > place or sending.refused:
+def _lacking(
+    history: History, party: History, meetings: list[tuple[_Return, int, Arrived]]
+) -> Complaints:
+    """What one member lacked of one party's messages when it was released.
+
+    What was there at one release is there at all later ones, so that each message is looked at
+    once, unless its call had not returned yet when the party arrived.
+    """
+    waiting: list[Sending] = []
+    sent, begun = party.sent, 0
+    for mine, arrived_at, arrived in sorted(meetings, key=lambda meeting: meeting[1]):
+        if not arrived.cut:
             continue
-        if sending.to:
-            if sending.to != history.member.node or not arrived.directed:
-                continue
-        elif sending.lane is Lane.BULK:
-            continue
-        if not sending.to:
-            own = party.delivered.get(sending.message)
-            if own is None or own[1] not in history.stay_in:
-                continue  # This member was not there yet.
-        elif sending.stay < 0 or party.stays[sending.stay].view not in history.stay_in:
-            continue
-        got = history.delivered.get(sending.message, (NEVER, None))[0]
-        if got > mine.place:
-            yield (
-                f"{history.member} was released from {mine.outcome.name} "
-                f"{mine.outcome.generation} without {shown(sending.message)} of {party.member}"
-            )
+        while begun < len(sent) and sent[begun].place <= arrived_at:
+            waiting.append(sent[begun])
+            begun += 1
+        later: list[Sending] = []
+        for sending in waiting:
+            if sending.accepted > arrived_at or (sending.to and not arrived.directed):
+                if sending.accepted != NEVER:
+                    later.append(sending)
+            elif _concerns(history, party, sending) and (
+                history.delivered.get(sending.message, (NEVER, None))[0] > mine.place
+            ):
+                yield (
+                    f"{history.member} was released from {mine.outcome.name} "
+                    f"{mine.outcome.generation} without {shown(sending.message)} of {party.member}"
+                )
+        waiting = later
 
 
-def _ticket_of(returns: dict[int, _Return], mine: _Return) -> int | None:
-    for ticket, theirs in returns.items():
-        same = (theirs.outcome.generation, theirs.outcome.name) == (
-            mine.outcome.generation,
-            mine.outcome.name,
-        )
-        if same and theirs.binding and mine.binding:
-            return ticket
-    return None
+def _concerns(history: History, party: History, sending: Sending) -> bool:
+    """Whether a message must be delivered to this member before it is released."""
+    if sending.refused or sending.to not in (0, history.member.node):
+        return False
+    if sending.to:
+        return sending.stay >= 0 and party.stays[sending.stay].view in history.stay_in
+    own = party.delivered.get(sending.message)
+    # Without it, it is not known when it was numbered; in another view this member was not there.
+    return sending.lane is not Lane.BULK and own is not None and own[1] in history.stay_in
 
 
 def barrier_uniformity(lives: Lives) -> Complaints:
     """11: who goes on sees the same outcome; only `unknown` says nothing."""
-    verdicts: dict[tuple[str, object], tuple[Member, str]] = {}
-    for member, theirs in _returns(evidence_of(lives)).items():
-        for mine in theirs.values():
+    verdicts: dict[_Generation, tuple[Member, str]] = {}
+    for member, theirs in _outcomes(evidence_of(lives)).items():
+        for mine in theirs.by_ticket.values():
             outcome = mine.outcome
             if outcome.generation is None or outcome.verdict == "unknown" or not mine.binding:
                 continue
-            key = (outcome.name, outcome.generation)
+            key = mine.generation
             other, verdict = verdicts.setdefault(key, (member, outcome.verdict))
             if verdict != outcome.verdict:
                 yield f"{key}: {outcome.verdict} at {member}, {verdict} at {other}"
