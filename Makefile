@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check bench prove clean distclean
+.PHONY: help bootstrap demo test check bench mutants prove clean distclean
 # Debian leaves /sbin out of an unprivileged user's PATH; ip and iptables live there.
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHON
@@ -27,6 +27,10 @@ check: ## ruff, mypy and pyright
 bench: ## the benchmarks
 	@scripts/bootstrap demo
 	@.venv/bin/python -m pytest bench $(ARGS)
+
+mutants: ## how many random runs it takes to notice each deliberate bug (an hour)
+	@scripts/bootstrap demo
+	@.venv/bin/python -m tests.mutants.hunt $(ARGS)
 
 prove: ## the long figures; interrupted, it goes on where it was
 	@scripts/bootstrap test

@@ -76,6 +76,14 @@ def _kill(run: Run, fault: Fault) -> Undo | None:
     return _all(restarts)
 
 
+def _restart_quickly(run: Run, fault: Fault) -> None:
+    """Its successor is there before the others hear that it is gone."""
+    node = _suffering(run, fault.nodes[0])
+    if node is not None:
+        node.kill(ends_after_ns=int(fault.amount * MS))
+        run.network.after(MS, _restart(run, node))
+
+
 def _all(undos: list[Undo]) -> Undo | None:
     def undo() -> None:
         for one in undos:
@@ -149,6 +157,11 @@ def _in_change(run: Run, fault: Fault) -> None:
             return
         if fault.kind == "duel":
             _fall_out(run, fault, node.id)
+            return
+        if fault.kind.startswith("freeze"):
+            # When it goes on, it finds answers to what it has asked long ago.
+            late = replace(fault, nodes=(node.id,), lasts_ns=fault.lasts_ns + LEASE_AND_MORE_NS)
+            run.network.after(1, lambda: _freeze_for_a_while(run, late))
             return
         for other in run.nodes:
             run.network.reset(node.id, other)
@@ -287,6 +300,12 @@ def _freeze(run: Run, fault: Fault) -> Undo | None:
     return thaw
 
 
+def _freeze_for_a_while(run: Run, fault: Fault) -> None:
+    thaw = _freeze(run, fault)
+    if thaw is not None:
+        run.later(thaw, fault.lasts_ns)
+
+
 def _reset(run: Run, fault: Fault) -> None:
     run.network.reset(*fault.nodes, tell=fault.kind == "reset")
 
@@ -297,23 +316,6 @@ def _reset_lifelines(run: Run, fault: Fault) -> None:
     lines = run.nodes[one].lifelines
     if lines is not None:
         lines.drop(other)
-
-
-def _end_falsely(run: Run, fault: Fault) -> None:
-    """Something on one rail ends a lifeline in good order; the other rail knows better."""
-    one, other = fault.nodes
-    lines = run.nodes[one].lifelines
-    if lines is not None and _both_lines(run, one, other):
-        lines.end_one(other, fault.rail)
-
-
-def _both_lines(run: Run, one: int, other: int) -> bool:
-    """Whether each rail between two hosts works and has its lifeline."""
-    lines = run.nodes[one].lifelines
-    return lines is not None and all(
-        (other, rail) in lines.lines and run.network.both_ways(one, other, rail)
-        for rail in run.network.rails
-    )
 
 
 def _lose_packets(run: Run, fault: Fault) -> Undo:
@@ -361,7 +363,7 @@ def _spoil_record(run: Run, fault: Fault) -> Undo | None:
         return None
     node.kill()
     if fault.kind == "old record":
-        node.disk.roll_back()
+        node.disk.roll_back(int(fault.amount))
     elif fault.kind == "tear record":
         node.disk.tear()
         return _readmit(run, node)
@@ -406,6 +408,7 @@ def _leave(run: Run, fault: Fault) -> Undo | None:
 
 _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "kill": _kill,
+    "quick restart": _restart_quickly,
     "kill two": _kill,
     "kill at frame": _kill_at_frame,
     "isolate at frame": _isolate_at_frame,
@@ -413,6 +416,7 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "part in change": _in_change,
     "die in parting": _in_change,
     "part in parting": _in_change,
+    "freeze in change": _in_change,
     "reset in change": _in_change,
     "duel": _in_change,
     "swap": _swap,
@@ -425,7 +429,6 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "partition one way": _partition_one_way,
     "partition other way": _partition_one_way,
     "reset lifelines": _reset_lifelines,
-    "false end": _end_falsely,
     "reset": _reset,
     "reset silently": _reset,
     "lose packets": _lose_packets,

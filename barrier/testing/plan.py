@@ -81,6 +81,8 @@ class Plan:
     faults: tuple[Fault, ...] = field(default=())
     ends_ns: int = 0
     """When everything is mended, if the last fault does not come later."""
+    false_end: tuple[int, ...] = ()
+    """Two nodes between which, when all is mended, something ends a lifeline as if one had died."""
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
@@ -157,6 +159,7 @@ _Kind = Callable[[_Draw], tuple[tuple[int, ...], str, float]]
 
 KINDS: dict[str, tuple[int, _Kind]] = {
     "kill": (3, lambda d: (d.one(), "", 0)),
+    "quick restart": (2, lambda d: (d.one(), "", d.random.choice((1, 20, 200)))),
     "kill two": (1, lambda d: (d.two(), "", 0)),
     "kill at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
     "isolate at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
@@ -164,6 +167,7 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "part in change": (3, lambda d: (d.one(), "", d.nth())),
     "die in parting": (2, lambda d: (d.one(), "", d.nth())),
     "part in parting": (2, lambda d: (d.one(), "", d.nth())),
+    "freeze in change": (2, lambda d: (d.one(), "", d.nth())),
     "reset in change": (1, lambda d: (d.one(), "", d.nth())),
     "duel": (2, lambda d: (d.one(), "", d.nth())),
     "swap": (1, lambda d: (d.two(), "", 0)),
@@ -176,7 +180,6 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "partition one way": (1, lambda d: (d.some(), "", 0)),
     "partition other way": (1, lambda d: (d.some(), "", 0)),
     "reset lifelines": (1, lambda d: (d.two(), "", 0)),
-    "false end": (1, lambda d: (d.two() if len(d.rails) > 1 else (), d.rail(), 0)),
     "reset": (2, lambda d: (d.two(), "", 0)),
     "reset silently": (1, lambda d: (d.two(), "", 0)),
     "lose packets": (2, lambda d: (d.two(), d.rail(), d.random.choice((0.05, 0.3)))),
@@ -187,7 +190,7 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "full disk": (1, lambda d: (d.one(), "", 0)),
     "lose record": (1, lambda d: (d.forgetful(), "", 0)),
     "tear record": (1, lambda d: (d.forgetful(), "", 0)),
-    "old record": (1, lambda d: (d.forgetful(), "", 0)),
+    "old record": (1, lambda d: (d.forgetful(), "", d.random.choice((1, 1, 2, 3)))),
     "slow consumer": (1, lambda d: (d.one(), "", 0)),
     "leave": (2, lambda d: (d.one(), "", 0)),
 }
@@ -199,12 +202,14 @@ IN_CHANGE = (
     "part in change",
     "die in parting",
     "part in parting",
+    "freeze in change",
     "reset in change",
     "duel",
 )
 """They strike when a view change has come to a step."""
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
 LASTING_SHARE = 0.4
+FALSE_END_SHARE = 0.2
 
 
 def draw_plan(seed: int, size: int | None = None) -> Plan:
@@ -230,6 +235,7 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         faults=(faults := tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker)))),
         ends_ns=_draw_end(draw, faults),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
+        false_end=tuple(draw.sample(nodes, 2)) if draw.random() < FALSE_END_SHARE else (),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
 

@@ -109,6 +109,8 @@ class Run:
         if self.plan.lasting is not None:
             self._go_on_without(self.plan.lasting)
             self._converge(everybody)
+        if self.plan.false_end and len(self.plan.rails) > 1:
+            self._end_falsely(*self.plan.false_end)
         self._meet()
         self._become_quiet()
         self._check()
@@ -126,6 +128,23 @@ class Run:
         self._converge(tuple(others))
         self.say("mended")
         undo()
+
+    def _end_falsely(self, one: int, other: int) -> None:
+        """What is on the way of one rail proves nothing while the other rail knows better."""
+        here, there = self.nodes[one].endpoint, self.nodes[other].endpoint
+        rails = set(self.plan.rails)
+        up = set(here.paths.rails_up(other)) & set(there.paths.rails_up(one))
+        lines = (here.peers.peers[other].lifelines, there.peers.peers[one].lifelines)
+        sound = all({r for r, end in ends.items() if not end.ended} == rails for ends in lines)
+        lifelines = self.nodes[one].lifelines
+        if lifelines is None or up != rails or not sound:
+            return  # Somebody has not got over the faults yet.
+        self.say(f"the lifeline from {one} to {other} ends on {self.plan.rails[0]}")
+        since_ns = self.network.now_ns
+        lifelines.end_one(other, self.plan.rails[0])
+        self.simulation.run_for(GLANCE_NS)
+        found = list(checkers.path_transparency(self.simulation.lives, since_ns=since_ns))
+        assert not found, "path_transparency: " + "\n".join(found)
 
     def _become_quiet(self) -> None:
         """Until every sender has heard what became of its messages, or for long enough."""

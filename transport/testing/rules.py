@@ -16,7 +16,7 @@ from ..core.endpoint import Endpoint
 from ..core.framing import HEADER_BYTES
 from ..core.leases import Quorum
 from ..core.outputs import Delivered, Ordered
-from ..events import Evicted, Lane, ViewId, ViewInstalled
+from ..events import Evicted, Lane, Member, ViewId, ViewInstalled
 from ..wire import Ballot, Kind, StreamKey, ViewValue
 from .simulated_node import Act, Life, SimulatedNode
 from .simulation import Simulation
@@ -170,6 +170,7 @@ class Referee:
         match message:
             case wire.Row():
                 self._process(node).stopped = frozenset(message.grants)
+                self._calls_dead(node, message.dead)
             case wire.Promise():
                 self._reports(node, message)
             case wire.Accept():
@@ -206,9 +207,9 @@ class Referee:
         before = self._said.get((node.id, k), wire.NO_BALLOT)
         self._rule(ballot >= before, "promise", f"{what} after {before[0]}.{before[1]}")
         self._said[node.id, k] = ballot
-        # Who votes has closed its view, whatever it thinks itself.
-        if process.closed is None and node.view is not None and node.view.id.k < k:
-            process.closed = _standing(node.endpoint, node.view.id)
+        if node.view is not None and node.view.id.k < k:
+            closed = node.endpoint.standing.closed_for == k
+            self._rule(closed, "closed", f"{what} and has not closed its view")
         if k == 1:
             return
         remembers = process.voter or process.installed
@@ -237,6 +238,17 @@ class Referee:
         standing = node.endpoint.standing
         return not standing.left and not standing.evicted
 
+    def _calls_dead(self, node: SimulatedNode, dead: tuple[Member, ...]) -> None:
+        """A proof of death is no guess: whoever is called dead acts no more."""
+        for member in dead:
+            life = self._simulation.nodes[member.node].life
+            if life.member == member and self._lives(life) and not self._is_double(member):
+                raise AssertionError(f"rule death: {node.life.member} calls {member} dead")
+
+    def _is_double(self, member: Member) -> bool:
+        """Whether two starts had one number: then one of them is dead, and the other will know."""
+        return sum(life.member == member for life in self._simulation.lives) > 1
+
     def _reports(self, node: SimulatedNode, message: wire.Promise) -> None:
         if message.vote:
             self._votes(node, message.k, message.ballot)
@@ -253,6 +265,7 @@ class Referee:
         value, ballot = message.value, message.ballot
         same = self._asked.setdefault((value.k, ballot), value) == value
         self._rule(same, "one value", f"{node.life.member} asks for two values in {ballot}")
+        self._rule(self._is_primary(value), "primary", f"{node.life.member} asks for {value}")
         told = self._accepted.get((value.k, ballot))
         record = wire.decode_record(node.disk.content or b"")
         if record is not None and record.accepted is not None and record.accepted.k == value.k:
@@ -265,6 +278,18 @@ class Referee:
         if chosen is not None and ballot > chosen[1]:
             breach = f"{node.life.member} asks for {value} after {chosen[0]} was chosen"
             self._rule(chosen[0] == value, "chosen", breach)
+
+    def _is_primary(self, value: ViewValue) -> bool:
+        """A quorum of votes, and somebody who continues, or everybody (PROTOCOL 2)."""
+        nodes = {member.node for member in value.members}
+        before = self._chosen.get(value.k - 1)
+        if before is not None:
+            old = set(before[0].members)
+            going_on = {member.node for member in value.members if member in old}
+            if not set(value.continuing) <= going_on:
+                return False
+        someone = bool(value.continuing) or nodes == self._simulation.nodes.keys() or value.k == 1
+        return self._quorum.reached(nodes) and someone
 
     def _installs(self, node: SimulatedNode, value: ViewValue) -> None:
         """Whoever is told a decided view is told the same."""

@@ -139,9 +139,9 @@ class SimulatedDisk:
         self.content = data
         self._copies.append(data)
 
-    def roll_back(self) -> None:
-        """Somebody restores a copy from before the last incarnation began, if there is one."""
-        del self._copies[-1:]
+    def roll_back(self, starts: int = 1) -> None:
+        """Somebody restores a copy from before the last incarnations began, if there is one."""
+        del self._copies[-starts:]
         self.content = self._copies[-1] if self._copies else None
 
     def tear(self) -> None:
@@ -188,22 +188,22 @@ class SimulatedLifelines:
         """Something on the way ends one lifeline as if this process had died."""
         self._end([line for line in self.lines if line == (peer, rail)], fin=True)
 
-    def farewell(self) -> None:
+    def farewell(self, after_ns: int = 0) -> None:
         """Close everything in good order."""
-        self._end(sorted(self.lines), fin=True)
+        self._end(sorted(self.lines), fin=True, after_ns=after_ns)
 
     def reset(self) -> None:
         """Close everything in a way that proves nothing."""
         self._end(sorted(self.lines), fin=False)
 
-    def _end(self, lines: list[tuple[int, str]], *, fin: bool) -> None:
+    def _end(self, lines: list[tuple[int, str]], *, fin: bool, after_ns: int = 0) -> None:
         self.lines.difference_update(lines)
         here, network = self._node, self._node.simulation.network
         member, nonce = here.life.member, here.nonce
         for peer, rail in lines:
             there = here.simulation.nodes[peer].lifelines
             if there is not None and network.works(here.id, peer, rail):
-                late_ns = network.delay() + network.lateness(here.id, peer, rail)
+                late_ns = after_ns + network.delay() + network.lateness(here.id, peer, rail)
                 network.after(late_ns, there._ending(member, nonce, rail, fin=fin))
 
     def _ending(self, member: Member, nonce: int, rail: str, *, fin: bool) -> Callable[[], None]:
@@ -336,11 +336,14 @@ class SimulatedNode:
         self._end_life()
         self._begin(record, at_least)
 
-    def kill(self) -> None:
-        """SIGKILL: the kernel closes the lifelines, nobody else is told."""
+    def kill(self, *, ends_after_ns: int = 0) -> None:
+        """SIGKILL: the kernel closes the lifelines, nobody else is told.
+
+        With `ends_after_ns` the ends of the lifelines take so much longer to arrive.
+        """
         assert self.driver is not None, "the process runs"
         assert self.lifelines is not None, "the process runs"
-        self.lifelines.farewell()
+        self.lifelines.farewell(ends_after_ns)
         self._end_life()
         self.driver.crash()
         self.running = False
