@@ -19,7 +19,7 @@ from ..events import Lane, Member, Position, ViewId
 SUFFIX = ".history.jsonl"
 """How the names of history files end."""
 NAME_BYTES = 8
-"""Bytes of a message's name: two of a billion messages have the same once in forty runs."""
+"""Bytes of a message's name: among a billion messages two have the same with a chance of 1:40."""
 
 
 def name_of(payload: bytes) -> bytes:
