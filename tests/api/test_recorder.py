@@ -14,7 +14,12 @@ import pytest
 
 from phalanx.barrier.testing.recorder import RecordedBarriers
 from phalanx.transport import EvictedError, Message, NoQuorum, UsageError, ViewInstalled
-from phalanx.transport.errors import BarrierBroken, BarrierTimeout, Overloaded
+from phalanx.transport.errors import (
+    BarrierBroken,
+    BarrierTimeout,
+    EnvironmentTrouble,
+    Overloaded,
+)
 from phalanx.transport.testing.guarantees import complain, judge
 from phalanx.transport.testing.history import (
     SUFFIX,
@@ -267,3 +272,15 @@ async def test_reading_can_be_left_in_the_middle_of_a_batch(tmp_path: Path) -> N
             break
         rest = [event for event in run.recorders[2].take_ready() if isinstance(event, Message)]
         assert read + [event.payload for event in rest] == numbers
+
+
+@played
+async def test_a_full_disk_ends_the_reading(tmp_path: Path) -> None:
+    """A history with a hole in it would be worse than none, and nobody may wait for ever."""
+    full = f"{tmp_path.root}dev/full"
+    async with memory_cluster(2) as memory:
+        recorder = Recorder(memory.clusters[1], full)
+        with pytest.raises(EnvironmentTrouble, match="/dev/full cannot be written"):
+            async for _ in recorder:
+                pass
+        recorder.close()

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..cluster import Cluster
-from ..errors import EventsLost, PhalanxError, UsageError
+from ..errors import EnvironmentTrouble, EventsLost, PhalanxError, UsageError
 from ..events import (
     Batch,
     Event,
@@ -96,7 +96,10 @@ class RecordedReceipt:
 
 
 class Recorder:
-    """Sends and reads for the application, and writes down both; the cluster's one reader."""
+    """Sends and reads for the application, and writes down both; the cluster's one reader.
+
+    If the file cannot be written, reading ends with `EnvironmentTrouble`.
+    """
 
     def __init__(self, cluster: Cluster, path: str | os.PathLike[str]) -> None:
         self.cluster = cluster
@@ -111,9 +114,9 @@ class Recorder:
         self._settled = asyncio.Event()
         self._leased: tuple[ViewId | None, int, int] | None = None
         self._looked_ns = self.now_ns()
-        self._begin(cluster.incarnation)
         self._reading = asyncio.ensure_future(self._read())
         self._looking = self._loop.call_later(LOOK_NS / 1e9, self._look)
+        self._begin(cluster.incarnation)
 
     def __enter__(self) -> Recorder:
         return self
@@ -169,8 +172,14 @@ class Recorder:
         return time.monotonic_ns()
 
     def _write(self, record: AnyRecord) -> None:
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        try:
             self._file.write(encode(record))
+        except OSError as error:
+            self._file.close()
+            what = f"{self._path} cannot be written: {error.strerror or error}"
+            self._end(EnvironmentTrouble(what), in_good_order=False)
 
     def _begin(self, incarnation: int) -> None:
         self._incarnation = incarnation
