@@ -108,12 +108,26 @@ def node(
     readmit: Annotated[
         bool, typer.Option("--readmit", help="Start although the durable record is lost.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="A majority is gone for good: found the cluster anew, without state, on a "
+            "majority of nodes that are all started so. Read docs/operations.md first.",
+        ),
+    ] = False,
 ) -> None:
     """Run one node in the foreground until Ctrl-C; lines of standard input are multicast."""
     from .node_command import NodeOptions, run
 
     options = NodeOptions(
-        config=config, name=name, echo=echo, timeout=timeout, rejoin=rejoin, readmit=readmit
+        config=config,
+        name=name,
+        echo=echo,
+        timeout=timeout,
+        rejoin=rejoin,
+        readmit=readmit,
+        force=force,
     )
     raise typer.Exit(run(options))
 

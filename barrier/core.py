@@ -209,7 +209,8 @@ class BarrierCore:
         before, self._view = self._view, event.view
         me = next((m for m in event.view.incarnations if m.node == self._node), None)
         assert me is not None, "a node installs only views of which it is a member"
-        if before is None or event.started_over or me not in before.incarnations:
+        era = event.view.id.era
+        if before is None or before.id.era != era or me not in before.incarnations:
             self._begin_without_past(event, me)
         else:
             self._carry_over(before, event)
@@ -422,10 +423,14 @@ class BarrierCore:
     # ---------------------------------------------------------------------------- view changes
 
     def _begin_without_past(self, event: ViewInstalled, me: Member) -> None:
-        """A newcomer, or a cluster that started over: nothing of before counts."""
+        """A newcomer, or a cluster that began a new era: nothing of before counts.
+
+        Who goes on into a view that starts over within an era has what the others have that do:
+        such a view means that no application has its state, and barriers need none.
+        """
         self._pending.clear()
         for ticket in self._tickets:
-            if event.started_over and me == self._me and ticket.opened is not None:
+            if me == self._me and ticket.opened is not None:
                 self._tickets.break_(ticket, STARTED_OVER, dict(event.left))
             elif me != self._me and (ticket.taken or ticket.opened is not None):
                 self._tickets.unknown(ticket, "this node lost its place in the cluster")

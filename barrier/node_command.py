@@ -56,6 +56,7 @@ class NodeOptions:
     """Seconds until the first view; None waits for ever."""
     rejoin: bool = True
     readmit: bool = False
+    force: bool = False
 
 
 def run(options: NodeOptions) -> int:
@@ -109,6 +110,7 @@ async def _node(options: NodeOptions) -> None:
         timeout=options.timeout,
         rejoin=options.rejoin,
         readmit=options.readmit,
+        force=options.force,
         deliver=None if options.echo else (),
         on_waiting=lambda words: _log(f"waiting: {words}"),
     ) as cluster:

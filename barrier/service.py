@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, TypeAlias
 
-from phalanx.transport.calls import seconds
+from phalanx.transport.calls import node_of, seconds
 from phalanx.transport.config import ClusterConfig, S
 from phalanx.transport.errors import (
     BarrierBroken,
@@ -223,13 +223,8 @@ class Barriers:
             case int():
                 return Count(n=parties)
             case _:
-                return messages.named({self._node_id(node) for node in parties})
-
-    def _node_id(self, node: int | str) -> int:
-        try:
-            return self._cluster.config.node(node).id
-        except KeyError as error:
-            raise UsageError(str(error.args[0])) from None
+                config = self._cluster.config
+                return messages.named({node_of(config, node).id for node in parties})
 
     def _collect(self) -> None:
         """Give the outcomes to those who wait, while this node may act.

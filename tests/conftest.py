@@ -156,6 +156,15 @@ def require() -> Require:
     return _require
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What single suites are asked to do; only here are options known wherever pytest starts."""
+    parser.addoption(
+        "--rewrite-traces",
+        action="store_true",
+        help="write the traces of tests/traces anew instead of comparing them",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Tests with the marker `kernel`, wherever they are, run on a kernel that has SCTP."""
     if (Path(__file__).parent / "kernel").is_dir():  # a copy beside a small suite has none

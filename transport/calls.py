@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from .config import ClusterConfig, NodeConfig
 from .errors import UsageError
 
 FOREVER_S = 1e9
@@ -35,6 +36,18 @@ class Home:
                 "a Cluster belongs to the event loop in which it was joined; from another thread "
                 "hand the call over by asyncio.run_coroutine_threadsafe(call, that_loop)"
             )
+
+
+def node_of(config: ClusterConfig, key: str | int) -> NodeConfig:
+    """The node that a caller means, by its id or its name.
+
+    Raises:
+        UsageError: no such node is configured.
+    """
+    try:
+        return config.node(key)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from None
 
 
 def seconds(timeout: object, default: float) -> float:

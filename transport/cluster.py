@@ -12,16 +12,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from pathlib import Path
 
 from . import config_file
-from .calls import Home, seconds
+from .calls import Home, node_of, seconds
 from .config import ClusterConfig
-from .core.outputs import Delivered, Left, Ordered, RecordLost, Room, Settled, StreamItem
+from .core import outputs
+from .core.outputs import RecordLost, StreamItem
 from .errors import (
     ClosedError,
     EvictedError,
     JoinTimeout,
     NoQuorum,
     PhalanxError,
-    RecordUnusable,
     UsageError,
     again,
 )
@@ -40,12 +40,13 @@ from .events import (
 )
 from .faces import EventQueue
 from .identity import Identities
-from .joining import Joining, JoinOptions
+from .joining import Joining, JoinOptions, WaitingWords, hooks_of
 from .layers import Layer
 from .leaving import LEAVE_TIMEOUT_S, Leaving
 from .receipts import Receipt
 from .runtime import DriverFactory, Runtime, now_ns
 from .sending import Sending
+from .state_hooks import OnState, OnStateRequest, check_hooks, too_large
 from .status import counters, path_table
 
 
@@ -61,8 +62,11 @@ class Cluster:
         timeout: float | None = 30,
         rejoin: bool = False,
         readmit: bool = False,
+        force: bool = False,
         deliver: Collection[str] | None = None,
         on_waiting: Callable[[str], None] | None = None,
+        on_state_request: OnStateRequest | None = None,
+        on_state: OnState | None = None,
         drivers: DriverFactory | None = None,
     ) -> Joining:
         """Join as `node`; await the result, or use it with `async with` (leaves on exit).
@@ -73,9 +77,15 @@ class Cluster:
             timeout: seconds until the first view with this node; None waits for ever.
             rejoin: after an eviction, come back as a newcomer with a new incarnation.
             readmit: start although the durable record is lost (see docs/operations.md).
+            force: a majority is gone for good: found the cluster anew, on a majority of the
+                configured votes, without state (see docs/operations.md; it cannot be undone).
             deliver: channels whose messages the application reads; None for all, () for none.
                 Other events are queued all the same, within the bounds that `__aiter__` names.
             on_waiting: called with words about what is waited for, each time they change.
+            on_state_request: returns the application's state as bytes, for newcomers. Called by
+                whoever reads this cluster, when all events before have been read; see
+                docs/guarantees.md.
+            on_state: takes such a state, of which what is read next is the continuation.
             drivers: where frames go; for tests (`phalanx.transport.testing.memory`).
 
         Raises:
@@ -83,18 +93,18 @@ class Cluster:
             EnvironmentTrouble: a port is taken, no address exists, the record is unusable ...
             JoinTimeout: no view in time; the message says who was missing.
         """
+        check_hooks(on_state_request, on_state)
         loaded = config if isinstance(config, ClusterConfig) else config_file.load(Path(config))
-        try:
-            loaded.node(node)
-        except KeyError as error:
-            raise UsageError(str(error.args[0])) from None
-
+        node_of(loaded, node)
         options = JoinOptions(
             rejoin=rejoin,
             readmit=readmit,
+            force=force,
             deliver=None if deliver is None else frozenset(deliver),
             on_waiting=on_waiting,
             drivers=drivers,
+            on_state_request=on_state_request,
+            on_state=on_state,
         )
         wait = None if timeout is None else seconds(timeout, 0)
         return Joining(lambda: cls(loaded, node, options), wait)
@@ -113,14 +123,18 @@ class Cluster:
             failed=self._fail,
             turned=self._turned,
             drivers=options.drivers,
+            stateful=options.on_state is not None,
         )
-        self._queue = EventQueue(bytes_max=config.limits.receive_queue_bytes, freeze=self._freeze)
+        self._queue = EventQueue(
+            bytes_max=config.limits.receive_queue_bytes,
+            freeze=self._freeze,
+            hooks=hooks_of(options, core=self._runtime, failed=self._end),
+        )
         self._sending = Sending(config, self._runtime, self._home, self._check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()
         self._over: PhalanxError | None = None
         self._rejoining = False
-        self._said_waiting = ""
-        self._refused: dict[int, str] = {}
+        self._waiting = WaitingWords(self._runtime, self.name_of, options.on_waiting)
         self._listeners: list[Callable[[], None]] = []
         self._leaving = Leaving(self._runtime, self._loop, self._listeners, self._end_in_good_order)
 
@@ -129,25 +143,17 @@ class Cluster:
     async def enter(self, timeout: float | None) -> None:
         """For `Joining`: open everything and wait for the first view."""
         try:
-            self._runtime.open(readmit=self._options.readmit)
+            self._runtime.open(readmit=self._options.readmit, force=self._options.force)
             async with asyncio.timeout(timeout):
                 await self._first_view
         except TimeoutError:
-            late = JoinTimeout(f"no view within {timeout:g} s: {self._waiting_for()}")
+            late = JoinTimeout(f"no view within {timeout:g} s: {self._waiting.words()}")
             self._end(late)
             raise late from None
         except BaseException as error:
             ended = error if isinstance(error, PhalanxError) else ClosedError("joining was ended")
             self._end(ended)
             raise
-
-    def _waiting_for(self) -> str:
-        if self._runtime.pump is None:
-            return "the node did not start"
-        words = self._runtime.endpoint.gather.explain()
-        named = ((self.name_of(peer) if peer else "", r) for peer, r in self._refused.items())
-        refused = "; ".join(f"{name}: {r}" if name else r for name, r in sorted(named))
-        return f"{words}; refused: {refused}" if refused else words
 
     async def leave(self, *, timeout: float | None = None) -> None:
         """Leave in good order: the others hold what was sent, and know at once that we left.
@@ -204,39 +210,46 @@ class Cluster:
     def _take(self, item: StreamItem) -> None:
         """One item of the core's stream, in order."""
         match item:
-            case Delivered():
+            case outputs.Delivered():
                 if self._options.deliver is None or item.channel in self._options.deliver:
                     self._queue.put(item)
-            case Settled():
+            case outputs.Settled():
                 if not self._sending.settled(item) and item.missing:
                     self._queue.put(MessageUndelivered(missing=item.missing))
-            case Room():
+            case outputs.Room():
                 self._sending.room(item.addressee, item.lane)
-            case Ordered():
+            case outputs.Ordered():
                 pass  # ordered channels read these as layers
+            case outputs.StateWanted() | outputs.StateAwaited():
+                self._say_rejoined()
+                self._queue.put(item)
+            case outputs.StateTooLarge():
+                self._loop.call_soon(self._end, too_large(item, self.config.limits.state_bytes_max))
             case ViewInstalled():
                 self._view_installed(item)
             case Evicted():
                 self._evicted(item)
             case RecordLost():
                 self._record_lost(item)
-            case Left():
+            case outputs.Left():
                 self._leaving.left()
             case PrimaryLost():
                 self._queue.put(item)
-                self._sending.lose_primary(
-                    f"contact to the majority is lost (reachable: {item.reachable})"
-                )
+                words = f"contact to the majority is lost (reachable: {item.reachable})"
+                self._sending.lose_primary(words)
             case PeerRefused():
-                self._refused[item.peer] = item.reason
+                self._waiting.refused(item)
                 self._queue.put(item)
             case _:
                 self._queue.put(item)
 
-    def _view_installed(self, event: ViewInstalled) -> None:
+    def _say_rejoined(self) -> None:
         if self._rejoining:
             self._rejoining = False
             self._queue.put(Rejoined(incarnation=self._runtime.incarnation))
+
+    def _view_installed(self, event: ViewInstalled) -> None:
+        self._say_rejoined()
         self._queue.put(event)
         self._sending.view_installed()
         if not self._first_view.done():
@@ -256,17 +269,11 @@ class Cluster:
         self._loop.call_soon(self._begin_anew, 0, True)
 
     def _record_lost(self, item: RecordLost) -> None:
-        if self._options.readmit:
+        error = self._options.after_loss(item, self._runtime.incarnation)
+        if error is None:
             self._loop.call_soon(self._begin_anew, item.seen + 1, False)
-            return
-        self._loop.call_soon(
-            self._end,
-            RecordUnusable(
-                f"node {item.peer} remembers start {item.seen} of this node, its own record only "
-                f"start {self._runtime.incarnation}: the record is lost or an old copy; restore "
-                "it, or start with readmit to come back as a node without memory"
-            ),
-        )
+        else:
+            self._loop.call_soon(self._end, error)
 
     def _begin_anew(self, at_least: int, keep_record: bool) -> None:
         if self._over is not None:
@@ -281,11 +288,8 @@ class Cluster:
             self._queue.freeze_again()
 
     def _turned(self) -> None:
-        if not self._first_view.done() and self._options.on_waiting is not None:
-            words = self._waiting_for()
-            if words != self._said_waiting:
-                self._said_waiting = words
-                self._options.on_waiting(words)
+        if not self._first_view.done():
+            self._waiting.turned()
         for listener in list(self._listeners):
             listener()
 
@@ -312,7 +316,10 @@ class Cluster:
         return self._queue.batches()
 
     def take_ready(self) -> list[Event]:
-        """All events that can be had without waiting; `EventsLost` as in iterating."""
+        """All events that can be had without waiting; `EventsLost` as in iterating.
+
+        With hooks for state it ends before each view at which they are called: call it again.
+        """
         return self._queue.ready()
 
     @property
@@ -392,7 +399,7 @@ class Cluster:
                 room; nothing was accepted then.
             Overloaded, NoQuorum, EvictedError, ClosedError.
         """
-        node = self._node_id(to)
+        node = node_of(self.config, to).id
         if node == self.node_id:
             raise UsageError("a node does not send to itself; multicast includes the sender")
         return await self._sending.send(node, [payload], channel, lane, wait=wait, timeout=timeout)
@@ -452,12 +459,6 @@ class Cluster:
         if self._runtime.endpoint.standing.leaving:
             raise ClosedError("this node is leaving")
 
-    def _node_id(self, node: int | str) -> int:
-        try:
-            return self.config.node(node).id
-        except KeyError as error:
-            raise UsageError(str(error.args[0])) from None
-
     # ------------------------------------------------------------------------------- layers
 
     def layer(self, name: str) -> Layer:
@@ -466,13 +467,13 @@ class Cluster:
         Raises:
             UsageError: it was not registered before this cluster was joined.
         """
-        try:
-            return self._runtime.layers[name]
-        except KeyError:
+        found = self._runtime.layers.get(name)
+        if found is None:
             raise UsageError(
                 f"this cluster was joined without the layer {name!r}; "
                 f"import phalanx.{name} before Cluster.join"
-            ) from None
+            )
+        return found
 
     def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
         """Have `callback` called after each turn in which a layer may have outcomes."""

@@ -80,6 +80,10 @@ class Timing:
     """Bound on the ratio of two nodes' clock rates; grantors wait lease x drift."""
     hold_down_ns: int = 100 * MS
     """A set of reachable nodes must hold this long before a view is built on it."""
+    flap_hold_max_ns: int = 1600 * MS
+    """A joiner that was left out as unreachable again and again is held back so long at most."""
+    flap_half_life_ns: int = 30 * S
+    """In so long half of the times that a node was left out are forgotten."""
     phase_timeout_ns: int = 200 * MS
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
@@ -88,6 +92,8 @@ class Timing:
     reconnect_max_ns: int = 500 * MS
     call_timeout_ns: int = 30 * S
     """The deadline of every await that is given none."""
+    state_timeout_ns: int = 10 * S
+    """A newcomer to whose state nothing was added for this long says whom it waits for."""
     switch_back_probes: int = 5
     """Clean probes in a row before the first rail is primary again."""
 
@@ -131,6 +137,7 @@ PROFILES: Mapping[str, Timing] = {
         suspect_ns=125 * MS,
         lease_ns=200 * MS,
         hold_down_ns=50 * MS,
+        flap_hold_max_ns=800 * MS,
         phase_timeout_ns=100 * MS,
     ),
     "wan": Timing(
@@ -152,6 +159,8 @@ PROFILES: Mapping[str, Timing] = {
         suspect_ns=2500 * MS,
         lease_ns=4 * S,
         hold_down_ns=1 * S,
+        flap_hold_max_ns=16 * S,
+        flap_half_life_ns=300 * S,
         phase_timeout_ns=2 * S,
         ack_delay_ns=20 * MS,
         reconnect_min_ns=1 * S,
@@ -181,6 +190,8 @@ class Limits:
     """An application's unread queue; past it its lane grants no more window."""
     link_backlog_bytes: int = 8 << 20
     """Frames that wait for one association; past it the association is reset."""
+    state_bytes_max: int = 64 << 20
+    """The largest state of an application that a newcomer takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,13 @@ class EvictedError(PhalanxError):
     """The cluster went on without this node; join again (or pass `rejoin=True`)."""
 
 
+class StateFailed(PhalanxError):
+    """The application's state could not be given or taken in, so that this node has ended.
+
+    If a hook has raised, `__cause__` is what it raised.
+    """
+
+
 class ClosedError(PhalanxError):
     """The cluster object was closed or has left; join again to go on."""
 

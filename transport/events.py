@@ -121,6 +121,12 @@ class ViewInstalled:
     """Former members by node id, with the reason in words."""
     started_over: bool = False
     """Nobody carries the state of the view before: `View.continuing` is empty."""
+    donor: int = 0
+    """Whose state the members get that do not continue; 0 if nobody needs state, or has any."""
+    synced: bool = True
+    """Whether this node's application has the state of this view now. If not, a newer view came
+    before the state did: its multicasts are left out here, and the state of a newer view follows.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,18 @@ class PeerRefused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateOverdue:
+    """This newcomer still waits for the state of its view: messages of that view are held back."""
+
+    view_id: ViewId
+    donor: int
+    """Who is to give its state: its application must read, or nothing comes."""
+    received_bytes: int
+    size_bytes: int | None
+    """None: not even the size is known, for the donor has not come to that view."""
+
+
 Event: TypeAlias = (
     Message
     | ViewInstalled
@@ -203,4 +221,5 @@ Event: TypeAlias = (
     | Rejoined
     | PeerRefused
     | RecordUnwritable
+    | StateOverdue
 )

@@ -7,6 +7,9 @@ Events that are no messages cannot be held back, so that they are bounded here. 
 changes past `PATH_CHANGES_MAX` only the newest of each peer and rail stays, in its place. Of all
 other events `EVENTS_MAX` stay; for those that come after them the reader gets one `EventsLost`
 in their place, with their number by kind, and then reads on. `stats()` counts both.
+
+An application with state (`state_hooks`) is asked for it, or given it, by its reader, when that
+comes to the place in the stream: what stands behind waits in the queue until the state is here.
 """
 
 from __future__ import annotations
@@ -14,10 +17,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import TypeAlias
 
-from .core.outputs import Delivered
+from .core.outputs import (
+    Delivered,
+    StateArrived,
+    StateAwaited,
+    StateItem,
+    StateVoid,
+    StateWanted,
+)
 from .errors import EventsLost, PhalanxError, UsageError, again
-from .events import Batch, Event, Lane, Message, PathChanged
+from .events import Batch, Event, Lane, Message, PathChanged, StateOverdue, ViewInstalled
+from .state_hooks import StateHooks
 
 EVENTS_MAX = 4096
 """Unread events that are neither messages nor path changes."""
@@ -32,11 +45,22 @@ class _Gap:
         self.lost: Counter[str] = Counter()
 
 
+_Mark: TypeAlias = StateWanted | StateAwaited
+"""Stands where the application's state is given, or taken."""
+_STOPS = (_Gap, StateWanted, StateAwaited)
+
+
 class EventQueue:
     """What one face has to read; `freeze(lane, frozen)` is called at the marks."""
 
-    def __init__(self, *, bytes_max: int, freeze: Callable[[Lane, bool], None]) -> None:
-        self._items: deque[Delivered | Event | _Gap] = deque()
+    def __init__(
+        self,
+        *,
+        bytes_max: int,
+        freeze: Callable[[Lane, bool], None],
+        hooks: StateHooks | None = None,
+    ) -> None:
+        self._items: deque[Delivered | Event | _Gap | _Mark] = deque()
         self._bytes: Counter[Lane] = Counter()
         self._bytes_max = bytes_max
         self._freeze = freeze
@@ -50,10 +74,13 @@ class EventQueue:
         self._ended: PhalanxError | None = None
         self._in_good_order = False
         self._half_read: deque[Message] = deque()
+        self._hooks = hooks
+        self._arrived: StateArrived | None = None
+        """A state that the reader has not come to yet."""
 
     # -------------------------------------------------------------------------------- writing
 
-    def put(self, item: Delivered | Event) -> None:
+    def put(self, item: Delivered | Event | StateItem) -> None:
         """The next thing of the stream."""
         if isinstance(item, Delivered):
             self._items.append(item)
@@ -67,9 +94,52 @@ class EventQueue:
             self._path_changes += 1
             if self._path_changes > PATH_CHANGES_MAX:
                 self._keep_newest_path_changes()
+        elif isinstance(item, StateItem):
+            self._put_state_item(item)
+        elif isinstance(item, StateOverdue):
+            self._put_overdue(item)
         else:
             self._put_event(item)
         self._wake()
+
+    def _put_state_item(self, item: StateItem) -> None:
+        match item:
+            case StateArrived():
+                self._arrived = item
+            case StateVoid():
+                self._forget_awaited()
+            case StateWanted() | StateAwaited():
+                # Nobody needs the state as of an earlier view any more.
+                self._items = deque(i for i in self._items if not isinstance(i, StateWanted))
+                self._items.append(item)
+
+    def _put_overdue(self, event: StateOverdue) -> None:
+        """It is to be read by whoever waits at the mark, so it stands before that."""
+        place = next((n for n, i in enumerate(self._items) if isinstance(i, StateAwaited)), None)
+        if place is not None and self._events < EVENTS_MAX:
+            self._items.insert(place, event)
+            self._events += 1
+
+    def _forget_awaited(self) -> None:
+        """The state will not be taken in: the multicasts behind its mark are of no use.
+
+        They are in the state that comes with a later view. What was sent to this node alone is
+        in no other node's state, and stays.
+        """
+        self._arrived = None
+        kept: deque[Delivered | Event | _Gap | _Mark] = deque()
+        behind = False
+        for item in self._items:
+            if isinstance(item, StateAwaited):
+                behind = True
+            elif behind and isinstance(item, Delivered) and not item.directed:
+                self._release(item)
+                self._counters["batches_without_state"] += 1
+            elif behind and isinstance(item, ViewInstalled):
+                kept.append(replace(item, synced=False))
+            else:
+                kept.append(item)
+        self._items = kept
 
     def _put_event(self, event: Event) -> None:
         if self._events < EVENTS_MAX:
@@ -84,7 +154,7 @@ class EventQueue:
         self._counters["events_lost"] += 1
 
     def _keep_newest_path_changes(self) -> None:
-        kept: deque[Delivered | Event | _Gap] = deque()
+        kept: deque[Delivered | Event | _Gap | _Mark] = deque()
         seen: set[tuple[int, str]] = set()
         for item in reversed(self._items):
             if isinstance(item, PathChanged):
@@ -106,6 +176,8 @@ class EventQueue:
         if self._ended is None:
             self._ended = error
             self._in_good_order = in_good_order
+        if self._arrived is None:
+            self._forget_awaited()
         self._wake()
 
     def _wake(self) -> None:
@@ -114,14 +186,40 @@ class EventQueue:
 
     # -------------------------------------------------------------------------------- reading
 
+    def _readable(self) -> bool:
+        """Whether there is something to take; the state is given and taken on the way there.
+
+        Raises:
+            StateFailed: the application could not do that; this node has ended.
+        """
+        while self._items:
+            mark = self._items[0]
+            if not isinstance(mark, StateWanted | StateAwaited):
+                return True
+            assert self._hooks is not None, "the core asks nobody for state who has no hooks"
+            arrived = self._arrived
+            if isinstance(mark, StateAwaited) and arrived is None:
+                return False
+            self._items.popleft()
+            if arrived is None or isinstance(mark, StateWanted):
+                self._hooks.give(mark.view_id)
+            else:
+                self._arrived = None
+                self._hooks.take(arrived)
+        return False
+
+    def _release(self, item: Delivered) -> None:
+        lane = item.lane
+        self._bytes[lane] -= item.size + 64
+        if lane in self._frozen and self._bytes[lane] * 2 <= self._bytes_max:
+            self._frozen.discard(lane)
+            self._freeze(lane, False)
+
     def _take(self) -> Delivered | Event:
         item = self._items.popleft()
+        assert not isinstance(item, StateWanted | StateAwaited), "`_readable` went past them"
         if isinstance(item, Delivered):
-            lane = item.lane
-            self._bytes[lane] -= item.size + 64
-            if lane in self._frozen and self._bytes[lane] * 2 <= self._bytes_max:
-                self._frozen.discard(lane)
-                self._freeze(lane, False)
+            self._release(item)
         elif isinstance(item, PathChanged):
             self._path_changes -= 1
         elif isinstance(item, _Gap):
@@ -134,7 +232,7 @@ class EventQueue:
 
     async def _next(self) -> Delivered | Event | None:
         """The next thing; None if the stream has ended."""
-        while not self._items:
+        while not self._readable():
             if self._ended is not None:
                 return None
             if self._waiter is not None:
@@ -192,12 +290,18 @@ class EventQueue:
     def ready(self) -> list[Event]:
         """Everything that can be had without waiting, up to where events are missing.
 
+        It ends as well where the application's state is given or taken: there the next call
+        begins, when what this one returned has been worked on.
+
         Raises:
             EventsLost: they are missing here; the next call goes on behind them.
         """
         events: list[Event] = list(self._half_read)
         self._half_read.clear()
-        while self._items and not (events and isinstance(self._items[0], _Gap)):
+        # What is here is to be worked on before events are missing, or the state is wanted.
+        while not (events and self._items and isinstance(self._items[0], _STOPS)):
+            if not self._readable():
+                break
             item = self._take()
             if isinstance(item, Delivered):
                 events.extend(messages_of(item))

@@ -73,6 +73,8 @@ class Pump:
         self._sink = sink
         self._clock = clock
         self._unpublished: list[tuple[bytes, bytes]] = []
+        self._to_store: Persist | None = None
+        """The newest record of this turn: what it replaces need not be written."""
 
     def start(self) -> int | None:
         """Begin; returns the next deadline like `turn`."""
@@ -103,6 +105,9 @@ class Pump:
             if not self._publish() and not endpoint.outputs.pending:
                 break
             endpoint.settle(now_ns)
+        if self._to_store is not None:
+            self._disk.store(self._to_store.token, self._to_store.data)
+            self._to_store = None
         deadline = self._deadline()
         if deadline is not None:
             endpoint.expect_wake(max(deadline, now_ns))
@@ -134,7 +139,7 @@ class Pump:
             case SetPrimary():
                 driver.set_primary(command.link, command.rail)
             case Persist():
-                self._disk.store(command.token, command.data)
+                self._to_store = command
             case ConnectLifeline():
                 peer = self._peers[command.peer]
                 address = peer.addresses.get(command.rail)

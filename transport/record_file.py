@@ -29,7 +29,7 @@ RECORD_BYTES_MAX = 1 << 20
 """Largest content; a record of 64 nodes takes a few thousand bytes."""
 
 _MAGIC = b"phalanx\x01"
-_VERSION = 2
+_VERSION = 3
 """Raised with every change of `wire.Record`: an older content is not misread but named."""
 _HEADER = struct.Struct("!8sHI16s")
 _CHECKSUM_BYTES = 32
@@ -55,6 +55,15 @@ def state_directory(config: ClusterConfig) -> Path:
                 "set state_dir in [cluster], or XDG_STATE_HOME"
             ) from error
     return Path(base) / "phalanx" / config.name
+
+
+def record_lost(peer: int, *, seen: int, own: int) -> RecordUnusable:
+    """What a node is told whose peers remember a later start than its own record does."""
+    return RecordUnusable(
+        f"node {peer} remembers start {seen} of this node, its own record only start {own}: the "
+        "record is lost or an old copy; restore it, or start with readmit to come back as a node "
+        "without memory"
+    )
 
 
 class RecordFile:

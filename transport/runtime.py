@@ -23,13 +23,14 @@ from . import wire
 from .config import ClusterConfig, NodeConfig
 from .config_file import config_hash, config_key_hashes
 from .core.endpoint import Endpoint
+from .core.founding import forced, taken_back, without_memory
 from .core.outputs import StreamItem
 from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
-from .events import RecordUnwritable
+from .events import RecordUnwritable, ViewId
 from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
@@ -156,6 +157,7 @@ class Runtime:
         failed: Callable[[BaseException], None],
         turned: Callable[[], None],
         drivers: DriverFactory | None = None,
+        stateful: bool = False,
     ) -> None:
         self.config = config
         self.node = node
@@ -166,6 +168,7 @@ class Runtime:
         self._drivers: DriverFactory = drivers or RealDrivers(
             frozenset(rail.name for rail in config.rails if rail.lifeline)
         )
+        self._stateful = stateful
         self._sink = sink
         self._failed = failed
         self._turned = turned
@@ -185,7 +188,7 @@ class Runtime:
 
     # ---------------------------------------------------------------------------- beginnings
 
-    def open(self, *, readmit: bool) -> None:
+    def open(self, *, readmit: bool, force: bool) -> None:
         """Take the node's place on this machine and open its drivers.
 
         Raises:
@@ -197,11 +200,23 @@ class Runtime:
         driver.open()
         self._driver = driver
         self._watch(driver.fileno())
-        self.begin(self._load(readmit=readmit))
+        record = self._load(readmit=readmit or force)
+        if force:
+            record = forced(record)
+        elif readmit and record.founding:
+            record = taken_back(record)
+        self.begin(record)
 
     def _load(self, *, readmit: bool) -> wire.Record:
-        """The record of the incarnation before, or an empty one that may not vote."""
-        fresh = wire.Record(cluster=self.config.name, node=self.node.id, incarnation=0, voter=False)
+        """The record of the incarnation before, or an empty one that may not vote.
+
+        With `readmit` the operator knows that it is lost. Whoever remembers the last incarnation
+        may be lost as well; no node is started once a second for ever, so that the time is above.
+        """
+        number = int(time.time()) if readmit else 0
+        fresh = wire.Record(
+            cluster=self.config.name, node=self.node.id, incarnation=number, voter=False
+        )
         try:
             data = self._file.load()
         except RecordUnusable:
@@ -247,6 +262,9 @@ class Runtime:
                 rails=tuple(rail.name for rail in self.config.rails),
                 now_ns=now_ns(),
                 jitter=random.random,
+                stateful=self._stateful,
+                # The application is the same: it still has what it had.
+                synced=self.endpoint.standing.synced if self.pump is not None else wire.NO_VIEW,
             )
         )
         side: _LifelineSide | None = None
@@ -290,13 +308,7 @@ class Runtime:
         assert self._driver is not None, "an incarnation runs"
         record = self.pump.endpoint.acceptor.record
         if not keep_record:
-            record = wire.Record(
-                cluster=record.cluster,
-                node=record.node,
-                incarnation=record.incarnation,
-                seen=record.seen,
-                voter=False,
-            )
+            record = without_memory(record)
         for link in self.pump.endpoint.peers.links():
             self._driver.disconnect(link, abort=True)
         self._drop_lifelines()
@@ -334,6 +346,22 @@ class Runtime:
         """The driver of all incarnations."""
         assert self._driver is not None, "open() comes first"
         return self._driver
+
+    def state_wanted(self, view_id: ViewId) -> bool:
+        """For `StateHooks`: whether others still need the application's state."""
+        return self.pump is not None and self.endpoint.state_wanted(view_id)
+
+    def give_state(self, view_id: ViewId, state: bytes) -> None:
+        """For `StateHooks`: the application's state as of a view."""
+        if self.pump is not None:
+            self.endpoint.give_state(view_id, state)
+            self.kick()
+
+    def synced(self, view_id: ViewId) -> None:
+        """For `StateHooks`: the application has taken in the state of a view."""
+        if self.pump is not None:
+            self.endpoint.synced(view_id)
+            self.kick()
 
     def kick(self) -> None:
         """Turn the pump soon; calls in one turn of the event loop are one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,6 +22,9 @@ Ballot: TypeAlias = tuple[Count, NodeId]
 
 NO_BALLOT: Ballot = (0, 0)
 NO_VIEW = ViewId(0, 0)
+ERA_FIRST = 1
+"""The era of a first start; each founding by the operator's word begins a higher one."""
+FIRST_VIEW = ViewId(ERA_FIRST, 1)
 
 
 class Kind(enum.IntEnum):
@@ -185,6 +188,7 @@ class ViewValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     continuing: tuple[NodeId, ...]
     donor: NodeId
+    """Who gives its state to those that do not continue; 0 if nobody has any."""
     cut: tuple[CutEntry, ...]
     reasons: dict[NodeId, str]
     """Why each member of the view before is not in this one, in words."""
@@ -212,6 +216,7 @@ class Row(_Control, tag=1, frozen=True):
     installed: bool
     """The sender is a member of `decided` and has installed it."""
     synced: bool
+    """Its application has the state of `decided`, or needs none."""
     leaving: bool
     votes_in_ns: int
     """0: may vote now; above: after so long; -1: not before it was admitted."""
@@ -220,6 +225,10 @@ class Row(_Control, tag=1, frozen=True):
     ballot: Ballot
     grants: dict[NodeId, Count]
     """Members that are granted no more, with the time until the last grant runs out."""
+    founding: Count = 0
+    """The era that the sender is to found by the operator's word; 0 for none."""
+    held_back: dict[NodeId, Count] = {}
+    """Joiners that have to be reachable for so long first, for their links come and go."""
 
 
 class Prepare(_Control, tag=2, frozen=True):
@@ -231,6 +240,14 @@ class Prepare(_Control, tag=2, frozen=True):
     """L, the members of the next view."""
     known: ViewValue | None
     """The view before, for those who lack it."""
+    founding: Count = 0
+    """The era that is founded by the operator's word; 0 if `known` or a first start has it."""
+
+    @property
+    def id(self) -> ViewId:
+        """The view that is to be decided."""
+        era = self.known.era if self.known is not None else max(self.founding, ERA_FIRST)
+        return ViewId(era, self.k)
 
 
 class Held(NamedTuple):
@@ -252,7 +269,8 @@ class Promise(_Control, tag=3, frozen=True):
     accepted: ViewValue | None
     installed: ViewId
     """The last view installed by this incarnation; (0, 0) for a newcomer."""
-    synced: bool
+    synced: ViewId
+    """The last view of which the application has the state, maybe from a former incarnation."""
     held: tuple[Held, ...]
     """Multicast streams, and directed ones to this node."""
     sent: tuple[Held, ...]
@@ -375,6 +393,29 @@ class Refuse(_Control, tag=14, frozen=True):
     """The addressee's incarnation, if the sender took it for dead: it must not act again."""
 
 
+class StateAsk(_Control, tag=15, frozen=True):
+    """A newcomer asks the donor of a view for a part of its application's state."""
+
+    view_id: ViewId
+    offset: Count
+    size: Count
+    """How many bytes at most."""
+    again: bool
+    """The bulk stream seems to stand still: answer on the repair stream."""
+
+
+class StatePart(_Control, tag=16, frozen=True):
+    """A part of the state that the donor's application had when it came to a view."""
+
+    view_id: ViewId
+    offset: Count
+    size: Count
+    """Of the whole state."""
+    given: bool
+    """False: the donor's application has no state to give."""
+    part: bytes
+
+
 Control: TypeAlias = (
     Row
     | Prepare
@@ -390,33 +431,9 @@ Control: TypeAlias = (
     | End
     | Fetch
     | Refuse
+    | StateAsk
+    | StatePart
 )
-
-_encoder = msgspec.msgpack.Encoder()
-_control_decoder: msgspec.msgpack.Decoder[Control] = msgspec.msgpack.Decoder(Control)
-_hello_decoder = msgspec.msgpack.Decoder(Hello)
-
-
-def encode_message(message: Control | Hello) -> bytes:
-    """The body of a CONTROL or HELLO frame."""
-    return _encoder.encode(message)
-
-
-def decode_control(body: bytes | memoryview) -> Control | None:
-    """A control message; None if it is malformed."""
-    try:
-        return _control_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def decode_hello(body: bytes | memoryview) -> Hello | None:
-    """A HELLO; None if it is malformed."""
-    try:
-        return _hello_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
 
 # --------------------------------------------------------------------------- durable record
 
@@ -436,9 +453,41 @@ class Record(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
     """The highest incarnation seen of each node, with its nonce: two starts may claim it."""
     voter: bool = True
     """False after the record was lost, until a view has admitted this node."""
+    era: Count = 0
+    """The highest era that this node was to found by the operator's word; 0 for none."""
+    founding: bool = False
+    """It is to found that era, and knows no view of it or of a later one."""
 
 
+# ------------------------------------------------------------------- encoding and decoding
+_Bytes: TypeAlias = bytes | memoryview
+_Decoded = TypeVar("_Decoded")
+_encoder = msgspec.msgpack.Encoder()
+_control_decoder: msgspec.msgpack.Decoder[Control] = msgspec.msgpack.Decoder(Control)
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
 _record_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def encode_message(message: Control | Hello) -> bytes:
+    """The body of a CONTROL or HELLO frame."""
+    return _encoder.encode(message)
+
+
+def decode_control(body: _Bytes) -> Control | None:
+    """A control message; None if it is malformed."""
+    return _decode(_control_decoder, body)
+
+
+def decode_hello(body: _Bytes) -> Hello | None:
+    """A HELLO; None if it is malformed."""
+    return _decode(_hello_decoder, body)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_Decoded], body: _Bytes) -> _Decoded | None:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def encode_record(record: Record) -> bytes:
@@ -448,7 +497,4 @@ def encode_record(record: Record) -> bytes:
 
 def decode_record(data: bytes) -> Record | None:
     """A record; None if it is malformed."""
-    try:
-        return _record_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return _decode(_record_decoder, data)

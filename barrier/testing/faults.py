@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from phalanx._native import codec
 from phalanx.transport import wire
 from phalanx.transport.config import MS
+from phalanx.transport.core.outputs import StateAwaited
 from phalanx.transport.errors import RecordUnusable
 from phalanx.transport.testing.simulated_node import FSYNC_NS, ProcessEnded, SimulatedNode
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Undo = Callable[[], None]
 LEAVE_NS = 200 * MS
 LEASE_AND_MORE_NS = 700 * MS
+LOOK_ON_NS = 3000 * MS
+"""How long a fault waits for its occasion."""
 SLOW_MS = 50
 LARGE_FRAME_BYTES = 100
 """Heartbeats and their echoes are shorter than this."""
@@ -92,7 +95,7 @@ def _all(undos: list[Undo]) -> Undo | None:
     return undo if undos else None
 
 
-def _is_step(run: Run, frame: bytes, step: str) -> bool:
+def is_step(run: Run, frame: bytes, step: str) -> bool:
     """Whether a frame is that step of a view change."""
     header = codec.decode_frame(frame, run.cluster)
     if isinstance(header, codec.FrameError) or header.kind != wire.Kind.CONTROL:
@@ -166,7 +169,7 @@ def _in_change(run: Run, fault: Fault) -> None:
         for other in run.nodes:
             run.network.reset(node.id, other)
 
-    _at_frame(run, fault, strike, lambda _, frame: _is_step(run, frame, fault.step))
+    _at_frame(run, fault, strike, lambda _, frame: is_step(run, frame, fault.step))
 
 
 def _fall_out(run: Run, fault: Fault, one: int) -> None:
@@ -174,10 +177,50 @@ def _fall_out(run: Run, fault: Fault, one: int) -> None:
 
     The disk of one is slow, so that their attempts meet.
     """
-    other = next(node for node in (*run.nodes, one) if node not in (one, *fault.nodes))
+    other = next((node for node in (*run.nodes, one) if node not in (one, *fault.nodes)), None)
+    if other is None:
+        return  # Of two nodes the other one is the node of the fault.
     pair = replace(fault, nodes=(one, other), amount=SLOW_MS)
     for undo in (_cut_pair(run, pair), _slow_disk(run, pair)):
         run.later(undo, fault.lasts_ns + LEASE_AND_MORE_NS)
+
+
+def _in_transfer(run: Run, fault: Fault) -> None:
+    """One dies and is back soon, without state; while it waits for that another one dies, or is
+    cut off. The amount is the milliseconds that it has waited by then.
+    """
+    first, second = fault.nodes
+    restarted = _kill(run, replace(fault, nodes=(first,)))
+    if restarted is None:
+        return
+    run.later(restarted, fault.lasts_ns // 16)
+    mended = False
+
+    def mend() -> None:
+        nonlocal mended
+        mended = True
+
+    def strike() -> None:
+        node = _suffering(run, second)
+        if node is None or mended:
+            return
+        run.say(f"{fault.kind}: {second}")
+        if fault.kind == "part in transfer":
+            run.later(_part(run, (second,)), fault.lasts_ns + LEASE_AND_MORE_NS)
+        else:
+            node.kill()
+            run.later(_restart(run, node), fault.lasts_ns)
+
+    waiting = False
+
+    def look_on(node: SimulatedNode) -> None:
+        nonlocal waiting
+        if node.id == first and not (waiting or mended) and node.told(StateAwaited):
+            waiting = True
+            run.network.after(int(fault.amount * MS), strike)
+
+    run.simulation.after_turn.append(look_on)
+    run.later(mend, LOOK_ON_NS)
 
 
 def _swap(run: Run, fault: Fault) -> None:
@@ -377,10 +420,13 @@ def _slow_consumer(run: Run, fault: Fault) -> Undo | None:
     node = _suffering(run, fault.nodes[0])
     if node is None:
         return None
-    life = node.life
+    life, application = node.life, node.application
 
     def read(*, frozen: bool) -> None:
-        if node.running and node.life is life:
+        if application is not None:
+            application.paused = frozen
+            application.read_soon()
+        elif node.running and node.life is life:
             for lane in LANES:
                 node.endpoint.freeze(lane, frozen=frozen, now_ns=node.clock())
             node.wake_soon()
@@ -420,6 +466,8 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "reset in change": _in_change,
     "duel": _in_change,
     "swap": _swap,
+    "die in transfer": _in_transfer,
+    "part in transfer": _in_transfer,
     "freeze": _freeze,
     "cut rail": _cut_rail,
     "cut rail one way": _cut_one_way,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phalanx.transport.config import MS, NODES_MAX
 from phalanx.transport.core.leases import Quorum
@@ -27,6 +27,11 @@ PLAY_OUT_NS = 1000 * MS
 SWAP_NS = 2300 * MS
 """How long a swap needs: two partings of a lease and more, and a change in each."""
 LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
+STATE_SHARE = 0.5
+TRANSFER_NS = 500 * MS
+"""After the last fault newcomers come back and get their state, before everything is mended."""
+READS_AFTER_NS = (100_000, 20 * MS, 100 * MS, 300 * MS)
+STATE_BYTES = (0, 20_000, 150_000)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -86,6 +91,12 @@ class Plan:
     lasting: Fault | None = None
     """Comes when the others are mended, and stays until a quorum has found together without the
     nodes it names."""
+    forced: Fault | None = None
+    """Comes last: what an operator says with --force, and why (`forcing.py`)."""
+    reads_after_ns: tuple[int, ...] = ()
+    """The mean time until the application of each node reads on; () if none has state."""
+    state_bytes: int = 0
+    """How large the state of an application is, and a little more."""
 
     @property
     def nodes(self) -> range:
@@ -103,8 +114,11 @@ class Plan:
         for name in ("clock_offsets_ns", "clock_rates", "pauses_ns", "latencies_ns"):
             if len(getattr(self, name)) != self.size:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
-        for fault in (*self.faults, *([self.lasting] if self.lasting else [])):
-            if fault.kind not in KINDS:
+        if len(self.reads_after_ns) not in (0, self.size):
+            raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
+        endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
+        for fault in (*self.faults, *endings):
+            if fault.kind not in (FORCED if fault is self.forced else (*KINDS, *STATE_KINDS)):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
@@ -140,6 +154,11 @@ class _Draw:
 
     def rail(self) -> str:
         return self.random.choice(self.rails)
+
+    def lasts_ns(self) -> int:
+        """Most faults are short."""
+        longest_ns = LONG_NS if self.random.random() < LONG_SHARE else USUAL_NS
+        return int(self.random.random() ** 2 * longest_ns) + 1
 
     def forgetful(self) -> tuple[int, ...]:
         """A node whose record may go; of a quorum the records must be left."""
@@ -195,6 +214,11 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "leave": (2, lambda d: (d.one(), "", 0)),
 }
 """Each kind of fault with its weight and what is drawn for it; `faults.py` carries them out."""
+STATE_KINDS: dict[str, tuple[int, _Kind]] = {
+    "die in transfer": (3, lambda d: (d.two(), "", d.random.choice((0, 1, 5, 40)))),
+    "part in transfer": (1, lambda d: (d.two(), "", d.random.choice((0, 1, 5, 40)))),
+}
+"""More of them, where applications have state."""
 
 
 IN_CHANGE = (
@@ -209,6 +233,11 @@ IN_CHANGE = (
 """They strike when a view change has come to a step."""
 LASTING = ("kill", "freeze", "partition", "partition one way", "partition other way")
 LASTING_SHARE = 0.4
+FORCED = ("force", "force alone")
+"""After the loss of a majority; and as a slip, of one node against a majority that lives."""
+FORCED_SHARE = 0.25
+FOUNDING_STEPS = ("PREPARE", "PROMISE", "ACCEPT", "ACCEPTED", "INSTALL")
+"""At which a founder may die."""
 FALSE_END_SHARE = 0.2
 
 
@@ -220,7 +249,7 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
     rails = draw.choice((("a",), ("a", "b"), ("a", "b")))
     tie_breaker = draw.choice((0, 1)) if size % 2 == 0 else 0
     nodes = list(range(1, size + 1))
-    return Plan(
+    plan = Plan(
         seed=seed,
         size=size,
         rails=rails,
@@ -235,8 +264,31 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         faults=(faults := tuple(_draw_faults(_Draw(draw, nodes, rails, tie_breaker)))),
         ends_ns=_draw_end(draw, faults),
         lasting=_draw_lasting(draw, nodes, tie_breaker),
+        forced=_draw_forced(random.Random(f"force {seed}"), nodes, tie_breaker),
         false_end=tuple(draw.sample(nodes, 2)) if draw.random() < FALSE_END_SHARE else (),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
+    )
+    return _with_state(plan, random.Random(f"state {seed}"))
+
+
+def _with_state(plan: Plan, draw: random.Random) -> Plan:
+    """Whether applications have state; drawn apart, so that the rest of a plan is as it was."""
+    if draw.random() > STATE_SHARE:
+        return plan
+    more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
+    faults = list(plan.faults)
+    last_ns = max((fault.at_ns for fault in faults), default=0)
+    for _ in range(draw.randrange(5)):
+        [kind] = draw.choices(list(STATE_KINDS), [weight for weight, _ in STATE_KINDS.values()])
+        at_ns = draw.randrange(1 + last_ns)
+        nodes, rail, amount = STATE_KINDS[kind][1](more)
+        faults.append(Fault(kind, at_ns, nodes, rail, more.lasts_ns(), amount))
+    return replace(
+        plan,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_ns)),
+        ends_ns=max(plan.ends_ns, last_ns + TRANSFER_NS),
+        reads_after_ns=tuple(draw.choice(READS_AFTER_NS) for _ in plan.nodes),
+        state_bytes=draw.choice(STATE_BYTES),
     )
 
 
@@ -248,6 +300,20 @@ def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fa
     if draw.random() > LASTING_SHARE or not quorum.reached(set(nodes) - set(gone)):
         return None
     return Fault(kind, 0, gone)
+
+
+def _draw_forced(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:
+    """From a source of its own, so that a seed's other faults are what they were without it."""
+    if draw.random() > FORCED_SHARE:
+        return None
+    kind = draw.choice(("force", "force", "force alone"))
+    quorum = Quorum(dict.fromkeys(nodes, 1), tie_breaker)
+    lost = draw.sample(nodes, 1 if kind == "force alone" else draw.randrange(1, len(nodes) + 1))
+    # A majority has to be gone, or to be left.
+    if quorum.reached(set(nodes) - set(lost)) is (kind == "force"):
+        return None
+    amount, step = draw.randrange(1, 4), draw.choice(FOUNDING_STEPS)
+    return Fault(kind, 0, tuple(sorted(lost)), amount=amount, step=step)
 
 
 def _draw_end(draw: random.Random, faults: tuple[Fault, ...]) -> int:
@@ -267,8 +333,7 @@ def _draw_faults(draw: _Draw) -> list[Fault]:
         [kind] = draw.random.choices(chosen, weights)
         nodes, rail, amount = KINDS[kind][1](draw)
         step = draw.random.choice(STEPS) if kind in IN_CHANGE else ""
-        longest_ns = LONG_NS if draw.random.random() < LONG_SHARE else USUAL_NS
-        lasts_ns = int(draw.random.random() ** 2 * longest_ns) + 1
+        lasts_ns = draw.lasts_ns()
         if nodes:
             faults.append(Fault(kind, at_ns, nodes, rail, lasts_ns, amount, step))
     return faults

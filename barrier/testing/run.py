@@ -8,6 +8,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from phalanx._native import codec
@@ -20,15 +21,26 @@ from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_han
 from phalanx.transport.testing.lives import evidence_of
 from phalanx.transport.testing.rules import Referee
 from phalanx.transport.testing.simulated_node import Life
-from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
+from phalanx.transport.testing.simulation import (
+    SimulatedNode,
+    Simulation,
+    Stateful,
+    simulated_config,
+)
+from phalanx.transport.testing.state_checkers import check_state, state_arrives
 
 from .faults import carry_out
+from .forcing import force
 from .meetings import arrive, use_barriers
 from .plan import Fault, Plan
 from .traffic import Traffic
 
 CONVERGE_NS = 3000 * MS
 """Once faults have stopped, this is how long a view of everybody may take."""
+SYNC_NS = 2500 * MS
+"""And so long until everybody has its state: the donor's reader has to come to it, then the
+newcomer's, each after up to twice its mean time, and it may be handed over once more.
+"""
 MEET_NS = 1000 * MS
 """In that view, this is how long a message to everybody and a barrier may take."""
 QUIET_NS = 1500 * MS
@@ -44,6 +56,8 @@ SMALL = Limits(
     bulk_in_flight_bytes=4 << 10,
 )
 """Limits that a few messages reach."""
+UNREAD_BYTES = 8 << 10
+"""What an application may leave unread, where limits are small."""
 
 
 class Run:
@@ -57,7 +71,7 @@ class Run:
         config = simulated_config(
             plan.size,
             plan.rails,
-            limits=SMALL if plan.small_limits else Limits(),
+            limits=_limits(plan),
             timing=PROFILES["lan"],
             tie_breaker=plan.tie_breaker,
         )
@@ -66,7 +80,8 @@ class Run:
             jitter_ns=plan.jitter_ns,
             send_buffer_bytes=plan.send_buffer_bytes,
         )
-        self.simulation = Simulation(config, seed=plan.seed, options=options)
+        stateful = Stateful(plan.reads_after_ns, plan.state_bytes) if plan.reads_after_ns else None
+        self.simulation = Simulation(config, seed=plan.seed, options=options, stateful=stateful)
         self.network = self.simulation.network
         self.nodes = self.simulation.nodes
         self.cluster = codec.cluster_id(config.name)
@@ -109,6 +124,9 @@ class Run:
         if self.plan.lasting is not None:
             self._go_on_without(self.plan.lasting)
             self._converge(everybody)
+        if self.plan.forced is not None:
+            force(self, self.plan.forced, self._converge)
+            self._converge(everybody)
         if self.plan.false_end and len(self.plan.rails) > 1:
             self._end_falsely(*self.plan.false_end)
         self._meet()
@@ -118,6 +136,8 @@ class Run:
 
     def _converge(self, everybody: tuple[int, ...]) -> None:
         self.simulation.run_until(lambda: self.simulation.agreed_on(*everybody), CONVERGE_NS)
+        # Without applications that have state everybody is synced with the view.
+        self.simulation.run_until(lambda: self.simulation.synced_on(*everybody), SYNC_NS)
 
     def _go_on_without(self, fault: Fault) -> None:
         """Nodes are cut off, deaf, dumb or dead, and stay so: the others must not wait for them."""
@@ -147,13 +167,16 @@ class Run:
         assert not found, "path_transparency: " + "\n".join(found)
 
     def _become_quiet(self) -> None:
-        """Until every sender has heard what became of its messages, or for long enough."""
+        """Until every sender has heard what became of its messages, and every application has come
+        to its view, or for long enough.
+        """
         until_ns = self.network.now_ns + QUIET_NS
         lives = self.simulation.lives
         while self.network.now_ns < until_ns:
             self.simulation.run_for(GLANCE_NS)
             evidence = evidence_of(lives)
-            if not any(next(checker(evidence), "") for checker in checkers.QUIET):
+            told = not any(next(checker(evidence), "") for checker in checkers.QUIET)
+            if told and not next(state_arrives(lives), ""):
                 return
 
     def _meet(self) -> None:
@@ -197,6 +220,7 @@ class Run:
             lives,
             (*checkers.ALWAYS, *checkers.QUIET, *BARRIERS, never_silent, ends_in_time),
         )
+        check_state(lives)
 
     def trace(self) -> str:
         """A hash over everything that every incarnation was told, and when."""
@@ -209,7 +233,8 @@ class Run:
 
     def figures(self) -> Counter[str]:
         """How much has happened: views, messages, barriers, faults by kind."""
-        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in self.plan.faults)
+        faults = (*self.plan.faults, self.plan.forced)
+        found: Counter[str] = Counter(f"fault: {fault.kind}" for fault in faults if fault)
         for life in self.simulation.lives:
             found["incarnations"] += 1
             for _, item in life.history:
@@ -265,6 +290,13 @@ class Run:
             return  # After a freeze it is found out again in the next turn.
         self.say(f"{node.id} begins anew")
         node.begin_anew(at_least=lost + 1, keep_record=not lost)
+
+
+def _limits(plan: Plan) -> Limits:
+    if not plan.small_limits:
+        return Limits()
+    # Applications that read have queues that fill; without, nothing is queued for anybody.
+    return replace(SMALL, receive_queue_bytes=UNREAD_BYTES) if plan.reads_after_ns else SMALL
 
 
 def _note_outcome(node: SimulatedNode, *, name: str, verdicts: dict[int, str]) -> None:

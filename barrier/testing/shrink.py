@@ -47,11 +47,15 @@ class Shrinker:
 def _smaller(plan: Plan) -> Iterator[Plan]:
     """Plans with less in them, the largest steps first."""
     faults = plan.faults
+    if plan.forced is not None:
+        yield replace(plan, forced=None)
     size = len(faults) // 2
     while size >= 1:
         for start in range(0, len(faults), size):
             yield replace(plan, faults=faults[:start] + faults[start + size :])
         size //= 2
+    if plan.reads_after_ns:
+        yield replace(plan, reads_after_ns=(), state_bytes=0)
     for place, fault in enumerate(faults):
         if fault.lasts_ns > 1_000_000:
             shorter = replace(fault, lasts_ns=fault.lasts_ns // 4)

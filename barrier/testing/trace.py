@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TextIO
 
 from phalanx.transport.testing.trace import Tracer
+from phalanx.transport.testing.trace_text import plain
 
+from ..core import CHANNEL
+from ..messages import Arrive, Carried, decode
 from .plan import Plan
 from .run import Run
 
@@ -17,17 +20,47 @@ def write_trace(plan: Plan, file: TextIO) -> str:
     def put(line: str) -> None:
         print(line, file=file)
 
-    run.tell = lambda line: put(f"{line}  <--")
-    for name in ("seed", "size", "rails", "tie_breaker", "small_limits", "clock_rates"):
+    def tell(line: str) -> None:
+        tracer.flush()
+        put(f"{line}  <--")
+
+    run.tell = tell
+    for name in (
+        "seed",
+        "size",
+        "rails",
+        "tie_breaker",
+        "small_limits",
+        "clock_rates",
+        "reads_after_ns",
+    ):
         put(f"# {name} = {getattr(plan, name)}")
-    for fault in plan.faults:
+    for fault in (*plan.faults, *filter(None, (plan.lasting, plan.forced))):
         put(f"# fault: {fault}")
-    Tracer(run.simulation, put)
+    tracer = Tracer(run.simulation, put, entry=entry_text)
     complaint = ""
     try:
         run.play()
     except AssertionError as broken:
         complaint = str(broken)
+    tracer.flush()
     put(f"# {complaint or 'every guarantee held'}".replace("\n", "\n# "))
     put(f"# hash of all histories: {run.trace()}")
     return complaint
+
+
+def entry_text(channel: str, payload: bytes) -> str:
+    """An entry of barriers in words; empty for what is none."""
+    message = decode(payload, sender=0) if channel == CHANNEL else None
+    if message is None:
+        return ""
+    carried = "".join(map(_carried_text, message.carried))
+    if isinstance(message, Arrive):
+        return f"arrives at {message.name}{carried}"
+    return f"withdraws from {message.name} ({message.cause.value}){carried}"
+
+
+def _carried_text(carried: Carried) -> str:
+    opened = carried.opened
+    place = f"{opened.era}.{opened.k} position {opened.index}"
+    return f", carried from {place} where {plain(carried.arrived)} had arrived"

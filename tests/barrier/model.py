@@ -253,6 +253,7 @@ class Model:
         fifo: dict[int, int] | None = None,
         before_install: Callable[[int], None] | None = None,
         started_over: bool = False,
+        new_era: bool = False,
         collect: bool = True,
     ) -> ViewInstalled:
         """Change the view.
@@ -274,9 +275,9 @@ class Model:
             self.nodes[node] = Node(member=member, core=self.make(CONFIG, node))
         self.nodes = dict(sorted(self.nodes.items()))
         self.view = View(
-            id=ViewId(old.id.era, old.id.k + 1),
+            id=ViewId(old.id.era + new_era, old.id.k + 1),
             incarnations=tuple(node.member for node in self.nodes.values()),
-            continuing=tuple(stay),
+            continuing=() if started_over else tuple(stay),
         )
         self.views[self.view.id] = self.view
         event = ViewInstalled(view=self.view, joined=joined, left=left, started_over=started_over)

@@ -185,12 +185,25 @@ def test_arrivals_before_the_first_view_are_published_in_it() -> None:
 
 
 def test_a_cluster_that_started_over_breaks_what_was_open() -> None:
-    """Nobody carries the state of the view before, so nobody may act on it."""
+    """Nothing of an era before counts, for nobody knows what others made of it."""
     model = Model({1, 2})
     call = model.arrive(1)
     model.quiesce()
-    model.install({1, 2}, started_over=True)
+    model.install({1, 2}, new_era=True)
     assert broken(call).reason == STARTED_OVER
+
+
+def test_whoever_goes_on_into_a_view_that_starts_over_has_its_barriers() -> None:
+    """The state of applications is gone, what the members know of each other is not: one that was
+    released and one that was about to be must see the same.
+    """
+    model = Model({1, 2, 3})
+    first, second = model.arrive(1), model.arrive(2)
+    model.quiesce()
+    model.install({1, 2, 3}, started_over=True)
+    model.arrive(3)
+    model.quiesce()
+    assert released(first).release == released(second).release
 
 
 @pytest.mark.parametrize("told", [True, False])

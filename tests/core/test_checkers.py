@@ -287,6 +287,29 @@ def nobody_remembers(tales: list[Tale]) -> None:
         del tale[1 : places(tale, Installed)[-1]]
 
 
+def _found(tales: list[Tale], *, told: int) -> None:
+    """Two of three found an era, and so many of them were told to."""
+    members = (Member(1, 1), Member(2, 1))
+    for place, tale in enumerate(tales[:2]):
+        tale.append(Installed(1, ViewId(2, 1), members, started_over=True))
+        change(tale, 0, founding=2 if place < told else 0)
+
+
+def an_era_of_nobody(tales: list[Tale]) -> None:
+    """Who began the cluster anew was never told to."""
+    _found(tales, told=0)
+
+
+def an_era_of_some(tales: list[Tale]) -> None:
+    """One of the founders was not told to, and not all nodes are there."""
+    _found(tales, told=1)
+
+
+def a_view_of_nobody(tales: list[Tale]) -> None:
+    """A later view without anybody from before, and it does not say so."""
+    tales.append([Began(1, 1, 5), Installed(1, ViewId(1, 7), (Member(1, 5),))])
+
+
 def silence_after_the_lease(tales: list[Tale]) -> None:
     """A member looks for two seconds whether it may act, may not, and is told nothing."""
     tale = tales[0]
@@ -379,6 +402,9 @@ BREACHES: list[tuple[Checker, Breach]] = [
     (checkers.one_primary, two_primaries),
     (checkers.one_primary, two_views_of_one_name),
     (checkers.continuity, nobody_remembers),
+    (checkers.continuity, an_era_of_nobody),
+    (checkers.continuity, an_era_of_some),
+    (checkers.continuity, a_view_of_nobody),
     (checkers.never_silent, silence_after_the_lease),
     (checkers.last_rail_lost, left_out_with_a_rail_up),
     (barrier_checkers.barrier_safety, late_arrival),
@@ -493,3 +519,25 @@ def test_check_names_the_guarantee(lives: list[Life], tales: list[Tale]) -> None
     twice(tales)
     with pytest.raises(AssertionError, match="integrity"):
         checkers.check(evidence(tales))
+
+
+def test_an_era_is_founded_by_those_who_were_told_to(tales: list[Tale]) -> None:
+    """Both were; of a history that does not say it nothing is concluded."""
+    _found(tales, told=2)
+    assert list(checkers.continuity(evidence(tales))) == []
+    for tale in tales[:2]:
+        change(tale, 0, founding=None)
+    assert list(checkers.continuity(evidence(tales))) == []
+
+
+def test_a_view_is_remembered_by_a_member_that_died_before_it_came_to_it() -> None:
+    """It was there when the view was decided; one that only has its number was not."""
+
+    def told(member: Member, k: int, *members: Member) -> Tale:
+        return [Began(0, *member), Installed(0, ViewId(1, k), members)]
+
+    elder, younger, again = Member(1, 1), Member(2, 2), Member(1, 2)
+    before = told(elder, 1, elder)
+    assert list(checkers.continuity(evidence([before, told(younger, 2, elder, younger)]))) == []
+    [complaint] = checkers.continuity(evidence([before, told(younger, 2, again, younger)]))
+    assert "was in one before" in complaint

@@ -25,6 +25,7 @@ def promise(
     held: dict[tuple[int, int], int] | None = None,
     *,
     installed: ViewId = OLD.id,
+    synced: ViewId | None = None,
     accepted: ViewValue | None = None,
     ballot: Ballot = NO_BALLOT,
     sent: tuple[Held, ...] = (),
@@ -39,7 +40,7 @@ def promise(
         accepted_ballot=ballot,
         accepted=accepted,
         installed=installed,
-        synced=installed != NO_VIEW,
+        synced=installed if synced is None else synced,
         held=shared + directed,
         sent=sent,
     )
@@ -152,10 +153,37 @@ def test_the_first_view_has_no_past() -> None:
 def test_a_start_over_names_the_newest_state_and_then_the_lowest_id() -> None:
     """Everybody must take the same state, and the best there is."""
     reports = {
-        1: promise(installed=ViewId(1, 2)),
-        2: promise(installed=ViewId(1, 3)),
-        3: promise(installed=ViewId(1, 3)),
+        1: promise(installed=NO_VIEW, synced=ViewId(1, 2)),
+        2: promise(installed=NO_VIEW, synced=ViewId(1, 3)),
+        3: promise(installed=NO_VIEW, synced=ViewId(1, 3)),
+        4: promise(installed=NO_VIEW, synced=ViewId(1, 9)),
     }
-    members = [Member(n, 2) for n in (1, 2, 3)]
+    members = [Member(n, 2) for n in reports]
     value = proposal.choose(previous=OLD, members=members, reports=reports, reasons={})
-    assert (value.continuing, value.donor, value.cut) == ((), 2, ())
+    assert (value.continuing, value.donor, value.cut) == ((), 2, ()), "9 is of another history"
+
+
+def test_a_start_over_without_any_state_names_nobody() -> None:
+    """All begin anew, and each is told so."""
+    reports = {n: promise(installed=NO_VIEW) for n in (1, 2)}
+    members = [Member(n, 2) for n in reports]
+    value = proposal.choose(previous=OLD, members=members, reports=reports, reasons={})
+    assert (value.continuing, value.donor) == ((), 0)
+
+
+def test_whoever_has_no_state_of_the_view_does_not_continue_and_counts_for_the_cut() -> None:
+    """It has delivered what it has delivered: those that go on with it must have that too."""
+    reports = {
+        1: promise({(4, 2): 5}),
+        2: promise({(4, 2): 7}, synced=ViewId(1, 3)),
+        3: promise({(4, 2): 6}, synced=NO_VIEW),
+    }
+    members = [Member(n, 1) for n in reports]
+    value = proposal.choose(previous=OLD, members=members, reports=reports, reasons={})
+    assert (value.continuing, value.donor) == ((1,), 1)
+    assert [tuple(entry) for entry in value.cut] == [(4, 2, 7)]
+    assert proposal.sources(value, OLD, reports).keys() == {1, 3}
+    del reports[1]
+    value = proposal.choose(previous=OLD, members=members[1:], reports=reports, reasons={})
+    assert (value.continuing, value.donor) == ((), 2)
+    assert [tuple(entry) for entry in value.cut] == [(4, 2, 7)]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from phalanx.transport import wire
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import RecordLost
+from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.errors import RecordUnusable
-from phalanx.transport.testing.simulation import SimulatedNode
+from phalanx.transport.events import Evicted, Member
+from phalanx.transport.testing.simulated_node import FSYNC_NS
+from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
 
 from .scenes import Talk, converge, finish, started
 
@@ -144,6 +148,69 @@ def test_a_crash_at_any_moment_of_a_write_leaves_the_old_record_or_the_new(delay
     simulation.nodes[3].start()
     converge(simulation, 1, 2, 3)
     finish(simulation)
+
+
+def test_who_takes_the_number_of_the_dead_again_hears_of_its_record_and_not_of_that_death() -> None:
+    """`Evicted` would let it come back by itself; a lost record is for an operator to decide."""
+    simulation = started()
+    node = simulation.nodes[1]  # which dials, so that it is turned away and answered
+    node.kill()
+    converge(simulation, 2, 3)
+    node.disk.lose()
+    node.start()
+    simulation.run_for(2000 * MS)
+    assert node.life.member == Member(1, 1)
+    assert node.told(RecordLost)
+    assert not node.told(Evicted)
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("step", ["promise", "accept"])
+def test_a_crash_between_beginning_and_end_of_a_write_does_it_or_not(step: str, done: bool) -> None:
+    """The disk may have it already, though nobody was told: both records must be lived with."""
+    for seed in range(20):
+        simulation = with_a_write_under_way(seed, step)
+        node = simulation.nodes[2]
+        assert not is_written(node, step), "the write is under way"
+        before = node.disk.content
+        node.kill()
+        if is_written(node, step) is done:
+            break
+    else:
+        pytest.fail("chance has never had it so")
+    assert (node.disk.content == before) is not done
+    simulation.run_for(20 * MS)
+    assert is_written(node, step) is done, "what was not done when it died is done by nobody"
+    node.start()
+    simulation.nodes[3].start()
+    converge(simulation, 1, 2, 3)
+    finish(simulation)
+
+
+def with_a_write_under_way(seed: int, step: str) -> Simulation:
+    """3 has died, and half of the write is over with which 2 promises, or accepts."""
+    options = NetworkOptions(jitter_ns=0)
+    simulation = Simulation(simulated_config(3), seed=seed, options=options)
+    simulation.start_all()
+    converge(simulation, 1, 2, 3)
+    simulation.run_for(60 * MS)
+    simulation.nodes[3].kill()
+    # An end of file and PREPARE; then that write, PROMISE and ACCEPT.
+    link_ns, half_ns = options.delay_ns, FSYNC_NS // 2
+    simulation.run_for(2 * link_ns + half_ns)
+    if step == "accept":
+        simulation.run_for(FSYNC_NS + 2 * link_ns)
+    return simulation
+
+
+def is_written(node: SimulatedNode, step: str) -> bool:
+    """Whether the record on the disk of a node has its promise, or what it accepted."""
+    assert node.disk.content is not None, "it has started once"
+    record = wire.decode_record(node.disk.content)
+    assert record is not None, "a record is whole"
+    if step == "accept":
+        return record.accepted is not None
+    return record.promised != wire.NO_BALLOT
 
 
 def test_a_number_that_another_start_had_in_the_view_is_noticed() -> None:

@@ -58,7 +58,7 @@ controls: st.SearchStrategy[wire.Control] = st.one_of(
         accepted_ballot=ballots,
         accepted=st.none() | values,
         installed=view_ids,
-        synced=st.booleans(),
+        synced=view_ids,
         held=held,
         sent=held,
     ),

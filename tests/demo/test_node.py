@@ -65,6 +65,22 @@ def test_nobody_comes_in_time(run_command: RunCommand, make_config: MakeConfig) 
     assert "Traceback" not in done.stderr
 
 
+def test_a_node_that_is_forced_alone_says_what_it_waits_for(
+    run_command: RunCommand, make_config: MakeConfig
+) -> None:
+    """Force replaces records and no votes; and it is not the word for coming back alone."""
+    config = make_config(3)
+    done = run_command(["node", config, "alpha", "--force", "--timeout", "1"])
+    assert done.returncode == 1
+    assert (
+        "started with --force: waits for a majority of the votes to be started so; "
+        "not yet: bravo (2), charlie (3)"
+    ) in done.stderr
+    done = run_command(["node", config, "alpha", "--force", "--readmit"])
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_node_runs_once_on_a_machine(
     start: Start, run_command: RunCommand, make_config: MakeConfig
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .of_messages import BARRIERS, MESSAGES, ORDER
-from .of_views import LEASES, VIEWS
+from .of_state import STATE
+from .of_views import FORCE, LEASES, VIEWS
 
-MUTANTS = (*VIEWS, *LEASES, *MESSAGES, *ORDER, *BARRIERS)
+MUTANTS = (*VIEWS, *FORCE, *STATE, *LEASES, *MESSAGES, *ORDER, *BARRIERS)

@@ -24,15 +24,23 @@ VIEWS = (
         (
             Edit(
                 GATHER,
-                "        if not continuing and nodes != self.configured:\n"
+                "        if not continuing and nodes != self.configured "
+                "and not self._acceptor.founding:\n"
                 "            return False\n",
                 "",
             ),
             Edit(
-                MEMBERSHIP,
-                "        if not continuing and nodes != self._configured:\n"
+                GATHER,
+                "        if not continuing and nodes != self.configured "
+                "and not message.founding:\n"
                 '            return "nobody in the proposal continues the view before"\n',
                 "",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "        if not (attempt.value.continuing or attempt.founding) "
+                "and self._configured - nodes:\n",
+                "        if False:\n",
             ),
         ),
     ),
@@ -53,7 +61,7 @@ VIEWS = (
                 "        return bool(voters)\n",
             ),
             Edit(
-                MEMBERSHIP,
+                GATHER,
                 "        if not self._quorum.reached(nodes):\n"
                 '            return "the proposal has no majority of votes"\n',
                 "",
@@ -83,7 +91,7 @@ VIEWS = (
         (
             Edit(
                 MEMBERSHIP,
-                "        if self.decided is not None and self.decided.k >= message.k:\n"
+                "        if self.decided is not None and self.decided.id >= message.id:\n"
                 "            self._send(node, wire.Install(value=self.decided))\n"
                 "            return\n"
                 "        highest = max(self._promised",
@@ -94,14 +102,18 @@ VIEWS = (
                 "        if self.decided is not None and value.id <= self.decided.id:\n"
                 "            self._send(node, wire.Install(value=self.decided))\n"
                 "            return\n"
-                "        if value.k != self._k + 1:",
-                "        if value.k > self._k + 1:",
+                "        if not self._is_next(value.id, value.members):",
+                "        if not self._is_next(value.id, value.members):",
+            ),
+            Edit(
+                CORE + "founding.py",
+                "        return view_id == (decided.era, decided.k + 1)\n",
+                "        return view_id <= (decided.era, decided.k + 1)\n",
             ),
             Edit(
                 MEMBERSHIP,
-                "        if self.decided is not None and row.decided < self.decided.id:\n"
-                "            self._send(node, wire.Install(value=self.decided))\n",
-                "",
+                "            self._send(node, wire.Install(value=decided))\n\n    def evaluate",
+                "            pass\n\n    def evaluate",
             ),
             Edit(
                 GATHER,
@@ -123,8 +135,8 @@ VIEWS = (
             HEARING_IS_REACHING,
             NOT_MUTUAL,
             Edit(
-                MEMBERSHIP,
-                "if node != self._me.node and not self.gather.reaches_us(node, now_ns):",
+                GATHER,
+                "if node != me.node and not self.reaches_us(node, now_ns):",
                 "if False:",
             ),
         ),
@@ -226,21 +238,21 @@ VIEWS = (
         "2, install: a view that is older than the decided one changes nothing",
         MEMBERSHIP,
         "        if self.decided is not None and value.id <= self.decided.id:\n            return\n"
-        "        admitted",
-        "        admitted",
+        "        if value.era",
+        "        if value.era",
     ),
     one(
         "evicted-goes-on",
         "2, eviction: a node outside a decided view stops",
         MEMBERSHIP,
-        "            self.standing.evicted = True\n            self._delivery.closed = True\n",
-        "            pass\n",
+        "        elif self.standing.view is not None:\n            self.end_incarnation()\n",
+        "",
     ),
     one(
         "lost-record-votes",
         "2: a node that lost its record votes only after a view has admitted it",
         CORE + "acceptor.py",
-        "        if not self.record.voter or not self._writable:\n",
+        "        if not (self.record.voter or self.record.founding) or not self._writable:\n",
         "        if not self._writable:\n",
     ),
     one(
@@ -250,6 +262,30 @@ VIEWS = (
         "        self._writable = False\n        self._replies = [",
         "        for reply in self._replies:\n            self._durable = max(self._durable, "
         "reply.token)\n        self._replies = list(self._replies) or [",
+    ),
+)
+
+FORCE = (
+    one(
+        "founder-obeys-an-older-era",
+        "2, force: who founds an era ignores views of older ones",
+        MEMBERSHIP,
+        "        if value.era < self._acceptor.founding:\n            return\n",
+        "",
+    ),
+    one(
+        "founders-and-others-mix",
+        "2, force: who founds an era and who does not go separate ways",
+        CORE + "founding.py",
+        "    return {member: row for member, row in rows.items() if member not in strange}\n",
+        "    return rows\n",
+    ),
+    one(
+        "forced-votes-at-once",
+        "2 and 3, force: a founder waits one lease like any restarted acceptor",
+        CORE + "parts.py",
+        "    fresh = not (start.record.voter or start.record.founding)\n",
+        "    fresh = bool(start.record.founding) or not start.record.voter\n",
     ),
 )
 

@@ -44,7 +44,7 @@ def test_a_trace_tells_the_whole_run(tmp_path: Path) -> None:
     path = tmp_path / "trace.txt"
     assert run(SimOptions(seeds=(3,), nodes=3, trace=path)) == 0
     text = path.read_text()
-    for word in ("1 -> 2  PREPARE k=1", "ViewInstalled 1.1", "# fault: ", "<--", "delivers"):
+    for word in ("1 -> 2 3", "PREPARE k=1", "ViewInstalled V1.1", "# fault: ", "<--", "delivers"):
         assert word in text
     assert judge(draw_plan(3, 3)).trace in text.splitlines()[-1]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import msgspec
 import pytest
 
 from phalanx.barrier.testing.plan import Plan, draw_plan
 from phalanx.barrier.testing.verdict import judge
+
+from .other_hashes import said_under
 
 HASHES = """
 from phalanx.barrier.testing.plan import draw_plan
@@ -34,20 +32,7 @@ def test_different_seeds_give_different_runs() -> None:
 
 def test_another_process_with_other_hashes_plays_the_same() -> None:
     """Sets and dicts of strings have another order in each process."""
-
-    def play(hash_seed: str) -> str:
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        done = subprocess.run(
-            [sys.executable, "-c", HASHES],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.stdout
-
-    assert play("1") == play("2") != ""
+    assert said_under(1, HASHES) == said_under(2, HASHES) != ""
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -116,6 +116,8 @@ RANGES: dict[str, tuple[str, int, int]] = {
     "timing.call_timeout_ms": (GOOD + "[timing]\ncall_timeout_ms = @\n", 1, DURATION_MS_MAX),
     "timing.ack_delay_ms": (GOOD + "[timing]\nack_delay_ms = @\n", 0, DURATION_MS_MAX),
     "timing.hold_down_ms": (GOOD + "[timing]\nhold_down_ms = @\n", 0, DURATION_MS_MAX),
+    "timing.flap_hold_max_ms": (GOOD + "[timing]\nflap_hold_max_ms = @\n", 0, DURATION_MS_MAX),
+    "timing.flap_half_life_ms": (GOOD + "[timing]\nflap_half_life_ms = @\n", 1, DURATION_MS_MAX),
     "timing.drift": (GOOD + "[timing]\ndrift = @\n", 1, int(limits.DRIFT_MAX)),
     **{
         f"timing.sctp.{name}": (

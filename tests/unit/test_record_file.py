@@ -122,19 +122,24 @@ def test_a_record_of_another_version_is_named_as_such(
     with pytest.raises(RecordUnusable) as caught:
         record.load()
     words = str(caught.value)
-    assert "was written by another version of phalanx (record version 1, this one reads 2)" in words
+    assert "was written by another version of phalanx (record version 1, this one reads 3)" in words
     assert "--readmit (in the API readmit=True)" in words
     assert f"delete {record.path.parents[1]} on all nodes" in words
 
 
 SHAPES = {
     2: "[cluster: str, node: int, incarnation: int, decided: VIEW or None, promised: (int, int), "
-    "accepted_ballot: (int, int), accepted: VIEW or None, seen: {int: (int, int)}, voter: bool]"
+    "accepted_ballot: (int, int), accepted: VIEW or None, seen: {int: (int, int)}, voter: bool]",
+    3: "[cluster: str, node: int, incarnation: int, decided: VIEW or None, promised: (int, int), "
+    "accepted_ballot: (int, int), accepted: VIEW or None, seen: {int: (int, int)}, voter: bool, "
+    "era: int, founding: bool]",
 }
 """What stands in the record, by version; VIEW is this:"""
 VIEWS = {
     2: "[era: int, k: int, members: ((node: int, incarnation: int)...), continuing: (int...), "
-    "donor: int, cut: ((origin: int, lane: int, sequence: int)...), reasons: {int: str}]"
+    "donor: int, cut: ((origin: int, lane: int, sequence: int)...), reasons: {int: str}]",
+    3: "[era: int, k: int, members: ((node: int, incarnation: int)...), continuing: (int...), "
+    "donor: int, cut: ((origin: int, lane: int, sequence: int)...), reasons: {int: str}]",
 }
 
 

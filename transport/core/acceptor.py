@@ -12,6 +12,7 @@ import msgspec
 
 from .. import wire
 from ..wire import NO_BALLOT, Ballot, Record, ViewValue
+from .founding import founder
 from .outputs import Outputs, Persist
 
 
@@ -49,9 +50,14 @@ class Acceptor:
     def promised(self) -> Ballot:
         return self.record.promised
 
+    @property
+    def founding(self) -> int:
+        """The era that this node is to found by the operator's word; 0 for none."""
+        return self.record.era if self.record.founding else 0
+
     def votes_in_ns(self, now_ns: int) -> int:
         """0: may vote now; above: after so long; -1: not before a view has admitted this node."""
-        if not self.record.voter or not self._writable:
+        if not (self.record.voter or self.record.founding) or not self._writable:
             return -1
         return max(0, self._votes_from_ns - now_ns)
 
@@ -60,8 +66,7 @@ class Acceptor:
     def promise(self, node: int, k: int, ballot: Ballot, *, vote: bool) -> None:
         """Promise a ballot; without a vote nothing is written, and the report goes at once."""
         if vote:
-            # A durable vote makes the record as good as any: it is remembered from now on.
-            self._change(promised=ballot, voter=True)
+            self._change(promised=ballot, voter=self._has_voted())
         token = self._token if vote else 0
         self._replies.append(
             Reply(node=node, token=token, k=k, ballot=ballot, accepted=False, vote=vote)
@@ -70,7 +75,8 @@ class Acceptor:
     def accept(self, node: int, ballot: Ballot, value: ViewValue, *, not_before_ns: int) -> None:
         """Accept a value of a ballot that is at least the one promised."""
         assert ballot >= self.promised, "the membership refuses lower ballots"
-        self._change(promised=ballot, accepted_ballot=ballot, accepted=value, voter=True)
+        voter = self._has_voted()
+        self._change(promised=ballot, accepted_ballot=ballot, accepted=value, voter=voter)
         self._replies.append(
             Reply(
                 node=node,
@@ -83,15 +89,33 @@ class Acceptor:
             )
         )
 
+    def _has_voted(self) -> bool:
+        """A durable vote makes the record as good as any: it is remembered from now on.
+
+        Not so a founder's. If its record was lost, the era that it meets may be an old one.
+        """
+        return self.record.voter or not self.record.founding
+
+    def found(self, era: int) -> None:
+        """Take part in founding `era`, and never again in an older one."""
+        if self.founding < era:
+            # What waits to be said belongs to the older founding, whose votes are dropped.
+            self._replies.clear()
+            self.record = founder(self.record, era)
+            self._change()
+
     def decide(self, value: ViewValue, *, admitted: bool) -> None:
         """A view is decided: the instance after it begins with nothing promised."""
         self._replies.clear()
+        # A founder that helped to decide its view remembers the era, admitted or not.
+        voter = self.record.voter or admitted or value == self.record.accepted
         self._change(
             decided=value,
             promised=NO_BALLOT,
             accepted_ballot=NO_BALLOT,
             accepted=None,
-            voter=self.record.voter or admitted,
+            voter=voter,
+            founding=False,
         )
 
     def remember(self, seen: dict[int, tuple[int, int]]) -> None:

@@ -22,7 +22,7 @@ from .epochs import Ending, Epochs, Slot
 from .framing import Framer
 from .outputs import Delivered, Ordered, Outputs, Room, Settled, Transmit
 from .peers import Peers
-from .streams import Arrived, Holders, InStream, OutStream
+from .streams import Arrived, Holders, InStream, OutStream, body_bytes
 from .timers import Timer, TimerTable
 
 STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
@@ -180,7 +180,7 @@ class Delivery:
             self.epochs.numbered(data.sequence)
             self.epochs.held(Slot(self.node, data.sequence, data.epoch))
             frame = stream.sent[data.sequence].frame
-            offset = len(frame) - self._body_size(payloads)
+            offset = len(frame) - body_bytes(payloads)
             own.waiting.append(Arrived(data._replace(offset=offset), frame))
             return
         own.delivered = data.sequence
@@ -189,12 +189,6 @@ class Delivery:
             payloads = whole or []
         if payloads:
             self._deliver(data, payloads)
-
-    @staticmethod
-    def _body_size(payloads: list[bytes] | bytes) -> int:
-        if isinstance(payloads, bytes):
-            return len(payloads)
-        return 4 + 4 * len(payloads) + sum(map(len, payloads))
 
     def _push_all(self) -> None:
         if not self.to_push:

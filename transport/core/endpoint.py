@@ -38,6 +38,7 @@ class Endpoint:
         self.standing = parts.standing
         self.gather = parts.gather
         self.membership = parts.membership
+        self.state = parts.state
         self.stalls = parts.stalls
         self.detached = False
         """No lease of the installed view for a whole lease: sends and barriers raise `NoQuorum`."""
@@ -183,6 +184,18 @@ class Endpoint:
         """The application's queue of a lane is full, or has room again."""
         self.delivery.freeze(lane, frozen=frozen, now_ns=now_ns)
 
+    def state_wanted(self, view_id: ViewId) -> bool:
+        """Whether others still need the application's state as of this view."""
+        return self.state.wanted(view_id)
+
+    def give_state(self, view_id: ViewId, state: bytes) -> None:
+        """The answer to `StateWanted`."""
+        self.state.give(view_id, state)
+
+    def synced(self, view_id: ViewId) -> None:
+        """The application has taken in what `StateArrived` brought for this view."""
+        self._changed |= self.state.synced(view_id)
+
     def settle(self, now_ns: int) -> None:
         """After a batch of inputs: number, hand over, and look at the membership."""
         self._settle(now_ns)
@@ -225,6 +238,7 @@ class Endpoint:
             self.acceptor.remember(self.peers.seen)
         self.paths.linked(node, self._rails_of_link.get(link, ()), now_ns)
         self.delivery.linked(node)
+        self.state.linked(node, now_ns)
         self.gather.tell_to(node, now_ns)
         self.paths.probe(node, self._view_id(), now_ns)
         self._changed = True
@@ -287,6 +301,10 @@ class Endpoint:
                 self._changed = True
             case wire.Refuse():
                 self._refused_by(node, message)
+            case wire.StateAsk():
+                self.state.asked(node, message)
+            case wire.StatePart():
+                self.state.received(node, message, now_ns)
             case _:
                 self.membership.receive(node, message, now_ns)
                 self._changed = True
@@ -315,6 +333,8 @@ class Endpoint:
             case Timer.STALL:
                 self.stalls.check(self._view_id(), now_ns)
                 self.delivery.pushed = True  # what it looked at may still stand there
+            case Timer.STATE:
+                self.state.due(now_ns)
             case Timer.RESYNC:
                 self.delivery.send_full_ack(int(subject), resync=True)
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
@@ -397,8 +417,9 @@ class Endpoint:
         view = self.standing.view
         members = view.incarnations if view is not None else ()
         # Who died under an earlier incarnation excuses nobody.
-        acknowledged = self.delivery.all_held({m.node for m in members if m in self.peers.dead})
-        if not acknowledged and now_ns < self._leave_by_ns:
+        gone = {m.node for m in members if m in self.peers.dead}
+        acknowledged = self.delivery.all_held(gone)
+        if now_ns < self._leave_by_ns and (not acknowledged or self.state.owed(gone)):
             return
         # What arrived here counts for its senders: they may be about to leave as well.
         self.delivery.send_acks()

@@ -7,19 +7,22 @@ stops granting to members outside of it. Only the lowest continuing member of L 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..config import ClusterConfig, Timing
+from ..config import ClusterConfig, S, Timing
 from ..drivers.base import Stream
 from ..events import Member, View, ViewId
-from ..wire import NO_BALLOT, NO_VIEW, Ballot, Row, ViewValue
+from ..wire import NO_BALLOT, NO_VIEW, Ballot, Prepare, Row, ViewValue
 from .acceptor import Acceptor
+from .damping import UNREACHABLE, Damping
+from .founding import of_one_kind
 from .framing import Framer
 from .leases import Leases, Quorum
 from .outputs import Outputs, Transmit
 from .paths import Paths
 from .peers import Peers
-from .reach import largest_clique, mutual_edges
+from .reach import Cliques, Reach
 from .timers import Timer, TimerTable
 
 
@@ -37,6 +40,13 @@ class Standing:
     left: bool = False
     highest: Ballot = NO_BALLOT
     """The highest ballot seen for the next instance."""
+    synced: ViewId = NO_VIEW
+    """The last view of which the application has the state, maybe from a former incarnation."""
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the application has the state of the installed view."""
+        return self.view is not None and self.synced == self.view.id
 
 
 class Gather:
@@ -74,9 +84,11 @@ class Gather:
         self._told: Row | None = None
         self._stepped_down: set[Member] = set()
         self._since_ns = 0
-        self._searched: tuple[dict[Member, tuple[Member, ...]], frozenset[Member]] | None = None
-        self._clique: frozenset[Member] = frozenset()
-        """L, as found from the rows that were last searched."""
+        self._cliques = Cliques(self._votes)
+        self._cliques_without = Cliques(self._votes)
+        """The same without those that are held back."""
+        self._held_back: dict[Member, int] = {}
+        self.damping = Damping(config.timing)
         self.target: frozenset[Member] = frozenset()
         """L as of the last `update`."""
         self.not_before_ns = 0
@@ -146,12 +158,14 @@ class Gather:
             left=tuple(sorted(self._stepped_down & self.current())),
             decided=decided.id if decided is not None else NO_VIEW,
             installed=self._installed(),
-            synced=standing.view is not None,
+            synced=standing.is_synced,
             leaving=standing.leaving,
             votes_in_ns=self._acceptor.votes_in_ns(now_ns),
             closed=standing.closed_for,
             ballot=standing.highest,
             grants={n: self._leases.given_left_ns(n, now_ns) for n in sorted(self.stopped)},
+            founding=self._acceptor.founding,
+            held_back={m.node: self.damping.lasts_ns(m) for m in sorted(self._held_back)},
         )
 
     def _installed(self) -> bool:
@@ -194,16 +208,42 @@ class Gather:
 
     def _find_target(self, now_ns: int) -> frozenset[Member]:
         mine = self._make(now_ns)
-        rows = {self._standing.me: mine.reach}
+        present = {self._standing.me: mine}
         for node, row in self._rows.items():
             member = Member(node, row.incarnation)
             if member not in self._peers.dead and member in mine.reach:
-                rows[member] = row.reach
+                present[member] = row
+        alike = of_one_kind(present, self._standing.me, self.configured)
+        rows = {member: row.reach for member, row in alike.items()}
+        clique = self._cliques.find(rows, self.current())
+        self._held_back = self._hold_back(rows, clique, now_ns)
+        if not self._held_back:
+            return clique
+        return self._cliques_without.find(self._steady(rows), self.current())
+
+    def _steady(self, rows: Reach) -> Reach:
+        return {member: row for member, row in rows.items() if member not in self._held_back}
+
+    def _hold_back(self, rows: Reach, clique: frozenset[Member], now_ns: int) -> dict[Member, int]:
+        """Joiners whose links come and go, with the time; nobody without whom there is no view.
+
+        They stay out of L here alone: who proposes decides who joins, and voters do not ask.
+        """
+        if self._standing.view is None:
+            return {}
         current = self.current()
-        if (rows, current) != self._searched:
-            self._searched = (rows, current)
-            self._clique = largest_clique(mutual_edges(rows), self._votes, current)
-        return self._clique
+        self.damping.watch(clique - current, current | self._peers.dead, now_ns)
+        held = self.damping.held_back(now_ns)
+        if not held:
+            return {}
+        self._held_back = held
+        rest = self._cliques_without.find(self._steady(rows), current)
+        nodes = frozenset(member.node for member in rest)
+        told = {node: self._rows[node] for node in nodes if node in self._rows}
+        if not (rest & current and self._quorum_of_voters(nodes, told, now_ns)):
+            return {}
+        self._timers.arm(Timer.HOLD_DOWN, "flapping", min(held.values()))
+        return held
 
     def missing(self) -> frozenset[Member]:
         """Members of the decided view outside L that are not proven dead."""
@@ -233,8 +273,23 @@ class Gather:
             elif member in self._peers.dead:
                 reasons[member.node] = "its process died"
             else:
-                reasons[member.node] = "unreachable"
+                reasons[member.node] = UNREACHABLE
         return reasons
+
+    def refusal(self, node: int, message: Prepare, now_ns: int) -> str:
+        """Why the members that `node` proposes cannot be a view, in words; empty if they can."""
+        me = self._standing.me
+        if me not in message.members:
+            return "this incarnation is not in the proposal"
+        nodes = frozenset(member.node for member in message.members)
+        if not self._quorum.reached(nodes):
+            return "the proposal has no majority of votes"
+        continuing = set(message.members) & self.current()
+        if not continuing and nodes != self.configured and not message.founding:
+            return "nobody in the proposal continues the view before"
+        if node != me.node and not self.reaches_us(node, now_ns):
+            return "the proposer is not reachable both ways"
+        return ""
 
     # ------------------------------------------------------------------------------ proposing
 
@@ -256,20 +311,27 @@ class Gather:
         known = self.decided.id if self.decided is not None else NO_VIEW
         if any(row.decided > known for row in rows.values()) or not self._quorum.reached(nodes):
             return False
-        continuing = [
-            member.node
-            for member in target & self.current()
-            if (member == standing.me and self._installed())
-            or (member.node in rows and _continues(rows[member.node], known))
-        ]
-        if not continuing and nodes != self.configured:
+        continuing = self._continuing()
+        if not continuing and nodes != self.configured and not self._acceptor.founding:
             return False
         lowest = min(continuing) if continuing else min(nodes)
         return lowest == standing.me.node and self._quorum_of_voters(nodes, rows, now_ns)
 
+    def _continuing(self) -> list[int]:
+        """Members of L that have the state of the decided view."""
+        standing = self._standing
+        known = self.decided.id if self.decided is not None else NO_VIEW
+        return [
+            member.node
+            for member in self.target & self.current()
+            if (member == standing.me and self._installed() and standing.is_synced)
+            or (member.node in self._rows and _continues(self._rows[member.node], known))
+        ]
+
     def _quorum_of_voters(self, nodes: frozenset[int], rows: dict[int, Row], now_ns: int) -> bool:
         """Whether those that may vote now are a quorum; at the very first start all may."""
-        if self.decided is None and nodes == self.configured:
+        founders = self._acceptor.founding and all(row.founding for row in rows.values())
+        if self.decided is None and nodes == self.configured and not founders:
             return True
         me = self._standing.me.node
         voters = [
@@ -281,6 +343,13 @@ class Gather:
             voters.append(me)
         return self._quorum.reached(voters)
 
+    def era_to_found(self) -> int:
+        """The era that L founds by the operator's word; 0 if it goes on with one, or begins."""
+        if self.decided is not None:
+            return 0
+        eras = (self._rows[m.node].founding for m in self.target if m.node in self._rows)
+        return max(self._acceptor.founding, *eras, 0)
+
     def is_due(self, now_ns: int) -> bool:
         """Whether L has held long enough, and grants to the missing have run out."""
         due = self.not_before_ns
@@ -289,8 +358,8 @@ class Gather:
             due = max(due, self._since_ns + self._timing.hold_down_ns)
             if not self._standing.closed_for:
                 due = max(due, self._grants_out_ns(missing, now_ns))
-        elif current and current < self.target:
-            # Nodes that join: others may be about to do the same.
+        elif self._acceptor.founding or (current and current < self.target):
+            # Nodes that join, or are started with force: others may be about to do the same.
             due = max(due, self._since_ns + self._timing.hold_down_ns // 2)
         if due <= now_ns:
             return True
@@ -316,17 +385,78 @@ class Gather:
 
     def explain(self) -> str:
         """What a view waits for, in words."""
+        rows = self._reached_rows()
+        if self._acceptor.founding:
+            return self._explain_founding(rows)
+        me = self._standing.me.node
+        waits_ns = max((row.held_back.get(me, 0) for row in rows.values()), default=0)
+        if waits_ns:
+            return (
+                f"held back until it was reachable for {waits_ns / S:.1f} s without a break: "
+                "it was left out as unreachable again and again"
+            )
         present = {member.node for member in self.target}
+        voteless = {node for node in present if node in rows and rows[node].votes_in_ns < 0}
+        if self._told is not None and self._told.votes_in_ns < 0:
+            voteless.add(me)
         absent = sorted(self.configured - present)
+        voters_lack = self._quorum.reached(present) and not self._quorum.reached(present - voteless)
+        if self.decided is not None and voters_lack:
+            who = self._listed(voteless)
+            return f"no majority may vote; their records are lost or not to be written: {who}"
         if not absent:
             first = self.decided is None
             return f"all reached; agreeing on the {'first' if first else 'next'} view"
-        names = ", ".join(f"{self._names[node]} ({node})" for node in absent)
+        names = self._absent(absent, rows)
         if self.decided is None:
-            return f"the first start waits for every configured node; not reached: {names}"
+            return f"the first start waits for every configured node; {names}"
         if not self._quorum.reached(present):
-            return f"no majority of the votes; not reached: {names}"
-        return f"a view change is under way; not reached: {names}"
+            return f"no majority of the votes; {names}"
+        if not self._continuing():
+            known = self.decided.id
+            return f"nobody reached goes on from view {known.era}.{known.k}; {names}"
+        return f"a view change is under way; {names}"
+
+    def _absent(self, absent: Iterable[int], rows: dict[int, Row]) -> str:
+        """Who is not in L, and why."""
+        held = {member.node: self.damping.lasts_ns(member) for member in self._held_back}
+        founders = {node for node in absent if node in rows and rows[node].founding}
+        lost = self._listed(set(absent) - founders - held.keys())
+        words = [f"not reached: {lost}"] if lost else []
+        if founders:
+            apart = self._listed(founders)
+            words.append(f"started with --force and so apart from the others: {apart}")
+        for node, lasts_ns in held.items():
+            words.append(
+                f"held back until it was reachable for {lasts_ns / S:.1f} s without a break: "
+                f"{self._listed([node])}"
+            )
+        return "; ".join(words)
+
+    def _explain_founding(self, rows: dict[int, Row]) -> str:
+        """What a node waits for that is started with force, and who goes on without it."""
+        present = {member.node for member in self.target}
+        if self._quorum.reached(present):
+            return f"started with --force: agreeing on the first view of era {self.era_to_found()}"
+        words = (
+            "started with --force: waits for a majority of the votes to be started so; "
+            f"not yet: {self._listed(self.configured - present)}"
+        )
+        living = {node: row.decided.era for node, row in rows.items() if row.installed}
+        if living:
+            words += (
+                f", and of these {len(living)} live in a view of era {max(living.values())} "
+                "without it (start with --readmit to join them)"
+            )
+        return words
+
+    def _listed(self, nodes: Iterable[int]) -> str:
+        return ", ".join(f"{self._names[node]} ({node})" for node in sorted(nodes))
+
+    def _reached_rows(self) -> dict[int, Row]:
+        """What those say that were reached when the own row was told last."""
+        reached = self._told.reach if self._told is not None else ()
+        return {m.node: self._rows[m.node] for m in reached if m.node in self._rows}
 
 
 def _continues(row: Row, known: ViewId) -> bool:
@@ -347,4 +477,6 @@ def _without_clocks(row: Row) -> tuple[object, ...]:
         row.votes_in_ns == 0,
         row.closed,
         tuple(row.grants),
+        row.founding,
+        row.held_back,
     )

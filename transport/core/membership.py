@@ -11,61 +11,32 @@ members that the value leaves out have run out, unless they are proven dead.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from .. import wire
 from ..config import ClusterConfig
 from ..drivers.base import Stream
 from ..events import Evicted, Member, View, ViewId, ViewInstalled
-from ..wire import NO_BALLOT, NO_VIEW, Ballot, ViewValue
+from ..wire import ERA_FIRST, FIRST_VIEW, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
+from .attempt import Attempt, Phase
 from .delivery import Delivery
 from .flush import Flush
+from .founding import is_next
 from .framing import Framer
 from .gather import Gather, Standing
 from .leases import Leases, Quorum
 from .outputs import Outputs, RecordLost, Transmit
 from .paths import Paths
 from .peers import Peers
+from .state import StateTransfer
 from .timers import Timer, TimerTable
 
 PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
 FAILURES_UNTIL_RESET = 2
 """So many attempts in a row fail before the associations to those that were silent are reset."""
-
-
-class Phase(enum.Enum):
-    """Where a proposer's attempt stands."""
-
-    PREPARE = enum.auto()
-    HOLD = enum.auto()
-    ACCEPT = enum.auto()
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One ballot of ours for one instance; it can be thrown away at any moment."""
-
-    k: int
-    ballot: Ballot
-    members: frozenset[Member]
-    phase: Phase = Phase.PREPARE
-    promises: dict[int, wire.Promise] = field(default_factory=dict[int, wire.Promise])
-    value: ViewValue | None = None
-    awaiting: set[int] = field(default_factory=set[int])
-    """Members whose HELD is awaited."""
-    accepted: set[int] = field(default_factory=set[int])
-
-    def silent(self) -> set[int]:
-        """Members whose answer in this phase is missing."""
-        if self.phase is Phase.HOLD:
-            return self.awaiting
-        answered = self.promises.keys() if self.phase is Phase.PREPARE else self.accepted
-        return {member.node for member in self.members} - answered
 
 
 class Membership:
@@ -80,6 +51,7 @@ class Membership:
         acceptor: Acceptor,
         delivery: Delivery,
         flush: Flush,
+        state: StateTransfer,
         framer: Framer,
         leases: Leases,
         quorum: Quorum,
@@ -97,6 +69,7 @@ class Membership:
         self._acceptor = acceptor
         self._delivery = delivery
         self._flush = flush
+        self._state = state
         self._framer = framer
         self._leases = leases
         self._quorum = quorum
@@ -142,8 +115,11 @@ class Membership:
     def row_received(self, node: int, row: wire.Row, now_ns: int) -> None:
         """A peer says what it knows; one that lacks our view is told it."""
         self.gather.received(node, row, now_ns)
-        if self.decided is not None and row.decided < self.decided.id:
-            self._send(node, wire.Install(value=self.decided))
+        self._state.row_received(node, row)
+        decided = self.decided
+        # Who founds a later era is to hear nothing of this one.
+        if decided is not None and row.decided < decided.id and row.founding <= decided.era:
+            self._send(node, wire.Install(value=decided))
 
     def evaluate(self, now_ns: int) -> None:
         """Look at everything that is known, and begin or give up an attempt accordingly."""
@@ -155,6 +131,8 @@ class Membership:
             if attempt.phase is Phase.ACCEPT or attempt.members <= gather.target:
                 return
             self._give_up("a node of the proposal fell silent", now_ns)
+            if attempt.members - gather.target <= self._peers.dead:
+                gather.not_before_ns = now_ns  # Backing off makes room for others: here are none.
         if gather.wants_change() and gather.may_propose(now_ns) and gather.is_due(now_ns):
             self._begin(now_ns)
             self.work(now_ns)
@@ -181,11 +159,16 @@ class Membership:
         highest = max(standing.highest, self._acceptor.promised, self._promised)
         ballot = (highest[0] + 1, self._me.node)
         standing.highest = ballot
-        self._attempt = Attempt(k=self._k + 1, ballot=ballot, members=target)
+        founding = self.gather.era_to_found()
+        self._attempt = Attempt(k=self._k + 1, ballot=ballot, members=target, founding=founding)
         self._outputs.counters["attempts"] += 1
         self._arm_phase(now_ns)
         prepare = wire.Prepare(
-            k=self._k + 1, ballot=ballot, members=tuple(sorted(target)), known=self.decided
+            k=self._k + 1,
+            ballot=ballot,
+            members=tuple(sorted(target)),
+            known=self.decided,
+            founding=founding,
         )
         for member in sorted(target):
             self._send(member.node, prepare)
@@ -204,9 +187,8 @@ class Membership:
         self._timers.stop(Timer.PHASE)
         self._outputs.counters[f"attempt given up: {reason}"] += 1
         self._failures += 1
-        rank = sorted(self._configured).index(self._me.node)
-        step = self._timing.phase_timeout_ns // 20
-        wait = int(step * (rank + self._jitter()) * min(self._failures, 16))
+        places = sorted(self._configured).index(self._me.node) + self._jitter()
+        wait = int(self._timing.phase_timeout_ns // 20 * places * min(self._failures, 16))
         self.gather.not_before_ns = now_ns + wait
         self._timers.arm(Timer.HOLD_DOWN, "", now_ns + wait)
 
@@ -225,9 +207,8 @@ class Membership:
 
     def _running(self, k: int, ballot: Ballot, phase: Phase) -> Attempt | None:
         attempt = self._attempt
-        if attempt is None or (attempt.k, attempt.ballot, attempt.phase) != (k, ballot, phase):
-            return None
-        return attempt
+        asks = attempt is not None and (attempt.k, attempt.ballot, attempt.phase)
+        return attempt if asks == (k, ballot, phase) else None
 
     def _on_promise(self, node: int, promise: wire.Promise, now_ns: int) -> None:
         attempt = self._running(promise.k, promise.ballot, Phase.PREPARE)
@@ -253,7 +234,12 @@ class Membership:
             members=attempt.members,
             reports=attempt.promises,
             reasons=self.gather.reasons(attempt.members),
+            era=max(attempt.founding, ERA_FIRST),
         )
+        if not (attempt.value.continuing or attempt.founding) and self._configured - nodes:
+            # The rows said that somebody continues; by the reports nobody does.
+            self._give_up("nobody has the state", now_ns)
+            return
         lacking = proposal.sources(attempt.value, self.decided, attempt.promises)
         attempt.phase = Phase.HOLD
         attempt.awaiting = set(lacking)
@@ -302,35 +288,36 @@ class Membership:
             self.learn(message.known, now_ns)
         if self.standing.evicted:
             return
-        if self.decided is not None and self.decided.k >= message.k:
+        if self.decided is not None and self.decided.id >= message.id:
             self._send(node, wire.Install(value=self.decided))
             return
         highest = max(self._promised, self._acceptor.promised)
-        reason = self._refusal(node, message, now_ns)
-        if message.ballot <= highest:
+        reason = self.gather.refusal(node, message, now_ns)
+        if not self._is_next(message.id, message.members):
+            reason = "it is not the next view here"
+        elif message.ballot <= highest:
             reason = "as high a ballot was promised"
         if reason:
             nack = wire.Nack(k=message.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = frozenset(member.node for member in message.members) == self._configured
-        first_start = self.decided is None and everybody and not self._acceptor.record.voter
-        vote = self._acceptor.votes_in_ns(now_ns) == 0 or first_start
+        vote = self._may_vote(message.members, now_ns)
+        self._acceptor.found(message.founding)
         self._close(message.k, message.ballot, now_ns)
         self._acceptor.promise(node, message.k, message.ballot, vote=vote)
 
-    def _refusal(self, node: int, message: wire.Prepare, now_ns: int) -> str:
-        if self._me not in message.members:
-            return "this incarnation is not in the proposal"
-        nodes = frozenset(member.node for member in message.members)
-        if not self._quorum.reached(nodes):
-            return "the proposal has no majority of votes"
-        continuing = set(message.members) & self.gather.current()
-        if not continuing and nodes != self._configured:
-            return "nobody in the proposal continues the view before"
-        if node != self._me.node and not self.gather.reaches_us(node, now_ns):
-            return "the proposer is not reachable both ways"
-        return ""
+    def _may_vote(self, members: Iterable[Member], now_ns: int) -> bool:
+        """Whether a promise or an acceptance counts; at the very first start all of them do."""
+        if self._acceptor.votes_in_ns(now_ns) == 0:
+            return True
+        return self.decided is None and self._are_all(members) and not self._acceptor.record.voter
+
+    def _are_all(self, members: Iterable[Member]) -> bool:
+        return frozenset(member.node for member in members) == self._configured
+
+    def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
+        founding, everybody = self._acceptor.founding, self._are_all(members)
+        return is_next(view_id, self.decided, founding, everybody=everybody)
 
     def _close(self, k: int, ballot: Ballot, now_ns: int) -> None:
         """Close the view for good: nothing is sent, delivered or granted until the next."""
@@ -346,7 +333,7 @@ class Membership:
         if self.decided is not None and value.id <= self.decided.id:
             self._send(node, wire.Install(value=self.decided))
             return
-        if value.k != self._k + 1:
+        if not self._is_next(value.id, value.members):
             self._outputs.counters["accept_ahead"] += 1
             return
         highest = max(self._acceptor.promised, self._promised)
@@ -355,10 +342,10 @@ class Membership:
             nack = wire.Nack(k=value.k, ballot=message.ballot, highest=highest, reason=reason)
             self._send(node, nack)
             return
-        everybody = frozenset(member.node for member in value.members) == self._configured
-        first_start = self.decided is None and everybody and not self._acceptor.record.voter
-        if self._acceptor.votes_in_ns(now_ns) != 0 and not first_start:
+        if not self._may_vote(value.members, now_ns):
             return
+        if value.era > ERA_FIRST and self.decided is None:
+            self._acceptor.found(value.era)
         self._peers.dead.update(member for member in message.dead if member != self._me)
         self._close(value.k, message.ballot, now_ns)
         out = self.gather.current() - set(value.members) - self._peers.dead
@@ -380,7 +367,7 @@ class Membership:
                 accepted_ballot=record.accepted_ballot,
                 accepted=record.accepted,
                 installed=view.id if view is not None else NO_VIEW,
-                synced=view is not None,
+                synced=self.standing.synced,
                 held=self._flush.held(),
                 sent=self._flush.sent(),
             ),
@@ -400,8 +387,10 @@ class Membership:
     # --------------------------------------------------------------------------- the learner
 
     def learn(self, value: ViewValue, now_ns: int) -> None:
-        """A decided view; older ones and repetitions are harmless."""
+        """A decided view; older ones, repetitions and what a founder left behind are harmless."""
         if self.decided is not None and value.id <= self.decided.id:
+            return
+        if value.era < self._acceptor.founding:
             return
         admitted = self._me in value.members
         if admitted and self.standing.closed_for != value.k:
@@ -409,6 +398,8 @@ class Membership:
             # member, under the same number: this one has lost its record.
             self._forget_who_i_am(value)
             return
+        if not admitted and self.decided is not None and value.era > self.decided.era:
+            self.standing.closed_for = 0  # Views are counted anew.
         self._acceptor.decide(value, admitted=admitted)
         self._attempt = None
         self._timers.stop(Timer.PHASE)
@@ -424,35 +415,41 @@ class Membership:
 
     def end_incarnation(self) -> None:
         """The others go on without this incarnation: it does nothing any more."""
-        self.standing.evicted = True
-        self._delivery.closed = True
+        self._end()
         known = self.decided.id if self.decided is not None else NO_VIEW
         self._outputs.stream.append(Evicted(view_id=known))
 
-    def _forget_who_i_am(self, value: ViewValue) -> None:
-        """The number of this start is taken by one that its record does not know of."""
+    def _end(self) -> None:
+        """This incarnation is over."""
         self.standing.evicted = True
         self._delivery.closed = True
-        others = (member.node for member in value.members if member != self._me)
-        seen = self._me.incarnation
-        self._outputs.stream.append(RecordLost(peer=min(others, default=0), seen=seen))
+        self._state.over()
+
+    def _forget_who_i_am(self, value: ViewValue) -> None:
+        """The number of this start is taken by one that its record does not know of."""
+        self._end()
+        other = min((member.node for member in value.members if member != self._me), default=0)
+        self._outputs.stream.append(RecordLost(peer=other, seen=self._me.incarnation))
 
     def _install(self, value: ViewValue, now_ns: int) -> None:
         standing = self.standing
         before = standing.view
         old = set(before.incarnations) if before is not None else set[Member]()
         self._flush.finish(value.cut, value.reasons)
+        self._state.installed(value, now_ns)
         view = View(id=value.id, incarnations=value.members, continuing=value.continuing)
         standing.view = view
         standing.closed_for = 0
         self.gather.stopped = frozenset()
+        self.gather.damping.left_out(value.reasons, now_ns)
         joined = sorted(member.node for member in set(value.members) - old)
         self._outputs.stream.append(
             ViewInstalled(
                 view=view,
                 joined=tuple(joined),
                 left=dict(value.reasons),
-                started_over=value.k > 1 and not value.continuing,
+                started_over=value.id != FIRST_VIEW and not value.continuing,
+                donor=value.donor if len(value.continuing) < len(value.members) else 0,
             )
         )
         self._leases.reset_received()

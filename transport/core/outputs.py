@@ -148,7 +148,56 @@ class Left:
     """False if the deadline came before everybody held all messages of this node."""
 
 
-StreamItem: TypeAlias = Delivered | Ordered | Event | Settled | Room | RecordLost | Left
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateWanted:
+    """Others need the application's state as of here; answer with `Endpoint.give_state`.
+
+    Stands directly before the `ViewInstalled` of this view.
+    """
+
+    view_id: ViewId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateAwaited:
+    """What follows is of no use to the application before `StateArrived` for this view.
+
+    Stands directly before the `ViewInstalled` of this view.
+    """
+
+    view_id: ViewId
+    donor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateArrived:
+    """The donor's state is here; answer with `Endpoint.synced` when the application has it."""
+
+    view_id: ViewId
+    state: bytes | None
+    """None: the donor's application has none to give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateVoid:
+    """The state of this view is awaited no more, nor taken in: another view has come."""
+
+    view_id: ViewId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateTooLarge:
+    """The donor's state is larger than this node takes."""
+
+    donor: int
+    size: int
+
+
+StateItem: TypeAlias = StateWanted | StateAwaited | StateArrived | StateVoid
+"""Marks in the stream that tell a face when to ask its application, or to wait."""
+StreamItem: TypeAlias = (
+    Delivered | Ordered | Event | Settled | Room | RecordLost | Left | StateItem | StateTooLarge
+)
 
 
 class Outputs:

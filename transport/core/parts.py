@@ -9,8 +9,8 @@ from typing import TypedDict
 from ..._native import codec
 from .. import wire
 from ..config import ClusterConfig, Timing
-from ..events import Member
-from ..wire import Record
+from ..events import Member, ViewId
+from ..wire import NO_VIEW, Record
 from .acceptor import Acceptor
 from .delivery import Delivery
 from .flush import Flush
@@ -22,6 +22,7 @@ from .outputs import Outputs
 from .paths import Paths
 from .peers import Peers
 from .stalls import Stalls
+from .state import StateTransfer
 from .timers import TimerTable
 
 
@@ -42,6 +43,10 @@ class Start:
     now_ns: int
     jitter: Callable[[], float]
     """Numbers in [0, 1), from whatever source of randomness the caller has."""
+    stateful: bool = False
+    """The application gives its state, and takes another's, when it is asked to."""
+    synced: ViewId = NO_VIEW
+    """The last view of which it has the state, from a former incarnation in the same process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ class Parts:
     standing: Standing
     gather: Gather
     membership: Membership
+    state: StateTransfer
     stalls: Stalls
 
 
@@ -105,11 +111,11 @@ def assemble(start: Start) -> Parts:
         lease_ns=timing.lease_ns,
         drift=timing.drift,
     )
-    # A restarted acceptor waits one lease: its grants were forgotten with its memory.
-    fresh = not start.record.voter
-    votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
-    acceptor = Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
-    standing = Standing(Member(start.node, start.incarnation))
+    acceptor = _acceptor(start, outputs)
+    standing = Standing(Member(start.node, start.incarnation), synced=start.synced)
+    state = StateTransfer(
+        standing=standing, stateful=start.stateful, limits=config.limits, **shared
+    )
     log = _Log(
         config=config,
         standing=standing,
@@ -124,7 +130,12 @@ def assemble(start: Start) -> Parts:
     )
     gather = Gather(**log)
     membership = Membership(
-        gather=gather, delivery=delivery, flush=flush, jitter=start.jitter, **log
+        gather=gather,
+        delivery=delivery,
+        flush=flush,
+        state=state,
+        jitter=start.jitter,
+        **log,
     )
     return Parts(
         timers=timers,
@@ -139,8 +150,17 @@ def assemble(start: Start) -> Parts:
         standing=standing,
         gather=gather,
         membership=membership,
+        state=state,
         stalls=Stalls(delivery=delivery, paths=paths, peers=peers, timing=timing, outputs=outputs),
     )
+
+
+def _acceptor(start: Start, outputs: Outputs) -> Acceptor:
+    # A restarted acceptor waits one lease: its grants were forgotten with its memory.
+    fresh = not (start.record.voter or start.record.founding)
+    timing = start.config.timing
+    votes_from = start.now_ns + (0 if fresh else int(timing.lease_ns * timing.drift))
+    return Acceptor(record=start.record, votes_from_ns=votes_from, outputs=outputs)
 
 
 def _peers(start: Start, framer: Framer, timers: TimerTable, outputs: Outputs) -> Peers:

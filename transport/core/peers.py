@@ -278,7 +278,9 @@ class Peers:
     def _refuse(self, link: int, hello: wire.Hello, refusal: str) -> None:
         self._outputs.counters["hello_refused"] += 1
         self.say_refused(hello.node, refusal)
-        ended = Member(hello.node, hello.incarnation) in self.dead
+        # Not to another start that has taken the number again: what it has to hear is in our HELLO.
+        same = self.seen.get(hello.node) == (hello.incarnation, hello.nonce)
+        ended = same and Member(hello.node, hello.incarnation) in self.dead
         refuse = wire.Refuse(
             reason=refusal, key_hashes=self._key_hashes, over=hello.incarnation if ended else 0
         )

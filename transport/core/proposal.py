@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..events import Member, ViewId
-from ..wire import CutEntry, Promise, Source, StreamKey, ViewValue
-
-ERA_FIRST = 1
+from ..wire import ERA_FIRST, NO_VIEW, CutEntry, Promise, Source, StreamKey, ViewValue
 
 
 def adopted(promises: Iterable[Promise]) -> ViewValue | None:
@@ -31,15 +29,14 @@ def choose(
     members: Iterable[Member],
     reports: Mapping[int, Promise],
     reasons: Mapping[int, str],
+    era: int = ERA_FIRST,
 ) -> ViewValue:
-    """A new value from the reports of all of `members`."""
+    """A new value from the reports of all of `members`; without `previous`, the first of `era`."""
     chosen = tuple(sorted(members))
     if previous is None:
-        return ViewValue(
-            era=ERA_FIRST, k=1, members=chosen, continuing=(), donor=0, cut=(), reasons={}
-        )
+        return ViewValue(era=era, k=1, members=chosen, continuing=(), donor=0, cut=(), reasons={})
     installed = _installed(previous.id, previous.members, chosen, reports)
-    continuing = tuple(node for node in installed if reports[node].synced)
+    continuing = tuple(node for node in installed if reports[node].synced == previous.id)
     senders = {member.node for member in previous.members}
     cut: dict[tuple[int, int], int] = {}
     for node in installed:
@@ -52,7 +49,7 @@ def choose(
         k=previous.k + 1,
         members=chosen,
         continuing=continuing,
-        donor=continuing[0] if continuing else _donor(chosen, reports),
+        donor=continuing[0] if continuing else _donor(previous.id, chosen, reports),
         cut=tuple(CutEntry(*key, sequence) for key, sequence in sorted(cut.items())),
         reasons=dict(reasons),
     )
@@ -73,15 +70,16 @@ def _installed(
     ]
 
 
-def _donor(chosen: Iterable[Member], reports: Mapping[int, Promise]) -> int:
-    """Who has the newest state where nobody continues; ties go to the lowest id."""
-    return min(
-        (member.node for member in chosen),
-        key=lambda node: (
-            tuple(-part for part in reports[node].installed),
-            node,
-        ),
-    )
+def _donor(view_id: ViewId, chosen: Iterable[Member], reports: Mapping[int, Promise]) -> int:
+    """Who has the newest state up to `view_id` where nobody continues; ties go to the lowest id.
+
+    0 if nobody has any: all begin without.
+    """
+    synced = {member.node: reports[member.node].synced for member in chosen}
+    newest = max((view for view in synced.values() if view <= view_id), default=NO_VIEW)
+    if newest == NO_VIEW:
+        return 0
+    return min(node for node, view in synced.items() if view == newest)
 
 
 def sources(

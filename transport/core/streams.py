@@ -24,6 +24,13 @@ MESSAGE_COST_BYTES = 64
 """What a message takes of a queue besides its payload: empty ones must not be free."""
 
 
+def body_bytes(payloads: list[bytes] | bytes) -> int:
+    """The size of a batch, or of a piece, behind its header (docs/wire.md)."""
+    if isinstance(payloads, bytes):
+        return len(payloads)
+    return 4 + 4 * len(payloads) + sum(map(len, payloads))
+
+
 class Queued(NamedTuple):
     """A message that is accepted and not yet numbered."""
 

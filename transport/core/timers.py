@@ -27,6 +27,7 @@ class Timer(enum.IntEnum):
     VOTE = enum.auto()  # the first lease after a restart is over: may vote
     LEAVE = enum.auto()  # the deadline of leaving in good order
     STALL = enum.auto()  # something is outstanding: does it move?
+    STATE = enum.auto()  # the state of the view is awaited, and nothing of it has come
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
 

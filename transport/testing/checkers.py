@@ -335,18 +335,38 @@ def one_primary(lives: Lives) -> Complaints:
 
 
 def continuity(lives: Lives) -> Complaints:
-    """8: somebody in each view remembers the cluster, unless all its nodes began it anew."""
+    """8: somebody in each view was in one before, unless all nodes began the cluster anew.
+
+    An era above the first is founded only by nodes that the operator had do it, or by all nodes.
+    """
+    evidence = evidence_of(lives)
     views: dict[ViewId, Installed] = {}
-    remembering: set[ViewId] = set()
-    for history in evidence_of(lives).histories:
-        for place, stay in enumerate(history.stays):
+    earliest: dict[Member, ViewId] = {}
+    for history in evidence.histories:
+        for stay in history.stays:
             views[stay.view] = stay.installed
-            if place:
-                remembering.add(stay.view)
+        earliest.setdefault(history.member, history.stays[0].view)
     first = min(views, default=None)
     for view_id, item in views.items():
-        if view_id != first and view_id not in remembering and not item.started_over:
+        if view_id == first:
+            continue
+        # Who continues may have died before it could install the view: others adopted it.
+        remembers = any(earliest.get(m, view_id) < view_id for m in item.members)
+        if not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.members} was in one before"
+        if view_id.k == 1:
+            yield from _founded(evidence, item)
+
+
+def _founded(evidence: Evidence, item: Installed) -> Complaints:
+    """Whether those who founded an era were told to."""
+    histories = [evidence.by_member[m] for m in item.members if m in evidence.by_member]
+    known = [history for history in histories if history.founding is not None]
+    strange = [history.member for history in known if not history.founding]
+    nodes = {member.node for member in evidence.by_member}
+    everybody = nodes == {member.node for member in item.members}
+    if known and (len(strange) == len(known) or (strange and not everybody)):
+        yield f"view {item.view} was founded by {strange}, which nobody told to"
 
 
 def never_silent(

@@ -108,6 +108,7 @@ class History:
         self.clock = began.clock
         self.lease_ns = began.lease_ns or LEASE_NS
         self.rails = began.rails
+        self.founding = began.founding
         self.stays: list[Stay] = []
         self.sent: list[Sending] = []
         self.ordered: list[Got] = []

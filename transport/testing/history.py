@@ -45,6 +45,8 @@ class Began(Record, frozen=True):
     lease_ns: int = 0
     rails: tuple[str, ...] = ()
     """Names of all rails of the cluster."""
+    founding: int | None = None
+    """The era that the operator had it found; 0 for none, None if that is not known."""
 
 
 class Installed(Record, frozen=True):

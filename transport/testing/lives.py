@@ -115,7 +115,8 @@ _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
 def records_of(life: Life) -> list[AnyRecord]:
     """A life as records."""
     began_ns, (node, incarnation) = life.started_ns, life.member
-    records: list[AnyRecord] = [Began(began_ns, node, incarnation, CLOCK)]
+    began = Began(began_ns, node, incarnation, CLOCK, founding=life.founding)
+    records: list[AnyRecord] = [began]
     sent = iter(life.sent)
     message = next(sent, None)
     view: ViewId | None = None

@@ -29,8 +29,8 @@ _ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL, _ACK, _END = 1, 3, 7, 8, 9, 11, 12
 _STEPS = frozenset((_ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL))
 _OF_A_VIEW = frozenset((_ACK, _END))
 
-Instance = int
-"""The number of a view: what one decision of the log is about."""
+Instance = ViewId
+"""The view that one decision of the log is about."""
 
 
 @dataclass(slots=True)
@@ -176,8 +176,9 @@ class Referee:
             case wire.Accept():
                 self._asks(node, message)
             case wire.Accepted():
-                self._votes(node, message.k, message.ballot, accepted=True)
-                self._lets_leases_run_out(node, message)
+                instance = _instance(node.endpoint, message.k)
+                self._votes(node, instance, message.ballot, accepted=True)
+                self._lets_leases_run_out(node, instance, message.ballot)
             case wire.Install():
                 self._installs(node, message.value)
             case wire.Ack():
@@ -193,35 +194,40 @@ class Referee:
     # ------------------------------------------------------------------- rules of the acceptors
 
     def _votes(
-        self, node: SimulatedNode, k: Instance, ballot: Ballot, *, accepted: bool = False
+        self, node: SimulatedNode, instance: Instance, ballot: Ballot, *, accepted: bool = False
     ) -> None:
         """What is said is durable; no vote is taken back; no vote without memory, or too early."""
         process, member = self._process(node), node.life.member
-        what = f"{member} votes in {k} for {ballot[0]}.{ballot[1]}"
+        what = f"{member} votes in {instance} for {ballot[0]}.{ballot[1]}"
         record = wire.decode_record(node.disk.content or b"")
         durable = record is not None and (
-            (record.decided is not None and record.decided.k >= k)
+            (record.decided is not None and record.decided.id >= instance)
             or (record.accepted_ballot if accepted else record.promised) >= ballot
         )
         self._rule(durable, "durable", f"{what} before that is durable")
-        before = self._said.get((node.id, k), wire.NO_BALLOT)
+        before = self._said.get((node.id, instance), wire.NO_BALLOT)
         self._rule(ballot >= before, "promise", f"{what} after {before[0]}.{before[1]}")
-        self._said[node.id, k] = ballot
-        if node.view is not None and node.view.id.k < k:
-            closed = node.endpoint.standing.closed_for == k
+        self._said[node.id, instance] = ballot
+        if node.view is not None and node.view.id < instance:
+            closed = node.endpoint.standing.closed_for == instance.k
             self._rule(closed, "closed", f"{what} and has not closed its view")
-        if k == 1:
+        if instance == wire.FIRST_VIEW:
             return
-        remembers = process.voter or process.installed
+        # Who was told to found the era needs no memory of older ones.
+        founder = node.life.founding == instance.era or instance.k == 1
+        remembers = process.voter or process.installed or founder
         self._rule(remembers, "memory", f"{what} with a record that was lost")
         age_ns = self._network.now_ns - node.life.started_ns
-        waited = age_ns >= self._lease_ns or not process.voter
+        # A founder without record need not wait where everybody is there to found with it.
+        all_run = len(self._simulation.running()) == len(self._simulation.nodes)
+        bound = process.voter or (bool(node.life.founding) and not all_run)
+        waited = age_ns >= self._lease_ns or not bound
         self._rule(waited, "first vote", f"{what} {age_ns / 1e6:.1f} ms after its start")
 
-    def _lets_leases_run_out(self, node: SimulatedNode, message: wire.Accepted) -> None:
+    def _lets_leases_run_out(self, node: SimulatedNode, instance: Instance, ballot: Ballot) -> None:
         """ACCEPTED waits for the own grants to those left out, unless they are dead."""
-        value = self._asked.get((message.k, message.ballot))
-        before = self._chosen.get(message.k - 1)
+        value = self._asked.get((instance, ballot))
+        before = self._chosen.get(_before(instance))
         if value is None or before is None:
             return
         out = set(before[0].members) - set(value.members)
@@ -250,10 +256,11 @@ class Referee:
         return sum(life.member == member for life in self._simulation.lives) > 1
 
     def _reports(self, node: SimulatedNode, message: wire.Promise) -> None:
+        instance = _instance(node.endpoint, message.k)
         if message.vote:
-            self._votes(node, message.k, message.ballot)
+            self._votes(node, instance, message.ballot)
         if message.accepted is not None:
-            asked, told = (message.k, message.ballot), (message.accepted_ballot, message.accepted)
+            asked, told = (instance, message.ballot), (message.accepted_ballot, message.accepted)
             before = self._accepted.get(asked)
             if before is None or told[0] > before[0]:
                 self._accepted[asked] = told
@@ -263,18 +270,18 @@ class Referee:
     def _asks(self, node: SimulatedNode, message: wire.Accept) -> None:
         """One value for a ballot; once a value is chosen, every later ballot has the same."""
         value, ballot = message.value, message.ballot
-        same = self._asked.setdefault((value.k, ballot), value) == value
+        same = self._asked.setdefault((value.id, ballot), value) == value
         self._rule(same, "one value", f"{node.life.member} asks for two values in {ballot}")
         self._rule(self._is_primary(value), "primary", f"{node.life.member} asks for {value}")
-        told = self._accepted.get((value.k, ballot))
+        told = self._accepted.get((value.id, ballot))
         record = wire.decode_record(node.disk.content or b"")
-        if record is not None and record.accepted is not None and record.accepted.k == value.k:
+        if record is not None and record.accepted is not None and record.accepted.id == value.id:
             own = (record.accepted_ballot, record.accepted)
             told = own if told is None or own[0] > told[0] else told
         if told is not None and told[0] < ballot:
             breach = f"{node.life.member} asks for {value}, {told[1]} had been accepted"
             self._rule(told[1] == value, "adopted", breach)
-        chosen = self._chosen.get(value.k)
+        chosen = self._chosen.get(value.id)
         if chosen is not None and ballot > chosen[1]:
             breach = f"{node.life.member} asks for {value} after {chosen[0]} was chosen"
             self._rule(chosen[0] == value, "chosen", breach)
@@ -282,22 +289,29 @@ class Referee:
     def _is_primary(self, value: ViewValue) -> bool:
         """A quorum of votes, and somebody who continues, or everybody (PROTOCOL 2)."""
         nodes = {member.node for member in value.members}
-        before = self._chosen.get(value.k - 1)
+        before = self._chosen.get(_before(value.id))
         if before is not None:
             old = set(before[0].members)
             going_on = {member.node for member in value.members if member in old}
             if not set(value.continuing) <= going_on:
                 return False
-        someone = bool(value.continuing) or nodes == self._simulation.nodes.keys() or value.k == 1
+        everybody = nodes == self._simulation.nodes.keys()
+        founders = value.k == 1 and value.era > wire.ERA_FIRST and self._were_told(value)
+        someone = bool(value.continuing) or everybody or founders
         return self._quorum.reached(nodes) and someone
+
+    def _were_told(self, value: ViewValue) -> bool:
+        """Whether the operator has had all of these found an era."""
+        told = {life.member for life in self._simulation.lives if life.founding}
+        return set(value.members) <= told
 
     def _installs(self, node: SimulatedNode, value: ViewValue) -> None:
         """Whoever is told a decided view is told the same."""
-        known = self._chosen.get(value.k)
+        known = self._chosen.get(value.id)
         if known is None:
-            ballots = [b for (k, b), v in self._asked.items() if k == value.k and v == value]
+            ballots = [b for (view, b), v in self._asked.items() if view == value.id and v == value]
             # With nobody to ask there was no frame that named the ballot.
-            self._chosen[value.k] = (value, min(ballots, default=wire.NO_BALLOT))
+            self._chosen[value.id] = (value, min(ballots, default=wire.NO_BALLOT))
         else:
             breach = f"{node.life.member} tells {value}, {known[0]} was told before"
             self._rule(known[0] == value, "chosen", breach)
@@ -339,6 +353,16 @@ class Referee:
         member = self._simulation.nodes[source].life.member
         breach = f"{member} numbers {data.sequence} after {last}"
         self._rule(data.sequence <= last, "closed", breach)
+
+
+def _instance(endpoint: Endpoint, k: int) -> Instance:
+    """What a promise or an acceptance is about: the era is that of its sender."""
+    decided, founding = endpoint.acceptor.decided, endpoint.acceptor.founding
+    return ViewId(decided.era if decided is not None else max(founding, wire.ERA_FIRST), k)
+
+
+def _before(instance: Instance) -> Instance:
+    return ViewId(instance.era, instance.k - 1)
 
 
 def _standing(endpoint: Endpoint, view_id: ViewId) -> _Closed:

@@ -17,6 +17,7 @@ import msgspec
 from .. import wire
 from ..config import MS
 from ..core.endpoint import Endpoint
+from ..core.founding import forced, taken_back, without_memory
 from ..core.outputs import RecordLost, StreamItem
 from ..core.parts import Start
 from ..drivers.simulator import SimulatedDriver
@@ -24,6 +25,8 @@ from ..errors import RecordUnusable
 from ..events import Evicted, Lane, Member, View, ViewId, ViewInstalled
 from ..layers import Layer
 from ..pump import Pump
+from .simulated_application import ApplicationId, SimulatedApplication
+from .simulated_lifelines import SimulatedLifelines
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -75,6 +78,10 @@ class Life:
     counters: Counter[str] = field(default_factory=Counter[str])
     over: Evicted | RecordLost | None = None
     """What ended it, if the cluster did."""
+    founding: int = 0
+    """The era that the operator had it found when it began; 0 for none."""
+    application: ApplicationId | None = None
+    """Whose node it is; the same as that of the incarnation before in the same process."""
 
     def acting(self, view_id: ViewId | None, now_ns: int, until_ns: int) -> None:
         """After a turn: it holds the lease of this view so long, or none."""
@@ -149,77 +156,6 @@ class SimulatedDisk:
         self.content = b"torn"
 
 
-class SimulatedLifelines:
-    """Lifelines in virtual time: an end of file arrives one delay after a process died."""
-
-    def __init__(self, node: SimulatedNode) -> None:
-        self._node = node
-        self.lines: set[tuple[int, str]] = set()
-        self._news: list[Callable[[Endpoint, int], None]] = []
-
-    def feed(self, endpoint: Endpoint, now_ns: int) -> None:
-        """Give everything that has happened to the core."""
-        news, self._news = self._news, []
-        for item in news:
-            item(endpoint, now_ns)
-
-    def connect(self, peer: int, rail: str, address: str, port: int) -> None:
-        """Open the lifeline to a peer on one rail."""
-        del address, port
-        simulation, here = self._node.simulation, self._node
-        there = simulation.nodes[peer]
-        if there.lifelines is None or not simulation.network.both_ways(here.id, peer, rail):
-            return
-        self.lines.add((peer, rail))
-        there.lifelines.lines.add((here.id, rail))
-        self._tell_up(there, rail)
-        there.lifelines._tell_up(here, rail)
-
-    def _tell_up(self, other: SimulatedNode, rail: str) -> None:
-        (peer, incarnation), nonce = other.life.member, other.nonce
-        self._news.append(lambda e, now: e.lifeline_up(peer, rail, incarnation, nonce, now))
-        self._node.wake_soon()
-
-    def drop(self, peer: int) -> None:
-        """Reset the lifelines to a peer."""
-        self._end([line for line in sorted(self.lines) if line[0] == peer], fin=False)
-
-    def end_one(self, peer: int, rail: str) -> None:
-        """Something on the way ends one lifeline as if this process had died."""
-        self._end([line for line in self.lines if line == (peer, rail)], fin=True)
-
-    def farewell(self, after_ns: int = 0) -> None:
-        """Close everything in good order."""
-        self._end(sorted(self.lines), fin=True, after_ns=after_ns)
-
-    def reset(self) -> None:
-        """Close everything in a way that proves nothing."""
-        self._end(sorted(self.lines), fin=False)
-
-    def _end(self, lines: list[tuple[int, str]], *, fin: bool, after_ns: int = 0) -> None:
-        self.lines.difference_update(lines)
-        here, network = self._node, self._node.simulation.network
-        member, nonce = here.life.member, here.nonce
-        for peer, rail in lines:
-            there = here.simulation.nodes[peer].lifelines
-            if there is not None and network.works(here.id, peer, rail):
-                late_ns = after_ns + network.delay() + network.lateness(here.id, peer, rail)
-                network.after(late_ns, there._ending(member, nonce, rail, fin=fin))
-
-    def _ending(self, member: Member, nonce: int, rail: str, *, fin: bool) -> Callable[[], None]:
-        peer, incarnation = member
-
-        def end(endpoint: Endpoint, now_ns: int) -> None:
-            endpoint.lifeline_ended(peer, rail, incarnation, nonce, fin=fin, now_ns=now_ns)
-
-        def arrive() -> None:
-            self.lines.discard((peer, rail))
-            self._news.append(end)
-            self._node.wake_soon()
-
-        return arrive
-
-
 class SimulatedNode:
     """One host with its disk and its clock, and the process that runs on it now and then."""
 
@@ -239,6 +175,8 @@ class SimulatedNode:
         self.driver: SimulatedDriver | None = None
         self.lifelines: SimulatedLifelines | None = None
         self.layers: dict[str, Layer] = {}
+        self.application: SimulatedApplication | None = None
+        """It reads, and has state, if the simulation has such applications."""
         self.latency_ns = 0
         """How long it takes the process to run once something is there for it."""
         self._wake_at = FOR_EVER_NS
@@ -250,43 +188,53 @@ class SimulatedNode:
 
     # -------------------------------------------------------------------------------- life
 
-    def start(self, *, readmit: bool = False, at_least: int = 1) -> None:
+    def start(self, *, readmit: bool = False, force: bool = False, at_least: int = 1) -> None:
         """Start a process: a new incarnation, durable before anything else.
 
         Args:
             readmit: come back as a node without memory, whatever the record is.
+            force: found the cluster anew, with a majority that is started so.
             at_least: the lowest incarnation to take.
 
         Raises:
-            RecordUnusable: the record is damaged, and `readmit` is not given.
+            RecordUnusable: the record is damaged, and neither is given.
         """
         assert not self.running, "a host runs one process"
-        record = self._load(readmit=readmit)
+        record = self._load(readmit=readmit, force=force)
         self.driver = SimulatedDriver(self.simulation.network, self.id, self.wake_soon)
         self.driver.open()
         self.running = True
         self.frozen = False
+        self.application = None
         self._begin(record, at_least)
 
-    def _load(self, *, readmit: bool) -> wire.Record:
+    def _load(self, *, readmit: bool, force: bool) -> wire.Record:
         name = self.simulation.config.name
-        empty = wire.Record(cluster=name, node=self.id, incarnation=0, voter=False)
-        if self.disk.content is None or readmit:
-            return empty
-        record = wire.decode_record(self.disk.content)
-        if record is None:
-            raise RecordUnusable(f"the record of node {self.id} is damaged")
+        number = self.simulation.network.now_ns if force else 0
+        record = empty = wire.Record(cluster=name, node=self.id, incarnation=number, voter=False)
+        if self.disk.content is not None:
+            found = wire.decode_record(self.disk.content)
+            if found is None and not (readmit or force):
+                raise RecordUnusable(f"the record of node {self.id} is damaged")
+            record = found or empty
+        if force:
+            return forced(record)
+        if readmit:
+            return taken_back(record) if record.founding else empty
         return record
 
-    def _begin(self, record: wire.Record, at_least: int) -> None:
+    def _begin(self, record: wire.Record, at_least: int, synced: ViewId = wire.NO_VIEW) -> None:
         simulation, driver = self.simulation, self.driver
         assert driver is not None, "the process runs"
         incarnation = max(record.incarnation + 1, at_least)
         record = msgspec.structs.replace(record, incarnation=incarnation)
         self.disk.write_first(wire.encode_record(record))
         self.nonce = simulation.network.random.randrange(1 << 62)
-        self.life = Life(Member(self.id, incarnation), simulation.network.now_ns)
+        founding = record.era if record.founding else 0
+        self.life = Life(Member(self.id, incarnation), simulation.network.now_ns, founding=founding)
         simulation.lives.append(self.life)
+        self.application = self.application or simulation.application_of(self)
+        self.life.application = self.application.id if self.application is not None else None
         self.lifelines = SimulatedLifelines(self)
         self.layers = {
             name: make(simulation.config, self.id) for name, make in simulation.layers.items()
@@ -303,6 +251,8 @@ class SimulatedNode:
                 rails=tuple(rail.name for rail in simulation.config.rails),
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
+                stateful=self.application is not None,
+                synced=synced,
             )
         )
         self.pump = Pump(
@@ -327,14 +277,14 @@ class SimulatedNode:
         endpoint = self.endpoint
         record = endpoint.acceptor.record
         if not keep_record:
-            record = msgspec.structs.replace(
-                self._load(readmit=True), incarnation=record.incarnation, seen=record.seen
-            )
+            record = without_memory(record)
         for link in endpoint.peers.links():
             self.driver.disconnect(link, abort=True)
         self.lifelines.reset()
         self._end_life()
-        self._begin(record, at_least)
+        self._begin(record, at_least, endpoint.standing.synced)
+        if self.application is not None:
+            self.application.begun_anew()
 
     def kill(self, *, ends_after_ns: int = 0) -> None:
         """SIGKILL: the kernel closes the lifelines, nobody else is told.
@@ -443,6 +393,8 @@ class SimulatedNode:
         self.life.history.append((self.simulation.network.now_ns, item))
         if isinstance(item, Evicted | RecordLost):
             self.life.over = item
+        if self.application is not None:
+            self.application.put(item)
 
     # ------------------------------------------------------------------------------- the face
 

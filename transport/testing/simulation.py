@@ -14,6 +14,7 @@ from ..drivers.base import PeerEndpoint
 from ..drivers.simulator import Network, NetworkOptions
 from ..events import Lane
 from ..layers import LayerFactory
+from .simulated_application import SimulatedApplication, Stateful
 from .simulated_node import Life, ProcessEnded, SimulatedNode
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ProcessEnded",
     "SimulatedNode",
     "Simulation",
+    "Stateful",
     "simulated_config",
 ]
 
@@ -67,6 +69,8 @@ class Simulation:
     config: ClusterConfig
     seed: int = 1
     options: NetworkOptions | None = None
+    stateful: Stateful | None = None
+    """Applications that read and have state; without, nodes have none."""
     layers: dict[str, LayerFactory] = field(default_factory=dict[str, LayerFactory])
     lives: list[Life] = field(default_factory=list[Life])
     """Every incarnation of every node, in the order of their beginnings."""
@@ -89,6 +93,12 @@ class Simulation:
             for node in self.config.nodes
         }
         self.nodes = {node.id: SimulatedNode(self, node.id) for node in self.config.nodes}
+
+    def application_of(self, node: SimulatedNode) -> SimulatedApplication | None:
+        """For a node: what runs in a process that begins on it."""
+        if self.stateful is None:
+            return None
+        return SimulatedApplication(node, self.stateful, self.seed)
 
     def start_all(self) -> None:
         """Start every node."""
@@ -132,6 +142,12 @@ class Simulation:
             and all(self.nodes[n].endpoint.acting(self.nodes[n].clock()) for n in members)
         )
 
+    def synced_on(self, *members: int) -> bool:
+        """Whether they agree on a view of exactly these, and their applications have its state."""
+        return self.agreed_on(*members) and all(
+            self.nodes[node].endpoint.standing.is_synced for node in members
+        )
+
     def explain(self) -> str:
         """Where every node stands, in words."""
         parts: list[str] = []
@@ -140,9 +156,11 @@ class Simulation:
                 parts.append(f"{node.id}: not running")
                 continue
             view = node.view
+            lacking = "" if node.endpoint.standing.is_synced else "without state "
             parts.append(
                 f"{node.id}: view {view.id if view else None} "
-                f"{view.members if view else ''} ({node.endpoint.gather.explain()}; "
+                f"{view.members if view else ''} "
+                f"{lacking}({node.endpoint.gather.explain()}; "
                 f"{dict(node.endpoint.outputs.counters)})"
             )
         return " | ".join(parts)

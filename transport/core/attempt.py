@@ -1,0 +1,42 @@
+"""One attempt of a proposer: what it has gathered for one ballot (PROTOCOL 2)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from .. import wire
+from ..events import Member
+from ..wire import Ballot, ViewValue
+
+
+class Phase(enum.Enum):
+    """Where a proposer's attempt stands."""
+
+    PREPARE = enum.auto()
+    HOLD = enum.auto()
+    ACCEPT = enum.auto()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One ballot of ours for one instance; it can be thrown away at any moment."""
+
+    k: int
+    ballot: Ballot
+    members: frozenset[Member]
+    founding: int = 0
+    """The era that it founds by the operator's word; 0 for none."""
+    phase: Phase = Phase.PREPARE
+    promises: dict[int, wire.Promise] = field(default_factory=dict[int, wire.Promise])
+    value: ViewValue | None = None
+    awaiting: set[int] = field(default_factory=set[int])
+    """Members whose HELD is awaited."""
+    accepted: set[int] = field(default_factory=set[int])
+
+    def silent(self) -> set[int]:
+        """Members whose answer in this phase is missing."""
+        if self.phase is Phase.HOLD:
+            return self.awaiting
+        answered = self.promises.keys() if self.phase is Phase.PREPARE else self.accepted
+        return {member.node for member in self.members} - answered
