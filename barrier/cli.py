@@ -64,12 +64,18 @@ def demo(
     output: Annotated[
         Path, typer.Option(dir_okay=False, help="The picture of what was delivered when.")
     ] = Path("demo.png"),
+    keep: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="A new folder for the histories; see phalanx check."),
+    ] = None,
 ) -> None:
     """Run a cluster on hosts and rails of its own while cables are cut and a process is killed.
 
     The exit status is 0 only if nothing was lost, duplicated or reordered among members that
-    stayed.
+    stayed, and every guarantee held.
     """
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise typer.BadParameter(f"{keep}: there is something in it", param_hint="--keep")
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"{output}: there is no such folder", param_hint="--output")
     from .demo import Options, run  # what draws and runs is loaded only where it is used
@@ -82,6 +88,7 @@ def demo(
         driver=driver.value,
         json=json,
         output=output,
+        keep=keep,
     )
     raise typer.Exit(run(options))
 
@@ -175,6 +182,29 @@ def sim(
         typer.echo("phalanx sim: interrupted", err=True)
         status = 130
     raise typer.Exit(status)
+
+
+@app.command()
+def check(
+    histories: Annotated[
+        list[Path], typer.Argument(help="History files, or folders with such files.")
+    ],
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            help="The run had become quiet: all had arrived, and every sender been told so.",
+        ),
+    ] = False,
+) -> None:
+    """Judge what the applications of one run sent and saw by the thirteen guarantees.
+
+    The exit status is 0 only if everything that was put to the test held, 1 if a guarantee is
+    broken, and 2 if the files cannot be used.
+    """
+    from .check_command import run
+
+    raise typer.Exit(run(histories, quiet=quiet))
 
 
 def main() -> None:

@@ -23,9 +23,12 @@ from typing import NoReturn
 import msgspec
 from rich.console import Console
 
-from phalanx.transport.errors import PhalanxError
+from phalanx.transport.errors import PhalanxError, trouble
+from phalanx.transport.testing.guarantees import Finding, judge
+from phalanx.transport.testing.history_files import end_history, load
 from phalanx.transport.testing.lab import capability, ensure_privileges
 
+from .check_command import breaches
 from .demo_book import Process
 from .demo_crew import Crew, DemoFailed
 from .demo_leftovers import own_folder, remove_leftovers
@@ -62,6 +65,8 @@ class Options:
     """Only the closing line on standard output."""
     output: Path | None = Path("demo.png")
     """The picture; None for none."""
+    keep: Path | None = None
+    """Where histories are left; None for nowhere."""
 
 
 class _Interrupted(KeyboardInterrupt):
@@ -100,10 +105,14 @@ def run(options: Options) -> int:
             config = folder / "cluster.toml"
             with stage:
                 stage.configure(config, options.driver)
-                demo = Demo(options, stage, config)
+                histories = options.keep or folder / "histories"
+                with trouble(f"{histories} cannot be made"):
+                    histories.mkdir(parents=True, exist_ok=True)
+                demo = Demo(options, stage, config, histories)
                 with _show(options, stage) as show:
                     asyncio.run(demo.play(show))
                 _ignore_signals()  # what was built is removed to the end
+            demo.judge()
             # Namespaces and processes are gone already; what is left to do is to tell.
             return demo.tell()
     except _Interrupted:
@@ -148,10 +157,11 @@ def _show(options: Options, stage: Stage) -> Show:
 class Demo:
     """One performance."""
 
-    def __init__(self, options: Options, stage: Stage, config: Path) -> None:
+    def __init__(self, options: Options, stage: Stage, config: Path, histories: Path) -> None:
         self._options = options
         self._stage = stage
-        self._crew = Crew(stage, config, options.rate)
+        self._histories = histories
+        self._crew = Crew(stage, config, histories, options.rate)
         self._plan: Plan = make_plan(
             seconds=options.seconds,
             nodes=len(stage.names),
@@ -163,6 +173,7 @@ class Demo:
         self._start_ns = self._go_ns = self._end_ns = 0
         self._living: list[Process] = []
         self._incomplete = False
+        self._findings: list[Finding] = []
 
     # -------------------------------------------------------------------------------- playing
 
@@ -272,6 +283,8 @@ class Demo:
         self._mark(Act.KILL, f"{name} killed (SIGKILL)", show)
         os.kill(hand.child.pid, signal.SIGKILL)
         await asyncio.to_thread(hand.child.wait, 5.0)
+        if hand.history.exists():
+            end_history(hand.history, time.monotonic_ns())
 
     def _mark(self, act: Act, words: str, show: Show) -> None:
         self._marks.append(Mark(act=act, at_ns=time.monotonic_ns(), words=words))
@@ -299,6 +312,14 @@ class Demo:
 
     # -------------------------------------------------------------------------------- telling
 
+    def judge(self) -> None:
+        """Have the checkers of all guarantees read the histories.
+
+        Raises:
+            HistoryUnusable: they cannot.
+        """
+        self._findings = judge(load([self._histories]))
+
     def tell(self) -> int:
         """The picture, the summary and the closing line; returns the exit status."""
         findings = Findings(
@@ -313,13 +334,18 @@ class Demo:
         lines = findings.words()
         if self._incomplete:
             lines.append(f"Not everything sent had arrived {COMPLETE_TIMEOUT_S:g} s later.")
+        lines.append(_guarantees(self._findings))
+        lines += breaches(self._findings)
+        if self._options.keep is not None:
+            lines.append(f"Histories: phalanx check {self._options.keep}")
         lines += [f"Left out: {words}." for words in self._plan.left_out]
         if self._options.output is not None:
             lines.append(self._picture(self._options.output, findings))
         progress = sys.stderr if self._options.json else sys.stdout
         print("\n" + "\n".join(lines) + "\n", file=progress, flush=True)
         print(msgspec.json.encode(findings.result()).decode(), flush=True)
-        return 0 if findings.good and not self._incomplete else 1
+        broken = any(finding.breaches for finding in self._findings)
+        return 0 if findings.good and not self._incomplete and not broken else 1
 
     def _picture(self, path: Path, findings: Findings) -> str:
         nodes, rails = len(self._stage.names), len(self._stage.rails)
@@ -338,3 +364,12 @@ class Demo:
         except PlotUnavailable as error:
             return f"{error}."
         return f"Picture: {path}"
+
+
+def _guarantees(findings: list[Finding]) -> str:
+    """What became of the guarantees, in a sentence."""
+    by_verdict: dict[str, list[str]] = {}
+    for finding in findings:
+        by_verdict.setdefault(finding.verdict, []).append(str(finding.guarantee.number))
+    parts = [f"{verdict}: {', '.join(numbers)}" for verdict, numbers in by_verdict.items()]
+    return f"Guarantees {'; '.join(parts)}."

@@ -16,6 +16,7 @@ from typing import IO
 import msgspec
 
 from phalanx.transport.errors import PhalanxError
+from phalanx.transport.testing.history import SUFFIX
 
 from .demo_book import Book, Process
 from .demo_reports import decode
@@ -37,6 +38,7 @@ class Hand:
     child: subprocess.Popen[bytes]
     process: Process
     stderr: IO[bytes]
+    history: Path
     expected_to_end: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     buffer: bytearray = field(default_factory=bytearray)
@@ -59,12 +61,13 @@ class Hand:
 class Crew:
     """All processes that run now, by name; used within one event loop."""
 
-    def __init__(self, stage: Stage, config: Path, rate: float) -> None:
+    def __init__(self, stage: Stage, config: Path, histories: Path, rate: float) -> None:
         self.book = Book()
         self.hands: dict[str, Hand] = {}
         self._all: list[Hand] = []
         self._stage = stage
         self._config = config
+        self._histories = histories
         self._rate = rate
         self._changed = asyncio.Event()
         self._trouble: DemoFailed | None = None
@@ -77,11 +80,13 @@ class Crew:
     async def start(self, name: str) -> Hand:
         """Start the process of a node."""
         argv = [sys.executable, "-m", "phalanx.barrier.demo_worker"]
-        argv += [str(self._config), name, repr(self._rate)]
+        history = self._histories / f"{name}-{len(self._all) + 1}{SUFFIX}"
+        argv += [str(self._config), name, repr(self._rate), str(history)]
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         child = await asyncio.to_thread(self._stage.spawn, name, argv, stderr)
         node = self._stage.names.index(name) + 1
-        hand = Hand(name=name, child=child, process=self.book.begin(node), stderr=stderr)
+        process = self.book.begin(node)
+        hand = Hand(name=name, child=child, process=process, stderr=stderr, history=history)
         self.hands[name] = hand
         self._all.append(hand)
         assert child.stdout is not None, "asked for a pipe"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from phalanx.transport.testing.numbered import Received
+
 SLOT_NS = 10_000_000
 REPORT_EVERY_S = 0.25
 
@@ -21,17 +23,6 @@ class Deliveries(msgspec.Struct, array_like=True, frozen=True):
     count: int
     gap_us: int
     """The longest time without a delivery of this sender that ended in this slot."""
-
-
-class Stream(msgspec.Struct, array_like=True, frozen=True):
-    """What one receiver has of one start of one sender, so far."""
-
-    sender: int
-    incarnation: int
-    first: int
-    """The number of the first message; above 1 if the receiver joined later."""
-    last: int
-    count: int
 
 
 class ViewSeen(msgspec.Struct, array_like=True, frozen=True):
@@ -87,7 +78,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
-    streams: list[Stream] = []
+    streams: list[Received] = []
     deliveries: list[Deliveries] = []
     views: list[ViewSeen] = []
     paths: list[PathSeen] = []

@@ -1,8 +1,9 @@
 """One process of the demo: it sends a numbered stream, checks all others, meets at barriers.
 
-`python -m phalanx.barrier.demo_worker CONFIG NODE RATE` is started by `phalanx demo`. It reads
-`go`, `report`, `quiet AT_NS` and `leave` from its standard input and writes `Report`s to its
-standard output. The end of its input means that whoever started it is gone: it leaves.
+`python -m phalanx.barrier.demo_worker CONFIG NODE RATE HISTORY` is started by `phalanx demo`. It
+reads `go`, `report`, `quiet AT_NS` and `leave` from its standard input and writes `Report`s to its
+standard output, and its history to a file. The end of its input means that whoever started it is
+gone: it leaves.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from phalanx.transport import (
     ViewInstalled,
 )
 from phalanx.transport.errors import BarrierBroken, BarrierError
+from phalanx.transport.testing.numbered import Tally, make_message
+from phalanx.transport.testing.recorder import Recorder
 
-from .demo_audit import Audit, make_message
 from .demo_reports import (
     REPORT_EVERY_S,
     SLOT_NS,
@@ -46,7 +48,7 @@ from .demo_reports import (
     ViewSeen,
     encode,
 )
-from .service import Barriers
+from .testing.recorder import RecordedBarriers
 
 MESSAGE_BYTES = 200
 TICK_NS = 100_000_000
@@ -62,11 +64,12 @@ PAUSE_S = 0.02
 class Worker:
     """The tasks of one process and what they have seen since the last report."""
 
-    def __init__(self, cluster: Cluster, rate: float) -> None:
-        self._cluster = cluster
+    def __init__(self, recorder: Recorder, rate: float) -> None:
+        self._recorder = recorder
+        self._cluster: Cluster = recorder.cluster
         self._rate = rate
-        self._audit = Audit(cluster.node_id)
-        self._incarnation = cluster.incarnation
+        self._tally = Tally(self._cluster.node_id)
+        self._incarnation = self._cluster.incarnation
         self._sent = 0
         self._carrier = ""
         self._last_ns: dict[int, int] = {}
@@ -90,7 +93,7 @@ class Worker:
     async def read(self) -> None:
         """Check everything that comes, until the stream ends."""
         try:
-            async for event in self._cluster.batches():
+            async for event in self._recorder.batches():
                 if isinstance(event, Batch):
                     self._take(event, time.monotonic_ns())
                 else:
@@ -102,7 +105,7 @@ class Worker:
         sender = batch.sender
         gap_us = (now_ns - self._last_ns.get(sender, now_ns)) // 1000
         self._last_ns[sender] = now_ns
-        count = self._audit.take(sender, batch.payloads)
+        count = self._tally.take(sender, batch.payloads)
         key = (sender, now_ns // SLOT_NS)
         before, longest = self._slots.get(key, (0, 0))
         self._slots[key] = (before + count, max(longest, gap_us))
@@ -111,7 +114,7 @@ class Worker:
         match event:
             case ViewInstalled(view=view, joined=joined):
                 members = tuple((m.node, m.incarnation) for m in view.incarnations)
-                self._audit.installed(dict(members), joined)
+                self._tally.installed(dict(members), joined)
                 for node in self._last_ns if self._cluster.node_id in joined else joined:
                     # Silence before somebody was a member is no gap.
                     self._last_ns[node] = now_ns
@@ -159,7 +162,7 @@ class Worker:
         incarnation, number = self._incarnation, self._sent + 1
         message = make_message(self._cluster.node_id, incarnation, number, MESSAGE_BYTES)
         try:
-            await self._cluster.multicast(message)
+            await self._recorder.multicast(message)
         except (NoQuorum, EvictedError, Overloaded):
             return False
         if incarnation == self._incarnation:
@@ -169,7 +172,7 @@ class Worker:
     async def meet(self) -> None:
         """Wait for everybody at a barrier, again and again."""
         await self.go.wait()
-        barriers = Barriers(self._cluster)
+        barriers = RecordedBarriers(self._recorder)
         while (tick_ns := (time.monotonic_ns() // TICK_NS + 1) * TICK_NS) < self._quiet_ns:
             await asyncio.sleep((tick_ns - time.monotonic_ns()) / 1e9)
             generation, why = (0, 0, 0), ""
@@ -210,10 +213,10 @@ class Worker:
             carrier=self._carrier,
             sent=self._sent,
             quiet=self._quiet,
-            lost=self._audit.lost,
-            duplicated=self._audit.duplicated,
-            reordered=self._audit.reordered,
-            streams=self._audit.streams(),
+            lost=self._tally.lost,
+            duplicated=self._tally.duplicated,
+            reordered=self._tally.reordered,
+            streams=self._tally.streams(),
             deliveries=[
                 Deliveries(sender=sender, slot=slot, count=count, gap_us=gap_us)
                 for (sender, slot), (count, gap_us) in self._slots.items()
@@ -253,10 +256,11 @@ async def _commands(worker: Worker) -> None:
     worker.leave.set()
 
 
-async def run(config: str, name: str, rate: float) -> None:
+async def run(config: str, name: str, rate: float, history: str) -> None:
     """The whole life of the process."""
     async with Cluster.join(config, node=name, timeout=JOIN_TIMEOUT_S, rejoin=True) as cluster:
-        worker = Worker(cluster, rate)
+        recorder = Recorder(cluster, history)
+        worker = Worker(recorder, rate)
         # What was imported lives for ever: the collector need not look at it again and again.
         gc.freeze()
         jobs = [worker.read(), worker.send(), worker.meet(), worker.report(), _commands(worker)]
@@ -277,9 +281,9 @@ async def run(config: str, name: str, rate: float) -> None:
 
 def main() -> int:
     """Entry point of the process."""
-    config, name, rate = sys.argv[1:4]
+    config, name, rate, history = sys.argv[1:5]
     try:
-        asyncio.run(run(config, name, float(rate)))
+        asyncio.run(run(config, name, float(rate), history))
     except PhalanxError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 1

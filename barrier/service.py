@@ -315,10 +315,10 @@ def _release_or_raise(outcome: events.Outcome, timeout_s: float) -> Release:
     match outcome:
         case events.Released(release=release):
             return release
-        case events.Broken(name=name, reason=reason, missing=missing):
-            raise BarrierBroken(name=name, reason=reason, missing=missing)
-        case events.TimedOut(name=name, missing=missing):
-            raise BarrierTimeout(name=name, timeout_s=timeout_s, missing=missing)
+        case events.Broken(name=name, generation=at, reason=reason, missing=missing):
+            raise BarrierBroken(name=name, reason=reason, missing=missing, generation=at)
+        case events.TimedOut(name=name, generation=at, missing=missing):
+            raise BarrierTimeout(name=name, timeout_s=timeout_s, missing=missing, generation=at)
         case events.Mismatch(name=name, ours=ours, theirs=theirs):
             raise UsageError(
                 f"barrier {name!r} is in use with other settings: {theirs}; this call uses {ours}"

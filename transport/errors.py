@@ -14,6 +14,8 @@ import contextlib
 from collections.abc import Generator, Mapping
 from typing import TypeVar
 
+from .events import Position
+
 
 class PhalanxError(Exception):
     """The base of every exception that phalanx raises."""
@@ -127,23 +129,43 @@ class JoinTimeout(PhalanxError, TimeoutError):
 
 
 class BarrierError(PhalanxError):
-    """The base of the outcomes of a barrier that is not released."""
+    """The base of the outcomes of a barrier that is not released.
 
-    def __init__(self, message: str, *, name: str, missing: Mapping[int, str]) -> None:
+    `generation` says which use of the name it was, the same at every party; None if the arrival
+    was taken back before it counted in any.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        name: str,
+        missing: Mapping[int, str],
+        generation: Position | None = None,
+    ) -> None:
         super().__init__(message)
         self.name = name
+        self.generation = generation
         self.missing = dict(missing)
 
 
 class BarrierBroken(BarrierError):
     """A generation of a barrier was broken, with the same reason for every party."""
 
-    def __init__(self, *, name: str, reason: str, missing: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        reason: str,
+        missing: Mapping[int, str],
+        generation: Position | None = None,
+    ) -> None:
         who = ", ".join(f"node {node} ({why})" for node, why in sorted(missing.items()))
         super().__init__(
             f"barrier {name!r} is broken: {reason}" + (f"; missing: {who}" if who else ""),
             name=name,
             missing=missing,
+            generation=generation,
         )
         self.reason = reason
 
@@ -151,12 +173,20 @@ class BarrierBroken(BarrierError):
 class BarrierTimeout(BarrierError, TimeoutError):
     """This party's deadline passed first; `missing` names who had not arrived."""
 
-    def __init__(self, *, name: str, timeout_s: float, missing: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        timeout_s: float,
+        missing: Mapping[int, str],
+        generation: Position | None = None,
+    ) -> None:
         who = ", ".join(f"node {node} ({why})" for node, why in sorted(missing.items()))
         super().__init__(
             f"barrier {name!r} was not released within {timeout_s:g} s; missing: {who or '?'}",
             name=name,
             missing=missing,
+            generation=generation,
         )
         self.timeout_s = timeout_s
 

@@ -113,6 +113,11 @@ class Receipt:
         """Whether it is known already who holds it."""
         return self._last <= self._ledger.settled
 
+    @property
+    def missing(self) -> dict[int, str]:
+        """Who does not hold it, and why, as far as it is settled."""
+        return self._ledger.missing(self._first, self._last)
+
     async def held(self, *, timeout: float | None = None) -> None:
         """Wait until every addressee that goes on holds it.
 

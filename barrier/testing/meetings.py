@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from phalanx.transport.errors import UsageError
 from phalanx.transport.testing.barrier_checkers import Arrival, Outcome
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation
@@ -9,6 +11,8 @@ from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 from .. import events as outcomes
 from ..core import BarrierCore
 from ..messages import AllParties
+
+TAKEN_BACK = "taken back"
 
 
 def use_barriers(simulation: Simulation) -> None:
@@ -45,6 +49,15 @@ def note_outcomes(node: SimulatedNode) -> None:
         node.note(_outcome(outcome))
 
 
+def verdict_of(reason: str, missing: Mapping[int, str]) -> str:
+    """How a generation was broken, in the same words for all parties.
+
+    Who takes an arrival back, and whose deadline it was, is told to each party in its own words.
+    """
+    left = "left the view" in reason
+    return f"broken {dict(sorted(missing.items()))}" if left else TAKEN_BACK
+
+
 def _outcome(outcome: outcomes.Outcome) -> Outcome:
     match outcome:
         case outcomes.Released(ticket=ticket, release=release):
@@ -56,10 +69,9 @@ def _outcome(outcome: outcomes.Outcome) -> Outcome:
                 parties=release.parties,
             )
         case outcomes.Broken():
-            left = "left the view" in outcome.reason
-            verdict = f"broken {dict(sorted(outcome.missing.items()))}" if left else "taken back"
+            verdict = verdict_of(outcome.reason, outcome.missing)
         case outcomes.TimedOut():
-            verdict = "taken back"
+            verdict = TAKEN_BACK
         case _:
             return Outcome(
                 ticket=outcome.ticket, name=outcome.name, generation=None, verdict="unknown"

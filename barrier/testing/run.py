@@ -18,6 +18,7 @@ from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
+from phalanx.transport.testing.lives import evidence_of
 from phalanx.transport.testing.rules import Referee
 from phalanx.transport.testing.simulated_node import Life
 from phalanx.transport.testing.simulation import (
@@ -173,7 +174,9 @@ class Run:
         lives = self.simulation.lives
         while self.network.now_ns < until_ns:
             self.simulation.run_for(GLANCE_NS)
-            if not any(next(check(lives), "") for check in (*checkers.QUIET, state_arrives)):
+            evidence = evidence_of(lives)
+            told = not any(next(checker(evidence), "") for checker in checkers.QUIET)
+            if told and not next(state_arrives(lives), ""):
                 return
 
     def _meet(self) -> None:

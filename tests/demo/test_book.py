@@ -11,13 +11,13 @@ from phalanx.barrier.demo_reports import (
     BarrierSeen,
     Deliveries,
     Report,
-    Stream,
     ViewSeen,
     decode,
     encode,
 )
 from phalanx.barrier.demo_result import Findings
 from phalanx.barrier.demo_script import Act, Mark, make_plan
+from phalanx.transport.testing.numbered import Received
 
 MS = 1_000_000
 S = 1000 * MS
@@ -36,12 +36,12 @@ def told(book: Book, node: int, **fields: object) -> Process:
     return process
 
 
-def streams(**last: int) -> list[Stream]:
+def streams(**last: int) -> list[Received]:
     """Streams by sender and incarnation: s1_2=30 is node 1, start 2, received up to 30."""
-    found: list[Stream] = []
+    found: list[Received] = []
     for name, number in last.items():
         sender, incarnation = map(int, name.removeprefix("s").split("_"))
-        found.append(Stream(sender, incarnation, 1, number, number))
+        found.append(Received(sender, incarnation, 1, number, number))
     return found
 
 

@@ -36,8 +36,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def test_a_short_demo_loses_nothing_and_says_so(run_command: RunCommand, tmp_path: Path) -> None:
     """The main job: two rail faults and a death, and every message where it belongs."""
     picture = tmp_path / "demo.png"
+    kept = tmp_path / "histories"
     arguments = ["demo", "--seconds", "6", "--rate", "200", "--json", "--output", picture]
-    done = run_command(arguments, timeout=60)
+    done = run_command([*arguments, "--keep", kept], timeout=60)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1, "with --json there is nothing else"
     result = json.loads(done.stdout)
@@ -58,6 +59,14 @@ def test_a_short_demo_loses_nothing_and_says_so(run_command: RunCommand, tmp_pat
         assert words in done.stderr
     assert picture.read_bytes().startswith(PNG)
     assert len(picture.read_bytes()) > 10_000
+    assert "nothing to check: 7." in done.stderr
+    judged = run_command(["check", kept])
+    assert judged.returncode == 0, judged.stdout
+    assert f" {result['sent']:,} messages sent" in judged.stdout
+    assert "4 starts of 3 nodes" in judged.stdout
+    again = run_command([*arguments, "--keep", kept])
+    assert again.returncode == demo.EXIT_USAGE
+    assert "there is something in it" in again.stderr
 
 
 @pytest.mark.netns

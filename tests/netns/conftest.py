@@ -65,9 +65,14 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 
 
 @pytest.fixture
-def trio(standing: Standing) -> Fleet:
-    """Three nodes (alpha, bravo, charlie) in one view; all paths up; nothing is being sent."""
-    return standing.whole()
+def trio(standing: Standing) -> Iterator[Fleet]:
+    """Three nodes (alpha, bravo, charlie) in one view; all paths up; nothing is being sent.
+
+    What happens in the test is judged by the checkers of all guarantees.
+    """
+    fleet = standing.whole()
+    yield fleet
+    fleet.check()
 
 
 @pytest.fixture

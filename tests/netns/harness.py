@@ -15,13 +15,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from phalanx.transport.testing.evidence import Evidence, History
+from phalanx.transport.testing.guarantees import complain, judge
+from phalanx.transport.testing.history import SUFFIX
+from phalanx.transport.testing.history_files import end_history, load
 from phalanx.transport.testing.lab import Lab, freeze, thaw
 
 from .reports import (
     Answer,
     Burst,
     Command,
-    Gap,
     Halt,
     Line,
     Look,
@@ -29,7 +32,9 @@ from .reports import (
     PathWanted,
     Reach,
     Seen,
+    Still,
     Stream,
+    TurnPage,
 )
 
 T = TypeVar("T")
@@ -52,8 +57,17 @@ def now_ns() -> int:
 class Node:
     """One worker process; a thread reads what it says."""
 
-    def __init__(self, fleet: Fleet, host: str, process: subprocess.Popen[bytes], log: Path):
+    def __init__(
+        self,
+        fleet: Fleet,
+        host: str,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        history: Path,
+    ) -> None:
         self.host = host
+        self.history = history
+        """What it writes now."""
         self.id = fleet.lab.node_id(host)
         self.process = process
         self.seen: list[Seen] = []
@@ -83,6 +97,8 @@ class Node:
     def begin(self, order: Order) -> int:
         """Give an order; `result` waits for its answer."""
         assert self.process.stdin is not None, "it was started with a pipe"
+        if not isinstance(order, Look):
+            self._fleet.asked()
         self._number += 1
         command = _encoder.encode(Command(number=self._number, order=order))
         self.process.stdin.write(command + b"\n")
@@ -150,7 +166,13 @@ class Node:
         at_ns = now_ns()
         os.kill(self.process.pid, signal.SIGKILL)
         self.await_end()
+        self.ended()
         return at_ns
+
+    def ended(self) -> None:
+        """Note in its history that it was killed."""
+        if self.history.exists():
+            end_history(self.history, now_ns())
 
     def stop(self) -> int:
         """SIGSTOP; returns the time just before it."""
@@ -203,6 +225,12 @@ class Fleet:
         self.nodes: dict[str, Node] = {}
         self.said = threading.Condition()
         self._logs = 0
+        self._page = 0
+        """Histories are judged page by page: each test begins one."""
+        self._read: tuple[int, Evidence] | None = None
+        """When the histories of this page were read last, and what was in them."""
+        self._judged = False
+        """All that was asked for on this page is judged."""
 
     def __getitem__(self, host: str) -> Node:
         return self.nodes[host]
@@ -236,17 +264,58 @@ class Fleet:
         self._logs += 1
         log = self.folder / f"{host}-{self._logs}.log"
         argv = [sys.executable, "-m", "netns.worker", str(config or self.config), host]
+        history = self._history(host)
         env = {**os.environ, "PYTHONPATH": str(_TESTS)}
         with log.open("wb") as stderr:
             process = self.lab.spawn(
                 host,
-                [*argv, str(timeout)],
+                [*argv, str(timeout), str(history)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=env,
             )
-        return Node(self, host, process, log)
+        return Node(self, host, process, log, history)
+
+    @property
+    def page(self) -> Path:
+        """The folder of the histories that are being written."""
+        return self.folder / f"page-{self._page}"
+
+    def _history(self, host: str) -> Path:
+        self.page.mkdir(exist_ok=True)
+        self._logs += 1
+        return self.page / f"{host}-{self._logs}{SUFFIX}"
+
+    def turn_page(self) -> None:
+        """Everybody is in one view and sends nothing: histories go on in a new folder."""
+        self.exchange(self.hosts)
+        self._page += 1
+        self._read = None
+        self._judged = True
+        for host in self.hosts:
+            node = self.nodes[host]
+            path = self._history(host)
+            node.ask(TurnPage(path=str(path)))
+            node.history = path
+
+    def evidence(self) -> Evidence:
+        """The histories of this page so far."""
+        at_ns = now_ns()
+        self._read = at_ns, load([self.page], until_ns=at_ns)
+        return self._read[1]
+
+    def check(self, *, quiet: bool = False) -> None:
+        """Every guarantee held so far; `quiet` if all that was sent has arrived."""
+        if self._judged and not quiet:
+            return
+        found = complain(judge(self.evidence(), quiet=quiet))
+        assert not found, f"{found}\nhistories: {self.page}"
+        self._judged = True
+
+    def asked(self) -> None:
+        """Something is done that is to be judged."""
+        self._judged = False
 
     def start(self, host: str) -> Node:
         """Start the host's node, without waiting for anything."""
@@ -278,6 +347,7 @@ class Fleet:
         for node in self.nodes.values():
             node.ask(Halt())
             node.ask(Look())
+        self.turn_page()
 
     # -------------------------------------------------------------------------------- waiting
 
@@ -360,40 +430,53 @@ class Fleet:
             node.result(number)
 
     def settle(self, hosts: Collection[str] | None = None) -> dict[str, Answer]:
-        """End the streams, wait until all has arrived, and check it; what each host reports.
-
-        Nothing may be lost, twice, out of order or of a former life at any of these hosts.
-        """
+        """End the streams, wait until all has arrived, judge the page; what each host reports."""
         chosen = self.hosts if hosts is None else hosts
         for host in chosen:
             self.nodes[host].ask(Halt())
-        # One more of each: who has come since a stream ended has received nothing of it.
-        last = {self.nodes[host].id: self.nodes[host].ask(Burst(count=1)).sent for host in chosen}
-        self._reach(last, chosen)
-        looks = {host: self.nodes[host].ask(Look()) for host in chosen}
-        for host, look in looks.items():
-            faults = (look.lost, look.duplicated, look.reordered, look.stale)
-            assert faults == (0, 0, 0, 0), f"{host}: lost, duplicated, reordered, stale {faults}"
-        return looks
+        self.exchange(chosen)
+        self.check(quiet=set(chosen) == set(self.hosts))
+        return {host: self.nodes[host].ask(Look()) for host in chosen}
+
+    def exchange(self, hosts: Collection[str]) -> None:
+        """One more message of each; return when all that these hosts have sent has arrived.
+
+        Who has come since a stream ended has received nothing of it.
+        """
+        asked = {host: self.nodes[host].begin(Burst(count=1, held=True)) for host in hosts}
+        answers = {self.nodes[host].id: self.nodes[host].result(n) for host, n in asked.items()}
+        for answer in answers.values():
+            assert not answer.error, f"{answer.error}: {answer.text}\n{self.story()}"
+        self._reach({node: answer.sent for node, answer in answers.items()}, hosts)
+        for host in hosts:
+            self.nodes[host].ask(Still())
 
     def gaps_ms(
         self, pairs: Iterable[tuple[str, str]], from_ns: int, to_ns: int, *, directed: bool = False
     ) -> dict[tuple[str, str], float]:
-        """The longest gap of each (sender, receiver) in a span of time, in milliseconds."""
+        """The longest gap of each (sender, receiver) in a span of time, in milliseconds.
+
+        Best asked for once the traffic has ended: reading histories takes its time.
+        """
+        members = self.members(to_ns)
         return {
-            (sender, receiver): self.nodes[receiver]
-            .ask(
-                Gap(
-                    sender=self.nodes[sender].id,
-                    from_ns=from_ns,
-                    to_ns=to_ns,
-                    directed=directed,
-                )
+            (sender, receiver): members[receiver].longest_gap_ns(
+                self.nodes[sender].id, from_ns, to_ns, directed=directed
             )
-            .gap_ns
             / MS
             for sender, receiver in pairs
         }
+
+    def members(self, until_ns: int | None = None) -> dict[str, History]:
+        """The history of the last incarnation of each host on this page, up to some time."""
+        found: dict[str, History] = {}
+        known = until_ns is not None and self._read is not None and self._read[0] >= until_ns
+        evidence = self._read[1] if known and self._read is not None else self.evidence()
+        for history in evidence.histories:
+            host = self.hosts[self.ids.index(history.member.node)]
+            if host not in found or found[host].member < history.member:
+                found[host] = history
+        return found
 
     def pairs(self, hosts: Collection[str] | None = None) -> list[tuple[str, str]]:
         """Every (sender, receiver)."""

@@ -59,13 +59,28 @@ class Meet(msgspec.Struct, tag=True, kw_only=True):
     timeout_s: float = 5.0
 
 
-class Gap(msgspec.Struct, tag=True, kw_only=True):
-    """The longest time between two deliveries of one sender here, within a span of time."""
+class Meetings(msgspec.Struct, tag=True, kw_only=True):
+    """Meet everybody at a barrier again and again, until `Halt`."""
 
-    sender: int
-    from_ns: int
-    to_ns: int
-    directed: bool = False
+    name: str
+    timeout_s: float = 5.0
+    pause_s: float = 0.02
+
+
+class Still(msgspec.Struct, tag=True, kw_only=True):
+    """Answered when every receipt is known."""
+
+
+class TurnPage(msgspec.Struct, tag=True, kw_only=True):
+    """Go on with the history in another file; nothing is under way."""
+
+    path: str
+
+
+class DieAt(msgspec.Struct, tag=True, kw_only=True):
+    """Be killed instead of sending the next frame of one of these kinds: `Accept`, ..."""
+
+    kinds: list[str]
 
 
 class Look(msgspec.Struct, tag=True, kw_only=True):
@@ -76,7 +91,20 @@ class Leave(msgspec.Struct, tag=True, kw_only=True):
     """Leave the cluster in good order and end."""
 
 
-Order: TypeAlias = Stream | Halt | Burst | Reach | PathWanted | Meet | Gap | Look | Leave
+Order: TypeAlias = (
+    Stream
+    | Halt
+    | Burst
+    | Reach
+    | PathWanted
+    | Meet
+    | Meetings
+    | Still
+    | TurnPage
+    | DieAt
+    | Look
+    | Leave
+)
 
 
 class Command(msgspec.Struct, kw_only=True):
@@ -138,16 +166,9 @@ class Answer(msgspec.Struct, tag=True, kw_only=True, omit_defaults=True):
     generation: tuple[int, int, int] = (0, 0, 0)
     position: tuple[int, int, int] = (0, 0, 0)
     parties: list[int] = []
-    gap_ns: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    reordered: int = 0
-    stale: int = 0
     received: dict[str, Received] = {}
     refusals: dict[str, Refusals] = {}
     accept_ns_max: int = 0
-    own_ns: int = 0
-    """When a multicast of this node was last delivered to itself."""
     primary: bool = False
     incarnation: int = 0
     stats: dict[str, dict[str, int]] = {}

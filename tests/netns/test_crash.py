@@ -38,8 +38,8 @@ def test_survivors_of_a_kill_have_a_new_view_in_100_ms(
     assert marks[f"{dead}.{before.members[dead]}"] > 0
     assert all(set(seen.left) == {dead} for seen in views.values())
     trio.flow(RATE // 4, survivors)
-    gaps = trio.gaps_ms(trio.pairs(survivors), killed_ns, killed_ns + 250 * MS)
     trio.settle(survivors)
+    gaps = trio.gaps_ms(trio.pairs(survivors), killed_ns, killed_ns + 250 * MS)
     started_ns = now_ns()
     trio.start(host)
     whole = trio.await_view(trio.ids, trio.hosts, killed_ns)

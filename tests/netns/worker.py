@@ -1,6 +1,6 @@
-"""One node of the tests' clusters: `python -m netns.worker CONFIG NODE TIMEOUT`.
+"""One node of the tests' clusters: `python -m netns.worker CONFIG NODE TIMEOUT HISTORY`.
 
-It joins, checks all that it receives, says every event on standard output, and obeys the
+It joins, writes its history, says every event but messages on standard output, and obeys the
 commands on standard input; see `reports.py`. The end of its input ends it.
 """
 
@@ -12,18 +12,18 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import msgspec
 
-from phalanx.barrier import Barriers
+from phalanx.barrier.testing.recorder import RecordedBarriers
 from phalanx.transport import (
     Batch,
     Cluster,
     Event,
     Evicted,
     EvictedError,
-    Message,
     MessageUndelivered,
     PathChanged,
     PeerRefused,
@@ -32,28 +32,34 @@ from phalanx.transport import (
     PrimaryRegained,
     Rejoined,
     ViewInstalled,
+    config_file,
 )
 from phalanx.transport.errors import BarrierError, NoQuorum
+from phalanx.transport.testing.numbered import Number, make_message, number_of
+from phalanx.transport.testing.recorder import Recorder
 
-from .audit import Audit, make_message
+from .dying import DyingDrivers
 from .reports import (
     MESSAGE_BYTES,
     Answer,
     Burst,
     Command,
-    Gap,
+    DieAt,
     Halt,
     Leave,
     Line,
     Look,
     Meet,
+    Meetings,
     Order,
     PathWanted,
     Reach,
     Received,
     Refusals,
     Seen,
+    Still,
     Stream,
+    TurnPage,
 )
 
 BURST_MAX = 64
@@ -72,10 +78,15 @@ def say(line: Line) -> None:
 class Worker:
     """The tasks of one node and what they have seen."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._node = cluster.node_id
-        self._audit = Audit(cluster.node_id)
+    def __init__(self, recorder: Recorder, drivers: DyingDrivers) -> None:
+        self._cluster: Cluster = recorder.cluster
+        self._recorder = recorder
+        self._barriers = RecordedBarriers(recorder)
+        self._drivers = drivers
+        self._node = self._cluster.node_id
+        self._received: dict[Number, Received] = {}
+        """By the number 0 of each stream."""
+        self._members: Mapping[int, int] = {}
         self._sent: dict[tuple[int, int], int] = {}
         self._streams: list[asyncio.Task[None]] = []
         self._refusals: dict[str, Refusals] = {}
@@ -89,7 +100,7 @@ class Worker:
     async def read(self) -> None:
         """Take everything that comes, until the stream ends."""
         try:
-            async for event in self._cluster.batches():
+            async for event in self._recorder.batches():
                 self._take(event)
         except EvictedError as error:
             say(Seen(kind="EvictedError", at_ns=time.monotonic_ns(), text=str(error)))
@@ -97,12 +108,37 @@ class Worker:
     def _take(self, event: Batch | Event) -> None:
         now_ns = time.monotonic_ns()
         if isinstance(event, Batch):
-            self._audit.take(event.sender, event.payloads, directed=event.directed, at_ns=now_ns)
+            for payload in event.payloads:
+                self._count(payload)
         else:
             say(self._seen(event, now_ns))
         for item in list(self._waiting):
             if item[0]() and not item[1].done():
                 item[1].set_result(None)
+
+    def _count(self, payload: bytes) -> None:
+        said = number_of(payload)
+        if said is None:
+            return  # The history has it, and its checkers will say that nobody has sent it.
+        stream, number = said._replace(number=0), said.number
+        received = self._received.get(stream)
+        if received is None:
+            received = self._received[stream] = Received(first=number, last=number, count=0)
+        received.last = max(received.last, number)
+        received.count += 1
+
+    def _last(self, sender: int, *, directed: bool) -> int:
+        """Number of the last message delivered of the sender's current incarnation."""
+        to = self._node if directed else 0
+        received = self._received.get(Number(sender, self._members.get(sender, 0), to, 0))
+        return received.last if received is not None else 0
+
+    def _marks(self) -> dict[str, int]:
+        return {
+            f"{stream.node}.{stream.incarnation}": received.last
+            for stream, received in self._received.items()
+            if not stream.to
+        }
 
     def _seen(self, event: Event, now_ns: int) -> Seen:
         seen = Seen(kind=type(event).__name__, at_ns=now_ns)
@@ -111,8 +147,8 @@ class Worker:
                 seen.view = (view.id.era, view.id.k)
                 seen.members = {member.node: member.incarnation for member in view.incarnations}
                 seen.joined, seen.left = list(joined), dict(left)
-                seen.marks = self._audit.marks()
-                self._audit.installed(seen.members, joined)
+                seen.marks = self._marks()
+                self._installed(seen.members, joined)
             case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
                 seen.peer, seen.rail = peer, rail
                 seen.state, seen.primary = state.value, primary
@@ -129,6 +165,13 @@ class Worker:
             case _:
                 seen.text = repr(event)
         return seen
+
+    def _installed(self, members: Mapping[int, int], joined: Collection[int]) -> None:
+        """What a newcomer has of the others, and they of it, begins anew."""
+        self._members = dict(members)
+        for node in members if self._node in joined else joined:
+            for stream in [stream for stream in self._received if stream.node == node]:
+                del self._received[stream]
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Return when something that came has made the condition true."""
@@ -149,13 +192,18 @@ class Worker:
     ) -> None:
         incarnation = self._cluster.incarnation
         number = self._sent.get((incarnation, to), 0) + 1
-        message = make_message(self._node, incarnation, number, size)
+        message = make_message(self._node, incarnation, number, size, to=to)
         before_ns = time.monotonic_ns()
         # Only one task sends to each addressee at a time, so that numbers are in order.
-        if to:
-            receipt = await self._cluster.send(to, message, wait=wait, timeout=timeout)
-        else:
-            receipt = await self._cluster.multicast(message, wait=wait, timeout=timeout)
+        try:
+            if to:
+                receipt = await self._recorder.send(to, message, wait=wait, timeout=timeout)
+            else:
+                receipt = await self._recorder.multicast(message, wait=wait, timeout=timeout)
+        except asyncio.CancelledError:
+            # It may have been accepted: its number is used.
+            self._sent[incarnation, to] = number
+            raise
         self._accept_ns_max = max(self._accept_ns_max, time.monotonic_ns() - before_ns)
         self._sent[incarnation, to] = number
         if held:
@@ -241,18 +289,19 @@ class Worker:
                     )
                 answer.sent = self._sent_to(order.to)
             case Reach(sender=sender, number=number, directed=directed):
-                await self._until(lambda: self._audit.last(sender, directed=directed) >= number)
+                await self._until(lambda: self._last(sender, directed=directed) >= number)
             case PathWanted():
                 await self._until(lambda: self._path_is(order))
             case Meet():
                 await self._meet(order, answer)
-            case Gap():
-                answer.gap_ns = self._audit.gap_ns(
-                    order.sender,
-                    directed=order.directed,
-                    from_ns=order.from_ns,
-                    to_ns=order.to_ns,
-                )
+            case Meetings():
+                self._streams.append(asyncio.ensure_future(self._meet_again(order)))
+            case Still():
+                await self._recorder.all_settled()
+            case TurnPage(path=path):
+                self._recorder.turn_page(path)
+            case DieAt(kinds=kinds):
+                self._drivers.die_at(kinds)
             case Look():
                 self._look(answer)
             case Leave():
@@ -271,37 +320,37 @@ class Worker:
         for _ in range(order.before):
             await self._send_one(0, MESSAGE_BYTES, wait=True)
         answer.sent = self._sent_to(0)
-        release = await Barriers(self._cluster).wait(
+        release = await self._barriers.wait(
             order.name, parties=order.parties, timeout=order.timeout_s
         )
         answer.at_ns = time.monotonic_ns()
         # What the barrier promises can be had without waiting: look before anything else runs.
-        self._drain()
-        answer.marks = self._audit.marks()
+        for event in self._recorder.take_ready_batches():
+            self._take(event)
+        answer.marks = self._marks()
         answer.parties = [member.node for member in release.parties]
         at = release.generation
         answer.generation = (at.era, at.k, at.index)
         at = release.position
         answer.position = (at.era, at.k, at.index)
 
-    def _drain(self) -> None:
-        """Take all that is ready, as batches of one message."""
-        for event in self._cluster.take_ready():
-            self._take(batch_of(event) if isinstance(event, Message) else event)
+    async def _meet_again(self, order: Meetings) -> None:
+        while True:
+            try:
+                await self._barriers.wait(order.name, timeout=order.timeout_s)
+            except PhalanxError as error:
+                self._refused(error)
+            await asyncio.sleep(order.pause_s)
 
     def _look(self, answer: Answer) -> None:
-        audit = self._audit
         answer.sent = self._sent_to(0)
-        answer.lost, answer.duplicated = audit.lost, audit.duplicated
-        answer.reordered, answer.stale = audit.reordered, audit.stale
         answer.received = {
-            key: Received(first=first, last=last, count=count)
-            for key, (first, last, count) in audit.streams().items()
+            f"{stream.node}.{stream.incarnation}{'>' if stream.to else ''}": received
+            for stream, received in self._received.items()
         }
-        answer.marks = audit.marks()
+        answer.marks = self._marks()
         answer.refusals, self._refusals = self._refusals, {}
         answer.accept_ns_max, self._accept_ns_max = self._accept_ns_max, 0
-        answer.own_ns = audit.last_ns(self._node)
         answer.primary = self._cluster.primary
         answer.incarnation = self._cluster.incarnation
         answer.stats = self._cluster.stats()
@@ -311,10 +360,15 @@ class Worker:
         answer.descriptors = len(os.listdir("/proc/self/fd")) - 1
 
 
-async def run(config: str, node: str, timeout: float) -> None:
+async def run(config: str, node: str, timeout: float, history: str) -> None:
     """The whole life of the process."""
-    async with Cluster.join(config, node=node, timeout=timeout, rejoin=True) as cluster:
-        worker = Worker(cluster)
+    loaded = config_file.load(Path(config))
+    drivers = DyingDrivers(loaded)
+    async with Cluster.join(
+        loaded, node=node, timeout=timeout, rejoin=True, drivers=drivers
+    ) as cluster:
+        recorder = Recorder(cluster, history)
+        worker = Worker(recorder, drivers)
         # What was imported lives for ever: the collector need not look at it again and again.
         gc.freeze()
         reading = asyncio.ensure_future(worker.read())
@@ -330,23 +384,11 @@ async def run(config: str, node: str, timeout: float) -> None:
     await reading
 
 
-def batch_of(message: Message) -> Batch:
-    """A message as the batch of one that it might have come in."""
-    return Batch(
-        sender=message.sender,
-        payloads=[message.payload],
-        channel=message.channel,
-        lane=message.lane,
-        view_id=message.view_id,
-        directed=message.directed,
-    )
-
-
 def main() -> int:
     """Entry point of the process."""
-    config, node, timeout = sys.argv[1:4]
+    config, node, timeout, history = sys.argv[1:5]
     try:
-        asyncio.run(run(config, node, float(timeout)))
+        asyncio.run(run(config, node, float(timeout), history))
     except PhalanxError as error:
         kind = type(error).__name__
         say(Seen(kind="Failed", at_ns=time.monotonic_ns(), state=kind, text=str(error)))

@@ -26,10 +26,11 @@ def test_failovers_do_not_slow_down_with_their_number(fleet: Fleet, direction: s
         fleet.flow(RATE // 2, ("bravo", "charlie"))
         span_ns = now_ns() - fault_ns
         assert span_ns < 10 * S, "it must not take so long"
-        gaps = fleet.gaps_ms(fleet.pairs(), fault_ns, fault_ns + min(span_ns, 450 * MS))
-        worst.append(max(gaps.values()))
-        print(f"{direction} {number}:", {pair: round(gap) for pair, gap in gaps.items()})
         fleet.lab.heal("a", "alpha")
         fleet.await_paths()
         fleet.settle()
+        gaps = fleet.gaps_ms(fleet.pairs(), fault_ns, fault_ns + min(span_ns, 450 * MS))
+        worst.append(max(gaps.values()))
+        print(f"{direction} {number}:", {pair: round(gap) for pair, gap in gaps.items()})
+        fleet.turn_page()
     assert max(worst) <= GAP_MS_MAX, f"{direction}: {[round(gap) for gap in worst]}"

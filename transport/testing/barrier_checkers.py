@@ -1,186 +1,209 @@
-"""Checkers of the guarantees of barriers, in the form of `checkers.py`.
-
-A test notes `Arrival` and `Outcome` in the histories, so that nothing here knows the layer that
-made them.
-"""
+"""Checkers of the guarantees of barriers, in the form of `checkers.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 
-from ..core.outputs import Left
-from ..events import Evicted, Lane, Member, ViewInstalled
-from .checkers import Checker, Complaints, stays
-from .simulated_node import FOR_EVER_NS, Life
+from ..events import Lane, Member, Position
+from .checkers import Checker, Complaints, shown
+from .evidence import FOR_EVER_NS, NEVER, Evidence, History, Sending
+from .history import Arrived, Returned
+from .lives import Arrival, Lives, Outcome, evidence_of
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A party has called `wait`; noted in its history."""
-
-    ticket: int
-    name: str
-    deadline_ns: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The call of that ticket has returned; noted in the history of its party."""
-
-    ticket: int
-    name: str
-    generation: object
-    """Names the generation, the same at every party; None if there was none."""
-    verdict: str
-    """`released`, or how it was broken, in words that every party uses; `unknown`."""
-    parties: tuple[Member, ...] = ()
-    """Of a release: who arrived."""
+__all__ = [
+    "BARRIERS",
+    "Arrival",
+    "Outcome",
+    "barrier_cut",
+    "barrier_safety",
+    "barrier_uniformity",
+    "no_hang",
+]
 
 
-class _Visit(NamedTuple):
-    at_ns: int
-    place: int
-    arrival: Arrival
+_Generation: TypeAlias = tuple[str, Position | None]
 
 
 class _Return(NamedTuple):
-    at_ns: int
     place: int
-    outcome: Outcome
+    outcome: Returned
     binding: bool
     """Its party went on from there, so that it must agree with the others."""
 
-
-def _visits(life: Life) -> dict[int, _Visit]:
-    return {
-        item.ticket: _Visit(at, place, item)
-        for place, (at, item) in enumerate(life.history)
-        if isinstance(item, Arrival)
-    }
+    @property
+    def generation(self) -> _Generation:
+        """Which use of which name."""
+        return self.outcome.name, self.outcome.generation
 
 
-def _returns(life: Life) -> dict[int, _Return]:
-    over = life.ended_ns is not None or any(isinstance(i, Evicted | Left) for _, i in life.history)
-    last_view = max(
-        (place for place, (_, i) in enumerate(life.history) if isinstance(i, ViewInstalled)),
-        default=0,
-    )
-    return {
-        item.ticket: _Return(at, place, item, place < last_view or not over)
-        for place, (at, item) in enumerate(life.history)
-        if isinstance(item, Outcome)
-    }
+class _Outcomes:
+    """The outcomes that one history tells of, in its order."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        last_view = history.stays[-1].place
+        self.by_ticket = {
+            ticket: _Return(place, outcome, place < last_view or history.alive)
+            for ticket, (place, outcome) in history.returns.items()
+        }
+        self.released = [r for r in self.by_ticket.values() if r.outcome.verdict == "released"]
+        self._tickets: dict[_Generation, list[int]] = defaultdict(list)
+        for ticket, returned in self.by_ticket.items():
+            if returned.binding:
+                self._tickets[returned.generation].append(ticket)
+
+    def arrivals_at(self, theirs: _Return) -> list[tuple[int, Arrived]]:
+        """This party's arrivals at a generation that another one was released from."""
+        tickets = self._tickets.get(theirs.generation, []) if theirs.binding else []
+        arrivals = self.history.arrivals
+        return [arrivals[ticket] for ticket in tickets if ticket in arrivals]
+
+    def may_have_arrived(self, theirs: _Return, *, one_clock: bool) -> bool:
+        """Whether this party had arrived, as far as can be known, when another was released."""
+        return any(
+            arrived.at_ns <= theirs.outcome.at_ns or not one_clock
+            for _, arrived in chain(self.arrivals_at(theirs), self._undecided(theirs))
+        )
+
+    def _undecided(self, theirs: _Return) -> Iterator[tuple[int, Arrived]]:
+        """Arrivals of which it is not known at which generation they were."""
+        for ticket, (place, arrived) in self.history.arrivals.items():
+            mine = self.by_ticket.get(ticket)
+            unknown = mine is None or not (mine.binding and theirs.binding)
+            unknown = unknown or (mine is not None and mine.outcome.verdict == "unknown")
+            if unknown and arrived.name == theirs.outcome.name:
+                yield place, arrived
 
 
-def barrier_safety(lives: Sequence[Life]) -> Complaints:
+def _outcomes(evidence: Evidence) -> dict[Member, _Outcomes]:
+    return {history.member: _Outcomes(history) for history in evidence.histories}
+
+
+def barrier_safety(lives: Lives) -> Complaints:
     """9: no wait is released before every party arrived at that generation."""
-    visits = {life.member: _visits(life) for life in lives}
-    returns = {life.member: _returns(life) for life in lives}
-    for member, theirs in returns.items():
-        for mine in theirs.values():
+    evidence = evidence_of(lives)
+    outcomes = _outcomes(evidence)
+    for member, here in outcomes.items():
+        for mine in here.released:
             outcome = mine.outcome
-            if outcome.verdict != "released":
-                continue
             if member not in outcome.parties:
                 yield f"{member} was released from {outcome.name} without being a party"
             for party in outcome.parties:
-                if not any(
-                    visit.arrival.name == outcome.name
-                    and visit.at_ns <= mine.at_ns
-                    and _may_be(returns[party].get(ticket), mine)
-                    for ticket, visit in visits.get(party, {}).items()
-                ):
+                there = outcomes.get(party)
+                if there is None:
+                    continue  # Its history is not among these.
+                if not there.may_have_arrived(mine, one_clock=evidence.one_clock):
                     yield (
                         f"{member} was released from {outcome.name} {outcome.generation}, "
                         f"{party} had not arrived"
                     )
 
 
-def _may_be(theirs: _Return | None, mine: _Return) -> bool:
-    """Whether a party's wait may have been for the same generation."""
-    if theirs is None or not (theirs.binding and mine.binding):
-        return True
-    return theirs.outcome.generation == mine.outcome.generation or (
-        theirs.outcome.verdict == "unknown"
-    )
+def barrier_cut(lives: Lives) -> Complaints:
+    """10: what a party sent before it arrived is delivered before anybody is released.
 
-
-def barrier_cut(lives: Sequence[Life]) -> Complaints:
-    """10: what a party multicast before it arrived is delivered before anybody is released."""
-    lives_by = {life.member: life for life in lives}
-    visits = {life.member: _visits(life) for life in lives}
-    returns = {life.member: _returns(life) for life in lives}
-    places = {
-        life.member: {got.payload: got.place for stay in stays(life) for got in stay.received}
-        for life in lives
-    }
-    views = {life.member: {stay.view.id for stay in stays(life)} for life in lives}
-    view_of = {
-        life.member: {got.payload: got.view_id for stay in stays(life) for got in stay.received}
-        for life in lives
-    }
-    for life in lives:
-        mine_all = [r for r in returns[life.member].values() if r.outcome.verdict == "released"]
-        for mine in mine_all:
+    Bulk multicasts are not in it, and what was sent to single members only if the arrival waited
+    for that.
+    """
+    outcomes = _outcomes(evidence_of(lives))
+    for here in outcomes.values():
+        releases: dict[Member, list[tuple[_Return, int, Arrived]]] = defaultdict(list)
+        for mine in here.released:
             for party in mine.outcome.parties:
-                ticket = _ticket_of(returns.get(party, {}), mine)
-                if ticket is None:
-                    continue
-                arrived = visits[party][ticket].place
-                for message in lives_by[party].sent:
-                    if message.place > arrived or message.addressee or message.lane is Lane.BULK:
-                        continue
-                    if view_of[party].get(message.payload) not in views[life.member]:
-                        continue  # This member was not there yet.
-                    if places[life.member].get(message.payload, FOR_EVER_NS) > mine.place:
-                        yield (
-                            f"{life.member} was released from {mine.outcome.name} "
-                            f"{mine.outcome.generation} without {message.payload[:40]!r} of {party}"
-                        )
+                there = outcomes.get(party)
+                if there is not None:
+                    arrivals = there.arrivals_at(mine)
+                    releases[party] += [(mine, place, arrived) for place, arrived in arrivals[:1]]
+        for party, meetings in releases.items():
+            yield from _lacking(here.history, outcomes[party].history, meetings)
 
 
-def _ticket_of(returns: dict[int, _Return], mine: _Return) -> int | None:
-    for ticket, theirs in returns.items():
-        same = (theirs.outcome.generation, theirs.outcome.name) == (
-            mine.outcome.generation,
-            mine.outcome.name,
-        )
-        if same and theirs.binding and mine.binding:
-            return ticket
-    return None
+def _lacking(
+    history: History, party: History, meetings: list[tuple[_Return, int, Arrived]]
+) -> Complaints:
+    """What one member lacked of one party's messages when it was released.
+
+    What was there at one release is there at all later ones, so that each message is looked at
+    once, unless its call had not returned yet when the party arrived.
+    """
+    waiting: list[Sending] = []
+    sent, begun = party.sent, 0
+    for mine, arrived_at, arrived in sorted(meetings, key=lambda meeting: meeting[1]):
+        if not arrived.cut:
+            continue
+        while begun < len(sent) and sent[begun].place <= arrived_at:
+            waiting.append(sent[begun])
+            begun += 1
+        later: list[Sending] = []
+        for sending in waiting:
+            if sending.accepted > arrived_at or (sending.to and not arrived.directed):
+                if sending.accepted != NEVER:
+                    later.append(sending)
+            elif _concerns(history, party, sending) and (
+                history.delivered.get(sending.message, (NEVER, None))[0] > mine.place
+            ):
+                yield (
+                    f"{history.member} was released from {mine.outcome.name} "
+                    f"{mine.outcome.generation} without {shown(sending.message)} of {party.member}"
+                )
+        waiting = later
 
 
-def barrier_uniformity(lives: Sequence[Life]) -> Complaints:
+def _concerns(history: History, party: History, sending: Sending) -> bool:
+    """Whether a message must be delivered to this member before it is released."""
+    if sending.refused or sending.to not in (0, history.member.node):
+        return False
+    if sending.to:
+        return sending.stay >= 0 and party.stays[sending.stay].view in history.stay_in
+    own = party.delivered.get(sending.message)
+    # Without it, it is not known when it was numbered; in another view this member was not there.
+    return sending.lane is not Lane.BULK and own is not None and own[1] in history.stay_in
+
+
+def barrier_uniformity(lives: Lives) -> Complaints:
     """11: who goes on sees the same outcome; only `unknown` says nothing."""
-    verdicts: dict[tuple[str, object], tuple[Member, str]] = {}
-    for life in lives:
-        for mine in _returns(life).values():
+    verdicts: dict[_Generation, tuple[Member, str]] = {}
+    for member, theirs in _outcomes(evidence_of(lives)).items():
+        for mine in theirs.by_ticket.values():
             outcome = mine.outcome
             if outcome.generation is None or outcome.verdict == "unknown" or not mine.binding:
                 continue
-            key = (outcome.name, outcome.generation)
-            other, theirs = verdicts.setdefault(key, (life.member, outcome.verdict))
-            if theirs != outcome.verdict:
-                yield f"{key}: {outcome.verdict} at {life.member}, {theirs} at {other}"
+            key = mine.generation
+            other, verdict = verdicts.setdefault(key, (member, outcome.verdict))
+            if verdict != outcome.verdict:
+                yield f"{key}: {outcome.verdict} at {member}, {verdict} at {other}"
 
 
-def no_hang(lives: Sequence[Life], *, slack_ns: int, end_ns: int) -> Complaints:
-    """12: every waiting call with a deadline ends by then, give or take `slack_ns`."""
-    for life in lives:
-        ends = {ticket: mine.at_ns for ticket, mine in _returns(life).items()}
-        until = life.ended_ns if life.ended_ns is not None else end_ns
-        for ticket, visit in _visits(life).items():
-            deadline = visit.arrival.deadline_ns
-            if deadline is None:
+def no_hang(lives: Lives, *, slack_ns: int | None = None, end_ns: int | None = None) -> Complaints:
+    """12: every waiting call with a deadline ends by then, give or take `slack_ns`.
+
+    The default is two leases: a withdrawal from a barrier may take one until it is ordered.
+    """
+    evidence = evidence_of(lives)
+    end_ns = evidence.end_ns if end_ns is None else end_ns
+    for history in evidence.histories:
+        slack = 2 * history.lease_ns if slack_ns is None else slack_ns
+        until = history.ended_ns if history.ended_ns is not None else end_ns
+        for what, at_ns, deadline_ns, ended_ns in _waits(history):
+            if deadline_ns is None or (ended_ns or FOR_EVER_NS) <= deadline_ns + slack:
                 continue
-            stopped = sum(
-                min(end, until) - start for start, end in life.frozen if end > visit.at_ns
-            )
-            due = deadline + slack_ns + stopped
-            if due < until and ends.get(ticket, FOR_EVER_NS) > due:
-                yield f"{life.member} still waits at {visit.arrival.name} past its deadline"
+            stopped = history.stood_still_ns(at_ns, until)
+            due = deadline_ns + slack + stopped
+            if due < until and (ended_ns or FOR_EVER_NS) > due:
+                yield f"{history.member} still waits at {what} past its deadline"
+
+
+def _waits(history: History) -> Iterator[tuple[str, int, int | None, int | None]]:
+    """What is waited for, since when, to which deadline, and when it ended."""
+    for ticket, (_, arrived) in history.arrivals.items():
+        returned = history.returns.get(ticket)
+        ended_ns = returned[1].at_ns if returned is not None else None
+        yield arrived.name, arrived.at_ns, arrived.deadline_ns, ended_ns
+    for call in history.calls.values():
+        yield call.what, call.at_ns, call.deadline_ns, call.ended_ns
 
 
 BARRIERS: tuple[Checker, ...] = (barrier_safety, barrier_cut, barrier_uniformity)

@@ -1,328 +1,326 @@
-"""Checkers of the guarantees: they read histories of incarnations and nothing else.
+"""Checkers of the guarantees of messages and views: they read histories and nothing else.
 
-Each function is one guarantee of the design and returns a sentence for every breach. They work
-on the `Life`s of a simulation; payloads must be unique over the whole run, or a message could
-not be followed. Those of barriers are in `barrier_checkers.py`.
+Each function belongs to one guarantee of the design, whose number its docstring begins with, and
+returns a sentence for every breach. Messages must be unique over the whole run, or one could not
+be followed. Checkers of barriers are in `barrier_checkers.py`, the list of all in `guarantees.py`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
-from typing import NamedTuple
+from itertools import pairwise
+from typing import TypeAlias
 
-from ..core.outputs import Delivered, Left, Ordered, Settled
-from ..events import Evicted, Lane, Member, PrimaryLost, View, ViewId, ViewInstalled
-from .simulated_node import FOR_EVER_NS, Life, Sent
+from ..events import Lane, Member, ViewId
+from .evidence import Evidence, History, Sending, Stay
+from .history import Expelled, Got, Installed, LostPrimary, Told
+from .lives import Lives as _Lives
+from .lives import evidence_of
 
-Complaints = Iterator[str]
-_Entry = tuple[int, bytes, int]
-"""Sender, payload, and which of equal entries it is."""
-Lives = Sequence[Life]
-Checker = Callable[[Lives], Complaints]
-
-
-class Received(NamedTuple):
-    """One message as one incarnation got it."""
-
-    place: int
-    """In the history."""
-    sender: int
-    lane: Lane
-    directed: bool
-    payload: bytes
-    view_id: ViewId
+Lives: TypeAlias = _Lives
+Complaints: TypeAlias = Iterator[str]
+Checker: TypeAlias = Callable[[Lives], Complaints]
+_Entry: TypeAlias = tuple[int, bytes, int]
+"""Sender, message, and which of equal entries it is."""
+_Streams: TypeAlias = dict[tuple[int, Lane], list[bytes]]
+"""Multicasts by sender and lane; those of the ordered lane are one sequence of all senders."""
+_ORDERED_OF_ALL = (0, Lane.ORDERED)
+SHOWN_BYTES = 40
 
 
-@dataclass(slots=True)
-class Stay:
-    """The time of one incarnation in one view: what it was told there."""
-
-    view: View
-    place: int
-    received: list[Received] = field(default_factory=list[Received])
-    settled: list[Settled] = field(default_factory=list[Settled])
-    next: ViewId | None = None
-    """The view that it went on to."""
-    place_of_next: int = FOR_EVER_NS
-
-    def incarnation_of(self, node: int) -> Member | None:
-        """Which incarnation of a node is a member of the view."""
-        return next((m for m in self.view.incarnations if m.node == node), None)
-
-
-def messages(item: object, place: int) -> Iterator[Received]:
-    """The messages in one item of a history; entries of layers are theirs to check."""
-    if isinstance(item, Ordered) and item.channel.startswith("!"):
-        return
-    if isinstance(item, Delivered):
-        for payload in item.payloads:
-            yield Received(place, item.sender, item.lane, item.directed, payload, item.view_id)
-    elif isinstance(item, Ordered):
-        for payload in item.payloads:
-            yield Received(place, item.sender, Lane.ORDERED, False, payload, item.view_id)
-
-
-def stays(life: Life) -> list[Stay]:
-    """The views of an incarnation, with what it was told in each."""
-    found: list[Stay] = []
-    for place, (_, item) in enumerate(life.history):
-        if isinstance(item, ViewInstalled):
-            if found:
-                found[-1].next = item.view.id
-                found[-1].place_of_next = place
-            found.append(Stay(item.view, place))
-        elif not found:
-            continue
-        elif isinstance(item, Settled):
-            found[-1].settled.append(item)
-        else:
-            found[-1].received.extend(messages(item, place))
-    return found
-
-
-def members_of_views(lives: Sequence[Life]) -> list[Life]:
-    """Those that ever took part; a node without record may start under a number used before."""
-    return [
-        life for life in lives if any(isinstance(item, ViewInstalled) for _, item in life.history)
-    ]
+def shown(message: bytes) -> str:
+    """A message in a sentence: what it says, or its name."""
+    part = message[:SHOWN_BYTES]
+    return repr(part) if part.isascii() else part.hex()
 
 
 # ------------------------------------------------------------------- messages (guarantees 1-6)
 
 
-def integrity(lives: Sequence[Life]) -> Complaints:
+def integrity(lives: Lives) -> Complaints:
     """1: at most once, unchanged, and only from a member of that view to an addressee of it."""
-    sent = {m.payload: (life.member, m) for life in lives for m in life.sent}
-    for life in lives:
-        for stay in stays(life):
-            if life.member not in stay.view.incarnations:
-                yield f"{life.member} installed {stay.view.id} without being a member of it"
-            for got in stay.received:
-                sender, message = sent.get(got.payload, (None, None))
-                where = f"{life.member} in {stay.view.id}: {got.payload[:40]!r}"
-                if message is None or sender is None:
-                    yield f"{where} was never sent"
-                    continue
-                if sender not in stay.view.incarnations or got.sender != sender.node:
-                    yield f"{where} is of {sender}, which is not in the view or not its sender"
-                if message.lane is not got.lane:
-                    yield f"{where} came on lane {got.lane.name}, not {message.lane.name}"
-                if message.addressee not in (0, life.member.node):
-                    yield f"{where} was for node {message.addressee}"
-        payloads = Counter(
-            got.payload
-            for place, (_, item) in enumerate(life.history)
-            for got in messages(item, place)
-        )
-        for payload, times in payloads.items():
-            if times > 1:
-                yield f"{life.member} got {payload[:40]!r} {times} times"
+    evidence = evidence_of(lives)
+    for history in evidence.histories:
+        seen: set[bytes] = set()
+        for got in history.out_of_place:
+            seen.update(got.messages)
+        for stay in history.stays:
+            if history.member not in stay.members:
+                yield f"{history.member} installed {stay.view} without being a member of it"
+            for _, got in stay.got:
+                for message in got.messages:
+                    if message in seen:
+                        yield f"{history.member} got {shown(message)} more than once"
+                    seen.add(message)
+                    wrong = _wrong(evidence, history, stay, got, message)
+                    if wrong:
+                        yield f"{history.member} in {stay.view}: {shown(message)} {wrong}"
 
 
-def identity(lives: Sequence[Life]) -> Complaints:
+def _wrong(evidence: Evidence, history: History, stay: Stay, got: Got, message: bytes) -> str:
+    """What is not as its sender sent it; empty if all is."""
+    sending = evidence.sent.get(message)
+    if sending is None:
+        return "was never sent"
+    if sending.refused:
+        return "was refused when it was sent"
+    if sending.sender not in stay.members or got.sender != sending.sender.node:
+        return f"is of {sending.sender}, which is not in the view or not its sender"
+    if sending.lane is not got.lane:
+        return f"came on lane {got.lane.name}, not {sending.lane.name}"
+    if sending.to not in (0, history.member.node):
+        return f"was for node {sending.to}"
+    return ""
+
+
+def identity(lives: Lives) -> Complaints:
     """1: an incarnation is one start of one node; of two with one number, one never takes part."""
-    times = Counter(life.member for life in members_of_views(lives))
+    times = Counter(history.member for history in evidence_of(lives).histories)
     for member, count in times.items():
         if count > 1:
             yield f"{count} processes were {member}"
 
 
-def fifo(lives: Sequence[Life]) -> Complaints:
+def fifo(lives: Lives) -> Complaints:
     """2: messages of one sender on one lane, to all or to one, arrive in the order sent."""
-    number = {
-        m.payload: (life.member, place) for life in lives for place, m in enumerate(life.sent)
-    }
-    for life in lives:
+    evidence = evidence_of(lives)
+    for history in evidence.histories:
         last: dict[tuple[Member, Lane, bool], int] = {}
-        for stay in stays(life):
-            for got in stay.received:
-                if got.payload not in number:
-                    continue
-                sender, place = number[got.payload]
-                stream = (sender, got.lane, got.directed)
-                if place < last.get(stream, -1):
-                    yield f"{life.member}: {got.payload[:40]!r} of {sender} came after a later one"
-                last[stream] = place
+        for stay in history.stays:
+            for _, got in stay.got:
+                for message in got.messages:
+                    sending = evidence.sent.get(message)
+                    if sending is None:
+                        continue
+                    stream = (sending.sender, got.lane, got.directed)
+                    if sending.order < last.get(stream, -1):
+                        yield (
+                            f"{history.member}: {shown(message)} of {sending.sender} "
+                            "came after a later one"
+                        )
+                    last[stream] = sending.order
 
 
-def one_stream(lives: Sequence[Life]) -> Complaints:
+def one_stream(lives: Lives) -> Complaints:
     """5: a message is delivered in the view in which it was numbered; nothing follows the end."""
-    for life in lives:
+    for history in evidence_of(lives).histories:
+        for record in history.after_over:
+            yield f"{history.member}: {type(record).__name__} after its end"
+        for got in history.out_of_place:
+            yield f"{history.member} before its first view: a message of {got.view}"
         current: ViewId | None = None
-        over = ""
-        for place, (_, item) in enumerate(life.history):
-            if over and isinstance(item, Delivered | Ordered | ViewInstalled | Settled):
-                yield f"{life.member}: {type(item).__name__} after {over}"
-            if isinstance(item, ViewInstalled):
-                if current is not None and item.view.id <= current:
-                    yield f"{life.member} went from view {current} back to {item.view.id}"
-                current = item.view.id
-            elif isinstance(item, Evicted | Left):
-                over = type(item).__name__
-            for got in messages(item, place):
-                if got.view_id != current:
-                    yield f"{life.member} in {current}: {got.payload[:40]!r} of {got.view_id}"
+        for stay in history.stays:
+            if current is not None and stay.view <= current:
+                yield f"{history.member} went from view {current} back to {stay.view}"
+            current = stay.view
+            for _, got in stay.got:
+                if got.view != current:
+                    first = shown(got.messages[0]) if got.messages else "nothing"
+                    yield f"{history.member} in {current}: {first} of {got.view}"
 
 
-def _multicasts(stay: Stay) -> dict[tuple[int, Lane], list[bytes]]:
-    streams: dict[tuple[int, Lane], list[bytes]] = defaultdict(list)
-    for got in stay.received:
+def _multicasts(stay: Stay) -> _Streams:
+    streams: _Streams = defaultdict(list)
+    for _, got in stay.got:
         if not got.directed:
-            sender = 0 if got.lane is Lane.ORDERED else got.sender
-            streams[sender, got.lane].append(got.payload)
-    return dict(streams)
+            key = _ORDERED_OF_ALL if got.lane is Lane.ORDERED else (got.sender, got.lane)
+            streams[key].extend(got.messages)
+    return streams
 
 
-def view_synchrony(lives: Sequence[Life]) -> Complaints:
+def view_synchrony(lives: Lives) -> Complaints:
     """4: members that go together from V to V' have delivered the same messages in V.
 
     The ordered lane must be the same sequence; the others the same sequence per sender.
     """
-    first: dict[tuple[ViewId, ViewId], tuple[Member, dict[tuple[int, Lane], list[bytes]]]] = {}
-    for life in lives:
-        for stay in stays(life):
+    first: dict[tuple[ViewId, ViewId], tuple[Member, _Streams]] = {}
+    for history in evidence_of(lives).histories:
+        for stay in history.stays:
             if stay.next is None:
                 continue
             mine = _multicasts(stay)
-            other, theirs = first.setdefault((stay.view.id, stay.next), (life.member, mine))
+            other, theirs = first.setdefault((stay.view, stay.next), (history.member, mine))
+            if mine == theirs:
+                continue
             for stream in sorted(mine.keys() | theirs.keys()):
                 here, there = mine.get(stream, []), theirs.get(stream, [])
                 if here != there:
-                    lack = [p[:20] for p in there if p not in set(here)][:3]
-                    more = [p[:20] for p in here if p not in set(there)][:3]
+                    lack = [shown(p) for p in there if p not in set(here)][:3]
+                    more = [shown(p) for p in here if p not in set(there)][:3]
                     yield (
-                        f"{life.member} and {other} went from {stay.view.id} to {stay.next} with "
+                        f"{history.member} and {other} went from {stay.view} to {stay.next} with "
                         f"{len(here)} and {len(there)} messages of {stream}: lacks {lack}, "
                         f"has {more} more"
                     )
 
 
-def agreed_order(lives: Sequence[Life]) -> Complaints:
+def agreed_order(lives: Lives) -> Complaints:
     """6: any two incarnations deliver the entries that they both deliver in the same order.
 
     Positions are the same only for those that go on: who is cut off may have delivered entries
     that nobody else will. View synchrony sees to those that go on.
     """
     orders: dict[ViewId, list[tuple[Member, dict[_Entry, int]]]] = defaultdict(list)
-    for life in lives:
+    for history in evidence_of(lives).histories:
         order: dict[ViewId, dict[_Entry, int]] = defaultdict(dict)
         copies: Counter[tuple[ViewId, int, bytes]] = Counter()
-        for _, item in life.history:
-            if not isinstance(item, Ordered):
-                continue
-            here = order[item.view_id]
-            if item.first != len(here) + 1:
-                yield f"{life.member}: position {item.first} of {item.view_id} is out of turn"
-            for payload in item.payloads:
-                copies[item.view_id, item.sender, payload] += 1
-                entry = (item.sender, payload, copies[item.view_id, item.sender, payload])
-                here[entry] = len(here)
+        for got in history.ordered:
+            here = order[got.view]
+            if got.first != len(here) + 1:
+                yield f"{history.member}: position {got.first} of {got.view} is out of turn"
+            for message in got.messages:
+                key = (got.view, got.sender, message)
+                copies[key] += 1
+                here[got.sender, message, copies[key]] = len(here)
         for view_id, entries in order.items():
             for other, theirs in orders[view_id]:
                 common = [entry for entry in entries if entry in theirs]
                 places = [theirs[entry] for entry in common]
                 for one, next_one, entry in zip(places, places[1:], common, strict=False):
                     if one > next_one:
-                        yield f"{life.member} and {other} disagree after {entry[1][:40]!r}"
+                        yield f"{history.member} and {other} disagree after {shown(entry[1])}"
                         break
-            orders[view_id].append((life.member, entries))
+            orders[view_id].append((history.member, entries))
 
 
-def guaranteed_delivery(lives: Sequence[Life]) -> Complaints:
+def barrier_order(lives: Lives) -> Complaints:
+    """6: a release of a barrier has one position in the agreed order, wherever it is returned."""
+    positions: dict[tuple[str, object], tuple[Member, object]] = {}
+    for history in evidence_of(lives).histories:
+        for _, returned in history.returns.values():
+            if returned.position is None:
+                continue
+            key = (returned.name, returned.generation)
+            other, theirs = positions.setdefault(key, (history.member, returned.position))
+            if theirs != returned.position:
+                here = f"{returned.position} for {history.member}"
+                yield f"{key}: released at {here}, {theirs} for {other}"
+
+
+def guaranteed_delivery(lives: Lives) -> Complaints:
     """3: what the sender was told of a message is true, and it was told once."""
-    by_member = {life.member: {s.view.id: s for s in stays(life)} for life in lives}
-    got = {
-        life.member: {g.payload: s.view.id for s in stays(life) for g in s.received}
-        for life in lives
-    }
-    for life in lives:
-        streams: dict[tuple[int, Lane], list[Sent]] = defaultdict(list)
-        for message in life.sent:
-            streams[message.addressee, message.lane].append(message)
+    evidence = evidence_of(lives)
+    for history in evidence.histories:
+        streams: dict[tuple[int, Lane], list[Sending]] = defaultdict(list)
+        for sending in history.sent:
+            if not sending.refused:
+                streams[sending.to, sending.lane].append(sending)
         told: Counter[tuple[int, Lane]] = Counter()
-        for stay in stays(life):
-            for item in stay.settled:
-                stream = (item.addressee, item.lane)
-                if item.token <= told[stream]:
-                    yield f"{life.member}: token {item.token} of {stream} was settled twice"
-                covered = [m for m in streams[stream] if told[stream] < m.token <= item.token]
-                told[stream] = item.token
-                for message in covered:
-                    yield from _receipt(life, stay, item, message, by_member, got)
+        begun: Counter[tuple[int, Lane]] = Counter()
+        for place, stay in enumerate(history.stays):
+            for item in stay.told:
+                stream = (item.to, item.lane)
+                if item.number <= told[stream]:
+                    yield f"{history.member}: number {item.number} of {stream} was settled twice"
+                told[stream] = item.number
+                messages, index = streams[stream], begun[stream]
+                while index < len(messages) and messages[index].number <= item.number:
+                    yield from _receipt(evidence, history, place, item, messages[index])
+                    index += 1
+                begun[stream] = index
 
 
 def _receipt(
-    life: Life,
-    stay: Stay,
-    item: Settled,
-    message: Sent,
-    by_member: dict[Member, dict[ViewId, Stay]],
-    got: dict[Member, dict[bytes, ViewId]],
+    evidence: Evidence, history: History, place: int, item: Told, sending: Sending
 ) -> Complaints:
     """Whether one message's fate is as its sender was told."""
-    for member in stay.view.incarnations:
-        if message.addressee not in (0, member.node):
+    first, last = _numbered_in(history, place, item, sending)
+    if first is None or last is None:
+        return
+    for member in last.members:
+        if sending.to not in (0, member.node) or member.node in item.missing:
             continue
-        theirs = by_member.get(member, {}).get(stay.view.id)
-        went_on = theirs is not None and theirs.next is not None
-        if went_on and message.payload not in got[member] and member.node not in item.missing:
+        if member not in first.members:
+            continue  # It may have come after the message was numbered.
+        theirs = evidence.by_member.get(member)
+        stay = theirs.stay_in.get(last.view) if theirs is not None else None
+        if (
+            theirs is not None
+            and stay is not None
+            and stay.next is not None
+            and sending.message not in theirs.delivered
+        ):
             yield (
-                f"{life.member} was told in {stay.view.id} that {message.payload[:40]!r} is held; "
-                f"{member} went on to {theirs.next if theirs else None} without it"
+                f"{history.member} was told in {last.view} that {shown(sending.message)} is held; "
+                f"{member} went on to {stay.next} without it"
             )
     for node, why in item.missing.items():
-        gone = stay.incarnation_of(node)
-        theirs = by_member.get(gone, {}).get(stay.view.id) if gone else None
-        if gone is not None and theirs is not None and stay.next and theirs.next == stay.next:
-            yield f"{life.member} was told that {gone} lacks a message ({why}); it went on"
+        gone = last.incarnation_of(node)
+        theirs = evidence.by_member.get(gone) if gone else None
+        stay = theirs.stay_in.get(last.view) if theirs is not None else None
+        if stay is not None and first is last and last.next and stay.next == last.next:
+            yield f"{history.member} was told that {gone} lacks a message ({why}); it went on"
 
 
-def all_settled(lives: Sequence[Life]) -> Complaints:
+def _numbered_in(
+    history: History, place: int, item: Told, sending: Sending
+) -> tuple[Stay | None, Stay | None]:
+    """The first and the last view in which a message may have been numbered.
+
+    A simulation knows the view of a receipt; elsewhere it is found out some time later.
+    """
+    told = history.stay_in.get(item.view) if item.view is not None else None
+    told = told or history.stays[place]
+    if sending.accepted == sending.place:
+        return told, told
+    own = history.delivered.get(sending.message)
+    if own is not None:
+        stay = history.stay_in.get(own[1])
+        return stay, stay
+    sent_in = history.stays[sending.stay] if sending.stay >= 0 else None
+    return sent_in, told
+
+
+def all_settled(lives: Lives) -> Complaints:
     """3, at the end of a run that became quiet: nobody still running waits for a receipt."""
-    for life in lives:
-        view = [item for _, item in life.history if isinstance(item, ViewInstalled)]
-        over = any(isinstance(item, Evicted | Left) for _, item in life.history)
-        if life.ended_ns is not None or over or not view:
+    for history in evidence_of(lives).histories:
+        if not history.alive or history.detached:
             continue
         settled: dict[tuple[int, Lane], int] = {}
-        for _, item in life.history:
-            if isinstance(item, Settled):
-                settled[item.addressee, item.lane] = item.token
-        for message in life.sent:
-            if message.token > settled.get((message.addressee, message.lane), 0):
-                yield f"{life.member} never heard what became of {message.payload[:40]!r}"
+        for stay in history.stays:
+            for item in stay.told:
+                settled[item.to, item.lane] = item.number
+        for sending in history.sent:
+            known = settled.get((sending.to, sending.lane), 0)
+            if sending.number > known and not sending.refused:
+                yield f"{history.member} never heard what became of {shown(sending.message)}"
 
 
-def all_delivered(lives: Sequence[Life]) -> Complaints:
+def all_delivered(lives: Lives) -> Complaints:
     """3, at the end of a quiet run: who shares a view still has all that its sender delivered."""
-    alive = [life for life in lives if life.ended_ns is None]
-    last = {life.member: stays(life)[-1] for life in alive if stays(life)}
+    alive = [history for history in evidence_of(lives).histories if history.ended_ns is None]
+    last = {history.member: history.stays[-1] for history in alive}
+    streams = {member: _multicasts(stay) for member, stay in last.items()}
     for member, stay in last.items():
         for other, theirs in last.items():
-            if stay.view == theirs.view:
-                mine, others = _multicasts(stay), _multicasts(theirs)
-                for stream, payloads in others.items():
-                    if mine.get(stream, []) != payloads:
-                        here, there = len(mine.get(stream, [])), len(payloads)
-                        yield f"{stream} in {stay.view.id}: {here} at {member}, {there} at {other}"
+            if stay.view != theirs.view or stay.members != theirs.members:
+                continue
+            for stream, payloads in streams[other].items():
+                if streams[member].get(stream, []) != payloads:
+                    here, there = len(streams[member].get(stream, [])), len(payloads)
+                    yield f"{stream} in {stay.view}: {here} at {member}, {there} at {other}"
 
 
-# ------------------------------------------------------------------------- views (guarantee 8)
+# -------------------------------------------------------------------- views (guarantees 8, 13)
 
 
-def one_primary(lives: Sequence[Life]) -> Complaints:
+def one_primary(lives: Lives) -> Complaints:
     """8: views form one sequence, and at most one of them is acted in at any time."""
-    views: dict[ViewId, View] = {}
-    for life in lives:
-        for stay in stays(life):
-            known = views.setdefault(stay.view.id, stay.view)
-            if known != stay.view:
-                yield f"view {stay.view.id} is {known.incarnations} and {stay.view.incarnations}"
+    evidence = evidence_of(lives)
+    views: dict[ViewId, tuple[Member, ...]] = {}
+    for history in evidence.histories:
+        for stay in history.stays:
+            known = views.setdefault(stay.view, stay.members)
+            if known != stay.members:
+                yield f"view {stay.view} is {known} and {stay.members}"
+    if not evidence.one_clock:
+        return
     acts = sorted(
-        (a.from_ns, a.until_ns, a.view_id, life.member) for life in lives for a in life.acts
+        (act.since_ns, act.at_ns, act.view, history.member)
+        for history in evidence.everybody
+        for act in history.leased
+        if act.view is not None
     )
     latest: dict[ViewId, tuple[int, Member]] = {}
     for from_ns, until_ns, view_id, member in acts:
@@ -341,54 +339,120 @@ def continuity(lives: Lives) -> Complaints:
 
     An era above the first is founded only by nodes that the operator had do it, or by all nodes.
     """
-    views: dict[ViewId, ViewInstalled] = {}
+    evidence = evidence_of(lives)
+    views: dict[ViewId, Installed] = {}
     earliest: dict[Member, ViewId] = {}
-    for life in lives:
-        for _, item in life.history:
-            if isinstance(item, ViewInstalled):
-                views[item.view.id] = item
-                earliest.setdefault(life.member, item.view.id)
+    for history in evidence.histories:
+        for stay in history.stays:
+            views[stay.view] = stay.installed
+        earliest.setdefault(history.member, history.stays[0].view)
     first = min(views, default=None)
     for view_id, item in views.items():
+        if view_id == first:
+            continue
         # Who continues may have died before it could install the view: others adopted it.
-        remembers = any(earliest.get(m, view_id) < view_id for m in item.view.incarnations)
-        if view_id != first and not remembers and not item.started_over:
-            yield f"nobody in view {view_id} of {item.view.incarnations} was in one before"
-    told = {life.member: life.founding for life in lives}
-    nodes = {member.node for member in told}
-    for view_id, item in views.items():
-        if view_id == first or view_id.k != 1:
-            continue
-        known = [member for member in item.view.incarnations if member in told]
-        strange = [member for member in known if not told[member]]
-        if len(strange) == len(known) or (strange and nodes != set(item.view.members)):
-            yield f"view {view_id} was founded by {strange}, which nobody told to"
+        remembers = any(earliest.get(m, view_id) < view_id for m in item.members)
+        if not remembers and not item.started_over:
+            yield f"nobody in view {view_id} of {item.members} was in one before"
+        if view_id.k == 1:
+            yield from _founded(evidence, item)
 
 
-def never_silent(lives: Sequence[Life], *, lease_ns: int, slack_ns: int, end_ns: int) -> Complaints:
+def _founded(evidence: Evidence, item: Installed) -> Complaints:
+    """Whether those who founded an era were told to."""
+    histories = [evidence.by_member[m] for m in item.members if m in evidence.by_member]
+    known = [history for history in histories if history.founding is not None]
+    strange = [history.member for history in known if not history.founding]
+    nodes = {member.node for member in evidence.by_member}
+    everybody = nodes == {member.node for member in item.members}
+    if known and (len(strange) == len(known) or (strange and not everybody)):
+        yield f"view {item.view} was founded by {strange}, which nobody told to"
+
+
+def never_silent(
+    lives: Lives,
+    *,
+    lease_ns: int | None = None,
+    slack_ns: int = 200_000_000,
+    end_ns: int | None = None,
+) -> Complaints:
     """8: a member that may not act any more says so, at the latest one lease later."""
-    for life in lives:
-        said = [
-            at
-            for at, item in life.history
-            if isinstance(item, PrimaryLost | Evicted | ViewInstalled | Left)
-        ]
-        if not any(isinstance(item, ViewInstalled) for _, item in life.history):
-            continue
-        for act, following in zip_longest(life.acts, life.acts[1:]):
-            again = following.from_ns if following else min(end_ns, life.ended_ns or end_ns)
-            due = act.until_ns + lease_ns + slack_ns
-            stopped = any(start < due and end > act.until_ns for start, end in life.frozen)
-            if due < again and not stopped and not any(act.from_ns <= at <= due for at in said[1:]):
-                yield f"{life.member} stopped to act at {act.until_ns / 1e6:.1f} ms without a word"
+    evidence = evidence_of(lives)
+    end_ns = evidence.end_ns if end_ns is None else end_ns
+    for history in evidence.histories:
+        lease = history.lease_ns if lease_ns is None else lease_ns
+        for from_ns, until_ns in history.silences:
+            due = from_ns + lease + slack_ns
+            if due >= min(until_ns, end_ns) or history.stood_still_ns(from_ns, due):
+                continue
+            if not any(from_ns <= at <= due for at in history.statements[1:]):
+                yield f"{history.member} stopped to act at {from_ns / 1e6:.1f} ms without a word"
 
 
-def path_transparency(lives: Sequence[Life], *, since_ns: int) -> Complaints:
-    """13: while one rail remains nothing happens to views (the other checkers see to messages)."""
-    for life in lives:
-        for at, item in life.history:
-            if at >= since_ns and isinstance(item, ViewInstalled | PrimaryLost | Evicted):
-                yield f"{life.member} at {at / 1e6:.1f} ms: {item}"
+def path_transparency(lives: Lives, *, since_ns: int) -> Complaints:
+    """13: while one rail remains nothing happens to views (the other checkers see to messages).
+
+    For runs of which it is known that since then no node lost its last rail.
+    """
+    for history in evidence_of(lives).histories:
+        for record in history.records:
+            if record.at_ns >= since_ns and isinstance(record, Installed | LostPrimary | Expelled):
+                yield f"{history.member} at {record.at_ns / 1e6:.1f} ms: {record}"
+
+
+UNREACHABLE = "unreachable"
+"""The reason for which a view leaves out somebody on mere suspicion."""
+LATELY_NS = 2_000_000_000
+"""How long before a view the paths may have been lost for which somebody is left out."""
+
+
+def last_rail_lost(lives: Lives) -> Complaints:
+    """13: on suspicion nobody is left out while all in the view have a rail to him, and he to them.
+
+    For histories that name the cluster's rails and share a clock.
+    """
+    evidence = evidence_of(lives)
+    judged: set[ViewId] = set()
+    for history in evidence.histories if evidence.one_clock else ():
+        for before, after in pairwise(history.stays):
+            installed = after.installed
+            out = {node for node, why in installed.left.items() if why == UNREACHABLE}
+            if not out or after.view in judged or not history.rails:
+                continue
+            judged.add(after.view)
+            until_ns = min(
+                other.stay_in[after.view].installed.at_ns
+                for other in evidence.histories
+                if after.view in other.stay_in
+            )
+            cut_off = set[int]()
+            for member in before.members:
+                other = evidence.by_member.get(member)
+                if other is None:
+                    cut_off |= out  # What it saw is not known.
+                    continue
+                lost = _cut_off_from(other, until_ns - LATELY_NS, until_ns)
+                cut_off |= lost
+                if lost or other.stood_or_ended(until_ns):
+                    cut_off.add(member.node)
+            for node in sorted(out - cut_off):
+                yield f"view {after.view} leaves out {node}, to and from which all had a rail left"
+
+
+def _cut_off_from(history: History, from_ns: int, until_ns: int) -> set[int]:
+    """Peers to which a member had no rail left at some time in a span."""
+    down: dict[int, set[str]] = defaultdict(set)
+    found: set[int] = set()
+    for _, path in history.paths:
+        if path.at_ns > until_ns + LATELY_NS:
+            break
+        if path.state == "up":
+            down[path.peer].discard(path.rail)
+        else:
+            down[path.peer].add(path.rail)
+        if path.at_ns >= from_ns and len(down[path.peer]) >= len(history.rails):
+            found.add(path.peer)
+    return found | {peer for peer, rails in down.items() if len(rails) >= len(history.rails)}
 
 
 ALWAYS: tuple[Checker, ...] = (
@@ -398,9 +462,11 @@ ALWAYS: tuple[Checker, ...] = (
     one_stream,
     view_synchrony,
     agreed_order,
+    barrier_order,
     guaranteed_delivery,
     one_primary,
     continuity,
+    last_rail_lost,
 )
 """What holds at every moment of every run, of messages and views."""
 
@@ -408,15 +474,16 @@ QUIET: tuple[Checker, ...] = (all_settled, all_delivered)
 """What holds as well once faults and traffic have stopped for long enough."""
 
 
-def check(lives: Sequence[Life], checkers: Iterable[Checker] = ALWAYS) -> None:
+def check(lives: Lives, checkers: Iterable[Checker] = ALWAYS) -> None:
     """Run the checkers.
 
     Raises:
         AssertionError: with the first breaches of each.
     """
+    evidence = evidence_of(lives)
     found: list[str] = []
     for checker in checkers:
-        complaints = list(checker(members_of_views(lives)))
+        complaints: Sequence[str] = list(checker(evidence))
         name = getattr(checker, "__name__", "checker")
         found += [f"{name}: {complaint}" for complaint in complaints[:5]]
     assert not found, "\n".join(found)

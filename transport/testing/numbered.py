@@ -1,8 +1,9 @@
-"""Checks every message of the demo: nothing lost, nothing twice, nothing out of order.
+"""Messages that are numbered, each unique over a run, and a receiver's running count of them.
 
-Each sender numbers its messages from 1 in each of its incarnations. A receiver that stays in the
+Each sender numbers its multicasts from 1 in each of its incarnations. A receiver that stays in the
 view with a sender must see exactly the next number each time; one that has just joined starts
-wherever the sender is.
+wherever the sender is. This is what can be said while a run goes on; the checkers judge its
+histories.
 """
 
 from __future__ import annotations
@@ -10,18 +11,37 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from .demo_reports import Stream
+import msgspec
 
-_HEADER = struct.Struct("<IQQ")
+_HEADER = struct.Struct("<IQIQ")
 MESSAGE_BYTES_MIN = _HEADER.size
 GAPS_KEPT = 100_000
 """Missing numbers that are remembered, to tell a late message from a second copy."""
 
 
-def make_message(node: int, incarnation: int, number: int, size: int) -> bytes:
-    """A message of `size` bytes that can be checked by `Audit.take`."""
-    return _HEADER.pack(node, incarnation, number) + _filler(node, size)
+class Number(NamedTuple):
+    """What a message says of itself."""
+
+    node: int
+    incarnation: int
+    to: int
+    """The addressee, or 0: each has a stream of numbers of its own."""
+    number: int
+
+
+def make_message(node: int, incarnation: int, number: int, size: int, *, to: int = 0) -> bytes:
+    """A message of `size` bytes that can be counted by `Tally.take`."""
+    return _HEADER.pack(node, incarnation, to, number) + _filler(node, size)
+
+
+def number_of(payload: bytes) -> Number | None:
+    """What a message says of itself; None if it is damaged."""
+    if len(payload) < _HEADER.size:
+        return None
+    found = Number(*_HEADER.unpack_from(payload))
+    return found if payload[_HEADER.size :] == _filler(found.node, len(payload)) else None
 
 
 def _filler(node: int, size: int) -> bytes:
@@ -38,8 +58,19 @@ class _Stream:
     missing: set[int] = field(default_factory=set[int])
 
 
-class Audit:
-    """The checks of one receiver."""
+class Received(msgspec.Struct, array_like=True, frozen=True):
+    """What one receiver has of one start of one sender, so far."""
+
+    sender: int
+    incarnation: int
+    first: int
+    """The number of the first message; above 1 if the receiver joined later."""
+    last: int
+    count: int
+
+
+class Tally:
+    """The count of one receiver."""
 
     def __init__(self, node: int) -> None:
         self._node = node
@@ -71,14 +102,14 @@ class Audit:
         count = 0
         for payload in payloads:
             count += 1
-            node, incarnation, number = _HEADER.unpack_from(payload)
-            if node != sender or payload[_HEADER.size :] != _filler(node, len(payload)):
+            said = number_of(payload)
+            if said is None or said.node != sender:
                 self._lost += 1
-            elif incarnation != self._expected.get(sender):
+            elif said.incarnation != self._expected.get(sender):
                 # It belongs to a life of the sender that is over, or has not begun in this view.
                 self.reordered += 1
             else:
-                self._check(sender, incarnation, number)
+                self._check(sender, said.incarnation, said.number)
         return count
 
     def _check(self, sender: int, incarnation: int, number: int) -> None:
@@ -100,10 +131,10 @@ class Audit:
         else:
             self.duplicated += 1
 
-    def streams(self) -> list[Stream]:
+    def streams(self) -> list[Received]:
         """What was received so far."""
         return [
-            Stream(
+            Received(
                 sender=sender,
                 incarnation=incarnation,
                 first=stream.first,
