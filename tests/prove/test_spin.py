@@ -1,0 +1,35 @@
+"""Larger searches of the model of a view change: four nodes, pairs cut off, withdrawals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..spin.checker import search
+
+pytestmark = pytest.mark.slow
+
+SECONDS_MAX = 3600
+MEMORY_MB_MAX = 8000
+
+CRASH = ("CRASHES=1", "TROUBLES=0", "CUTS=0", "ROUNDS=4")
+"""The change begins with the crash; it may start again at any point."""
+
+CONFIGURATIONS: dict[str, tuple[str, ...]] = {
+    "four nodes, one crash": ("N=4", "BATCH_ONLY", *CRASH),
+    "one crash, nothing saved": ("INTERLEAVED", "ARRIVED=3", *CRASH),
+    "one crash, and an arrival taken back": ("SECOND=1", "ARRIVED=3", *CRASH),
+    "one crash, a pair cut off": ("CRASHES=1", "TROUBLES=0", "ROUNDS=7", "DUELS=2", "QUIET"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_no_assertion_fails_and_nothing_hangs(name: str, tmp_path: Path) -> None:
+    """The same assertions as in `tests/spin`, over more states."""
+    report = search(
+        tmp_path, *CONFIGURATIONS[name], seconds_max=SECONDS_MAX, memory_mb_max=MEMORY_MB_MAX
+    )
+    print(f"{name}: {report}")
+    assert report.error == ""
+    assert report.complete
