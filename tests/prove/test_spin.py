@@ -16,10 +16,15 @@ MEMORY_MB_MAX = 8000
 CRASH = ("CRASHES=1", "TROUBLES=0", "CUTS=0", "ROUNDS=4")
 """The change begins with the crash; it may start again at any point."""
 
+BATCH = ("BATCH_ONLY", "PAIRS=0", "DUELS=1")
+"""One multicast, sent or not and with any of the nodes when the change begins."""
+
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "four nodes, one crash": ("N=4", "BATCH_ONLY", *CRASH),
     "one crash, nothing saved": ("INTERLEAVED", "ARRIVED=3", *CRASH),
     "one crash, and an arrival taken back": ("SECOND=1", "ARRIVED=3", *CRASH),
+    "a suspicion, and a crash": ("CRASHES=1", "TROUBLES=0", *BATCH),
+    "a suspicion, and a trouble": ("CRASHES=0", "TROUBLES=1", "ROUNDS=6", *BATCH),
     "one crash, a pair cut off": ("CRASHES=1", "TROUBLES=0", "ROUNDS=7", "DUELS=2", "QUIET"),
 }
 

@@ -6,6 +6,7 @@
  * decided at a position of that order, or at the cut (barrier/table.py, barrier/core.py).
  *
  * -DARRIVED, -DKNOWN    sets of entries: sent, and held by all, when the model begins
+ * -DHOLDERS_FIRST       nodes that hold the batch when the model begins
  * -DBATCH_ONLY          no barrier, the batch alone
  * -DSECOND=WITHDRAWAL   the last node takes its arrival back: the order decides which was first
  * -DSECOND=ARRIVAL      the last node arrives twice: a set does not count it twice
@@ -38,6 +39,10 @@
 /* Which of these entries everybody holds then. */
 #ifndef KNOWN
 #define KNOWN 0
+#endif
+/* Which nodes hold the batch then, its sender among them; 0: it is not sent yet. */
+#ifndef HOLDERS_FIRST
+#define HOLDERS_FIRST 0
 #endif
 
 byte in_flight;    /* sent, and not lost */
@@ -92,7 +97,8 @@ inline has_arrived(i) {
         in_flight = in_flight | held[i]
     :: else
     fi;
-    held[i] = held[i] | KNOWN;
+    held[i] = held[i] | KNOWN | (HAS(HOLDERS_FIRST, i) -> BATCH : 0);
+    in_flight = in_flight | (HOLDERS_FIRST -> BATCH : 0);
     delivered[i] = held[i] & BATCH
 }
 
