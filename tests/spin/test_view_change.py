@@ -70,8 +70,11 @@ MUTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SKIP_HOLD": ("cut[decided]&", (*CRASH, "ARRIVED=7", "KNOWN=14", "PAIRS=0", "DUELS=1")),
     "DECIDE_BY_ONE": ("decided==0", (*CRASH, *BATCH)),
     "ADOPT_NOTHING": ("decided==0", (*CRASH, *BATCH)),
+    "FORGET_ACCEPTED": ("decided==0", (*CRASH, *BATCH)),
+    "VOTE_AT_ONCE": ("standing[0]==2", (*CRASH, "QUIET", *BATCH)),
+    "REOPEN_ON_ABORT": ("closed", ("CRASHES=0", "TROUBLES=1", "ROUNDS=6", "INTERLEAVED", *BATCH)),
     "ACCEPT_BEFORE_GRANTS_OUT": ("standing[0]==2", ("CRASHES=0", "TROUBLES=0", *BATCH)),
-    "COUNT_ARRIVALS": ("epoch[0]", (*STILL, "SECOND=2", "ARRIVED=3")),
+    "COUNT_ARRIVALS": ("epoch[0]", (*STILL, "SECOND=2", "ARRIVED=1")),
     "IGNORE_MARKS": ("delivered", (*STILL, "ARRIVED=7")),
 }
 """What is left out, the assertion that must fail, and where to look."""
