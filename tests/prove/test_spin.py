@@ -38,3 +38,16 @@ def test_no_assertion_fails_and_nothing_hangs(name: str, tmp_path: Path) -> None
     print(f"{name}: {report}")
     assert report.error == ""
     assert report.complete
+
+
+def test_a_promise_that_is_not_durable_is_refuted(tmp_path: Path) -> None:
+    """It takes a restart between two proposers, hence a crash and two cuts."""
+    defines = ("CRASHES=1", "TROUBLES=1", "ROUNDS=8", "DUELS=2", "PAIRS=0", "QUIET")
+    report = search(
+        tmp_path,
+        "PROMISE_NOT_DURABLE",
+        *defines,
+        seconds_max=SECONDS_MAX,
+        memory_mb_max=MEMORY_MB_MAX,
+    )
+    assert "decided==0" in report.error
