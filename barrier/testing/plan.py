@@ -178,7 +178,7 @@ _Kind = Callable[[_Draw], tuple[tuple[int, ...], str, float]]
 
 KINDS: dict[str, tuple[int, _Kind]] = {
     "kill": (3, lambda d: (d.one(), "", 0)),
-    "quick restart": (2, lambda d: (d.one(), "", d.random.choice((1, 20, 200)))),
+    "quick restart": (2, lambda d: (d.one(), "", d.random.choice((1, 2, 4, 20, 200)))),
     "kill two": (1, lambda d: (d.two(), "", 0)),
     "kill at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),
     "isolate at frame": (2, lambda d: (d.one(), "", d.random.randrange(1, 40))),

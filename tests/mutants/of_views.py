@@ -212,12 +212,23 @@ VIEWS = (
         "            return\n",
         "",
     ),
-    one(
+    Mutant(
         "closed-and-still-sends",
         "2, close: a closed view sends no new batch",
-        DELIVERY,
-        "        if self.view is None or self.closed:\n            return\n        if may_number:",
-        "        if self.view is None:\n            return\n        if may_number:",
+        (
+            Edit(
+                DELIVERY,
+                "        if self.view is None or self.closed:\n            return\n"
+                "        if may_number:",
+                "        if self.view is None:\n            return\n        if may_number:",
+            ),
+            Edit(
+                CORE + "endpoint.py",
+                "            and not self.standing.closed_for\n"
+                "            and not self.standing.evicted\n",
+                "            and not self.standing.evicted\n",
+            ),
+        ),
     ),
     one(
         "closed-and-still-acknowledges",
@@ -232,6 +243,36 @@ VIEWS = (
         MEMBERSHIP,
         "            and not standing.closed_for\n            and not standing.left\n",
         "            and not standing.left\n",
+    ),
+    one(
+        "grants-to-who-is-left-out",
+        "2, gather: members of L stop granting to nodes outside of it",
+        MEMBERSHIP,
+        "            and node not in self.gather.stopped\n",
+        "",
+    ),
+    one(
+        "promises-without-learning",
+        "2, gather: a node that lacks the view before learns it before it promises",
+        MEMBERSHIP,
+        "        if message.known is not None:\n            self.learn(message.known, now_ns)\n",
+        "",
+    ),
+    one(
+        "abort-reopens-the-view",
+        "2: the closure of a view is no part of an attempt",
+        MEMBERSHIP,
+        '        self._timers.stop(Timer.PHASE)\n        self._outputs.counters[f"attempt given up',
+        "        self._timers.stop(Timer.PHASE)\n        self.standing.closed_for = 0\n"
+        "        self._delivery.closed = self.standing.view is None\n"
+        '        self._outputs.counters[f"attempt given up',
+    ),
+    one(
+        "cut-of-who-has-state",
+        "2, choose: the cut is over all members that installed the view, synced or not",
+        CORE + "proposal.py",
+        "    for node in installed:\n        for held in reports[node].held:\n",
+        "    for node in continuing:\n        for held in reports[node].held:\n",
     ),
     one(
         "install-out-of-turn",
@@ -341,18 +382,30 @@ LEASES = (
         "            if (line.incarnation, line.nonce) == (peer.incarnation, peer.nonce)\n",
         "",
     ),
-    one(
-        "older-start-replaces",
-        "3, identity: a lower incarnation than one seen is turned away",
-        CORE + "peers.py",
-        "        if hello.incarnation < seen:\n",
-        "        if False:\n",
+    Mutant(
+        "forgets-former-starts",
+        "2: torn and rolled-back records are found out by the peers' memory",
+        (
+            Edit(
+                CORE + "peers.py",
+                '        values["seen"] = self.seen.get(node, (0, 0))\n',
+                '        values["seen"] = (0, 0)\n',
+            ),
+            Edit(
+                CORE + "peers.py", "        if hello.incarnation < seen:\n", "        if False:\n"
+            ),
+            Edit(
+                CORE + "peers.py",
+                "        if hello.incarnation == seen and hello.nonce != nonce:\n",
+                "        if False:\n",
+            ),
+        ),
     ),
     one(
-        "two-starts-of-one-number",
-        "2: torn and rolled-back records are found out by the peers' memory",
-        CORE + "peers.py",
-        "        if hello.incarnation == seen and hello.nonce != nonce:\n",
-        "        if False:\n",
+        "reuses-an-incarnation",
+        "1 and 2: each start takes an incarnation that was never used",
+        "transport/testing/simulated_node.py",
+        "        incarnation = max(record.incarnation + 1, at_least)\n",
+        "        incarnation = max(record.incarnation, at_least)\n",
     ),
 )
