@@ -326,7 +326,7 @@ class Endpoint:
                 self.delivery.send_acks()
             case Timer.ROW:
                 self.acceptor.try_again()
-                self.gather.tell(now_ns, always=True)
+                self.gather.tell(now_ns)
             case Timer.PHASE:
                 self.membership.phase_timeout(now_ns)
                 self._changed = True

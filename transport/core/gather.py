@@ -144,16 +144,21 @@ class Gather:
             and self._paths.reachable(node, now_ns)
         )
 
-    def _make(self, now_ns: int) -> Row:
-        standing, decided = self._standing, self.decided
-        reach = [standing.me]
+    def _reached(self, now_ns: int) -> tuple[Member, ...]:
+        """Whom this node reaches, itself included."""
+        reach = [self._standing.me]
         for node, peer in self._peers.peers.items():
-            alive = peer.incarnation and peer.member not in self._peers.dead
-            if alive and self._paths.reachable(node, now_ns):
-                reach.append(peer.member)
+            if peer.incarnation and self._paths.reachable(node, now_ns):
+                member = peer.member
+                if member not in self._peers.dead:
+                    reach.append(member)
+        return tuple(sorted(reach))
+
+    def _make(self, reach: tuple[Member, ...], now_ns: int) -> Row:
+        standing, decided = self._standing, self.decided
         return Row(
             incarnation=standing.me.incarnation,
-            reach=tuple(sorted(reach)),
+            reach=reach,
             dead=tuple(sorted(self._peers.dead & self.current())),
             left=tuple(sorted(self._stepped_down & self.current())),
             decided=decided.id if decided is not None else NO_VIEW,
@@ -172,9 +177,13 @@ class Gather:
         view, decided = self._standing.view, self.decided
         return view is not None and decided is not None and view.id == decided.id
 
-    def tell(self, now_ns: int, *, always: bool) -> None:
+    def tell(self, now_ns: int) -> None:
+        """Send the own row to every peer."""
+        self._tell(self._reached(now_ns), now_ns, always=True)
+
+    def _tell(self, reach: tuple[Member, ...], now_ns: int, *, always: bool) -> None:
         """Send the own row to every peer if it has changed, or `always`."""
-        row = self._make(now_ns)
+        row = self._make(reach, now_ns)
         told = self._told
         self._told = row
         if told is not None and not always and _without_clocks(row) == _without_clocks(told):
@@ -187,7 +196,7 @@ class Gather:
 
     def tell_to(self, node: int, now_ns: int) -> None:
         """Send the own row over a new association."""
-        frame = self._framer.message(self._make(now_ns))
+        frame = self._framer.message(self._make(self._reached(now_ns), now_ns))
         link = self._peers.peers[node].link
         self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
 
@@ -199,15 +208,16 @@ class Gather:
         # We are the proof that an older start of ours is over.
         former = (m for m in self.current() if m.node == me.node and m != me)
         self._peers.dead.update(former)
-        target = self._find_target(now_ns)
+        reach = self._reached(now_ns)
+        target = self._find_target(reach, now_ns)
         if target != self.target:
             self.target = target
             self._since_ns = now_ns
         self._stop_granting()
-        self.tell(now_ns, always=False)
+        self._tell(reach, now_ns, always=False)
 
-    def _find_target(self, now_ns: int) -> frozenset[Member]:
-        mine = self._make(now_ns)
+    def _find_target(self, reach: tuple[Member, ...], now_ns: int) -> frozenset[Member]:
+        mine = self._make(reach, now_ns)
         present = {self._standing.me: mine}
         for node, row in self._rows.items():
             member = Member(node, row.incarnation)

@@ -459,7 +459,7 @@ class Membership:
         for node in view.members:
             if node != self._me.node:
                 self._paths.probe(node, view.id, now_ns)
-        self.gather.tell(now_ns, always=True)
+        self.gather.tell(now_ns)
 
     # ------------------------------------------------------------------------------- routing
 

@@ -133,12 +133,11 @@ class Simulation:
 
     def agreed_on(self, *members: int) -> bool:
         """Whether exactly these nodes are in one view and may act in it."""
-        views = [self.nodes[node].view for node in members]
-        first = views[0] if views else None
+        first = self.nodes[members[0]].view if members else None
         return (
             first is not None
             and first.members == tuple(sorted(members))
-            and all(view == first for view in views)
+            and all(self.nodes[node].view == first for node in members)
             and all(self.nodes[n].endpoint.acting(self.nodes[n].clock()) for n in members)
         )
 
