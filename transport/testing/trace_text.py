@@ -34,7 +34,7 @@ PAYLOADS_SHOWN = 3
 PAYLOAD_SHOWN_BYTES = 24
 NAMES: Mapping[type[msgspec.Struct], str] = {wire.HeldAll: "HELD"}
 """Where the protocol's word is not the name of the type."""
-SILENT_AT_ZERO = ("addressee", "closed", "over", "votes_in_ns")
+SILENT_AT_ZERO = ("addressee", "closed", "founding", "over", "votes_in_ns")
 LANES = {int(lane): lane.name.lower() for lane in Lane}
 _Streamed = wire.Held | wire.Source | wire.CutEntry | wire.AckEntry
 
