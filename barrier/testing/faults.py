@@ -187,7 +187,7 @@ def _fall_out(run: Run, fault: Fault, one: int) -> None:
 
 def _in_transfer(run: Run, fault: Fault) -> None:
     """One dies and is back soon, without state; while it waits for that another one dies, or is
-    cut off. The amount is the milliseconds that it has waited by then.
+    cut off, or its own associations are reset. The amount is the milliseconds that it has waited.
     """
     first, second = fault.nodes
     restarted = _kill(run, replace(fault, nodes=(first,)))
@@ -205,7 +205,10 @@ def _in_transfer(run: Run, fault: Fault) -> None:
         if node is None or mended:
             return
         run.say(f"{fault.kind}: {second}")
-        if fault.kind == "part in transfer":
+        if fault.kind == "reset in transfer":
+            for other in run.nodes:
+                run.network.reset(first, other)
+        elif fault.kind == "part in transfer":
             run.later(_part(run, (second,)), fault.lasts_ns + LEASE_AND_MORE_NS)
         else:
             node.kill()
@@ -468,6 +471,7 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "swap": _swap,
     "die in transfer": _in_transfer,
     "part in transfer": _in_transfer,
+    "reset in transfer": _in_transfer,
     "freeze": _freeze,
     "cut rail": _cut_rail,
     "cut rail one way": _cut_one_way,

@@ -217,6 +217,7 @@ KINDS: dict[str, tuple[int, _Kind]] = {
 STATE_KINDS: dict[str, tuple[int, _Kind]] = {
     "die in transfer": (3, lambda d: (d.two(), "", d.random.choice((0, 1, 5, 40)))),
     "part in transfer": (1, lambda d: (d.two(), "", d.random.choice((0, 1, 5, 40)))),
+    "reset in transfer": (1, lambda d: (d.two(), "", d.random.choice((0, 0.2, 1, 5)))),
 }
 """More of them, where applications have state."""
 

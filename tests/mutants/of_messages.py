@@ -21,12 +21,17 @@ MESSAGES = (
         "        if data.sequence <= stream.held:\n",
         "        if data.sequence < stream.held:\n",
     ),
-    one(
+    Mutant(
         "forgets-the-order-on-reconnect",
-        "4: a new association goes on where the member is",
-        DELIVERY,
-        "                progress.sent = progress.held\n",
-        "                progress.sent = stream.last\n",
+        "4: a new association goes on where the member is; who looks for stalls would mend it",
+        (
+            Edit(
+                DELIVERY,
+                "                progress.sent = progress.held\n",
+                "                progress.sent = stream.last\n",
+            ),
+            Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
+        ),
     ),
     one(
         "delivers-past-the-view",

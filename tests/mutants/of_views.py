@@ -177,13 +177,6 @@ VIEWS = (
         "    return None\n",
     ),
     one(
-        "adopts-the-lowest-ballot",
-        "2, choose: of the accepted values the one of the highest ballot",
-        CORE + "proposal.py",
-        "promise.accepted_ballot > best.accepted_ballot",
-        "promise.accepted_ballot < best.accepted_ballot",
-    ),
-    one(
         "cut-of-one-member",
         "2, choose: the cut is the most that any continuing member holds",
         CORE + "proposal.py",
@@ -251,12 +244,22 @@ VIEWS = (
         "            and node not in self.gather.stopped\n",
         "",
     ),
-    one(
-        "promises-without-learning",
+    Mutant(
+        "nobody-is-told-the-view-before",
         "2, gather: a node that lacks the view before learns it before it promises",
-        MEMBERSHIP,
-        "        if message.known is not None:\n            self.learn(message.known, now_ns)\n",
-        "",
+        (
+            Edit(
+                MEMBERSHIP,
+                "        if message.known is not None:\n"
+                "            self.learn(message.known, now_ns)\n",
+                "",
+            ),
+            Edit(
+                MEMBERSHIP,
+                "            self._send(node, wire.Install(value=decided))\n",
+                "            pass\n",
+            ),
+        ),
     ),
     one(
         "abort-reopens-the-view",
