@@ -202,7 +202,7 @@ KINDS: dict[str, tuple[int, _Kind]] = {
     "reset": (2, lambda d: (d.two(), "", 0)),
     "reset silently": (1, lambda d: (d.two(), "", 0)),
     "lose packets": (2, lambda d: (d.two(), d.rail(), d.random.choice((0.05, 0.3)))),
-    "delay packets": (1, lambda d: (d.two(), d.rail(), d.random.choice((5, 60, 300)))),
+    "delay packets": (1, lambda d: (d.two(), d.rail(), d.random.choice((5, 60, 300, 900)))),
     "repeat packets": (1, lambda d: (d.two(), d.rail(), 0.5)),
     "flap": (1, lambda d: (d.one(), d.rail(), d.random.choice((20, 80, 200)))),
     "slow disk": (1, lambda d: (d.one(), "", d.random.choice((20, 300)))),

@@ -108,12 +108,17 @@ ORDER = (
         "rest.sort(key=lambda s: (s.epoch, (rank[s.origin] - s.epoch) % count, s.sequence))",
         "rest.sort(key=lambda s: ((rank[s.origin] + self._node) % count, s.sequence))",
     ),
-    one(
+    Mutant(
         "ends-are-lost-with-an-association",
-        "5: an END that a member may lack is said again",
-        DELIVERY,
-        "            self.say_to(node, list(self.epochs.own_ends))\n",
-        "            pass\n",
+        "5: an END that a member may lack is said again; who looks for stalls would mend it",
+        (
+            Edit(
+                DELIVERY,
+                "            self.say_to(node, list(self.epochs.own_ends))\n",
+                "            pass\n",
+            ),
+            Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
+        ),
     ),
 )
 

@@ -235,16 +235,14 @@ def _receipt(
             continue  # It may have come after the message was numbered.
         theirs = evidence.by_member.get(member)
         stay = theirs.stay_in.get(last.view) if theirs is not None else None
-        if (
-            theirs is not None
-            and stay is not None
-            and stay.next is not None
-            and sending.message not in theirs.delivered
-        ):
-            yield (
-                f"{history.member} was told in {last.view} that {shown(sending.message)} is held; "
-                f"{member} went on to {stay.next} without it"
-            )
+        if theirs is None or stay is None or sending.message in theirs.delivered:
+            continue
+        told = f"{history.member} was told in {last.view} that {shown(sending.message)} is held; "
+        if stay.next is not None:
+            yield told + f"{member} went on to {stay.next} without it"
+        elif item.view is not None and theirs.over is not None and sending.lane is not Lane.ORDERED:
+            # A simulation knows all that it was given, and lived to see its end.
+            yield told + f"{member} never got it"
     for node, why in item.missing.items():
         gone = last.incarnation_of(node)
         theirs = evidence.by_member.get(gone) if gone else None
