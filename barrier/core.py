@@ -120,7 +120,7 @@ class BarrierCore:
             return {}
         if ticket is not None and ticket.completed is not None:
             return dict.fromkeys(self._not_here(ticket.completed.generation), NOT_ALL_HERE)
-        generations = self._open_generations(name)
+        generations = self.open_generations(name)
         if ticket is not None and ticket.opened is not None:
             generations = [g for g in generations if g.opened == ticket.opened]
         if generations:
@@ -312,11 +312,11 @@ class BarrierCore:
         """Generations that newcomers may not know of, so that our entry finds them open."""
         return tuple(
             generation.carried()
-            for generation in self._open_generations(name)
+            for generation in self.open_generations(name)
             if self._table is None or self._table.get(name, generation.opened) is None
         )
 
-    def _open_generations(self, name: str | None = None) -> list[Generation]:
+    def open_generations(self, name: str | None = None) -> list[Generation]:
         """Open in this view or pending from earlier ones; of one name or all, the oldest first."""
         if self._table is None:
             return []
@@ -443,7 +443,7 @@ class BarrierCore:
                 generation = ticket.completed.generation
                 self._break_if_lost(generation, [], self._not_here(generation), event)
         carried: dict[tuple[str, Position], Generation] = {}
-        for generation in self._open_generations():
+        for generation in self.open_generations():
             gone = generation.gone(before, event.view)
             if not self._break_if_lost(generation, gone, self._not_here(generation), event):
                 # All that belongs to these arrivals is here now; sequences begin anew.

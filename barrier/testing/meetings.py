@@ -10,7 +10,7 @@ from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 
 from .. import events as outcomes
 from ..core import BarrierCore
-from ..messages import AllParties
+from ..messages import AllParties, Count, Named, Parties
 
 TAKEN_BACK = "taken back"
 
@@ -28,19 +28,37 @@ def barriers_of(node: SimulatedNode) -> BarrierCore:
     return layer
 
 
+PARTIES: dict[str, Parties] = {"any two": Count(2), "first two": Named((1, 2))}
+"""Who meets at a name, where it is not all members."""
+
+
 def arrive(node: SimulatedNode, name: str, timeout_ns: int | None) -> None:
-    """All members meet at `name`; with a timeout, the arrival may be taken back."""
+    """Its parties meet at `name`; with a timeout, the arrival may be taken back."""
+    parties = PARTIES.get(name, AllParties())
+    if isinstance(parties, Named) and node.id not in parties.nodes:
+        return  # It would be told that it is none of them.
     now_ns = node.clock()
     deadline_ns = None if timeout_ns is None else now_ns + timeout_ns
     try:
         ticket = barriers_of(node).arrive(
-            name, parties=AllParties(), deadline_ns=deadline_ns, now_ns=now_ns
+            name, parties=parties, deadline_ns=deadline_ns, now_ns=now_ns
         )
     except UsageError:
         return  # It waits there already.
     at = None if timeout_ns is None else node.simulation.network.now_ns + timeout_ns
     node.note(Arrival(ticket=ticket, name=name, deadline_ns=at))
     node.wake_soon()
+
+
+def waits_in_vain(node: SimulatedNode) -> list[str]:
+    """Generations of all members that wait for somebody who is gone, and so for ever."""
+    view = node.view
+    return [
+        f"{node.life.member} waits at {generation.name!r} for {member}, which is gone"
+        for generation in (barriers_of(node).open_generations() if view is not None else [])
+        for member in generation.members
+        if view is not None and member not in view.incarnations
+    ]
 
 
 def note_outcomes(node: SimulatedNode) -> None:

@@ -31,7 +31,7 @@ from phalanx.transport.testing.state_checkers import check_state, state_arrives
 
 from .faults import carry_out
 from .forcing import force
-from .meetings import arrive, use_barriers
+from .meetings import arrive, use_barriers, waits_in_vain
 from .plan import Fault, Plan
 from .traffic import Traffic
 
@@ -210,6 +210,8 @@ class Run:
         return verdicts
 
     def _check(self) -> None:
+        waits = [text for node in self.simulation.running() for text in waits_in_vain(node)]
+        assert not waits, "no_hang: " + "\n".join(waits)
         lives, lease_ns = self.simulation.lives, self.simulation.config.timing.lease_ns
         now_ns = self.network.now_ns
 

@@ -167,9 +167,8 @@ BARRIERS = (
         "withdrawal-after-the-release",
         "6: the outcome is decided at a position of the order",
         "barrier/core.py",
-        "        if ticket.completed is not None:\n"
         "            return  # Released by the order; what is left is to have the messages here.\n",
-        "",
+        "            self._tickets.taken_back(ticket, {})\n            return\n",
     ),
     one(
         "gone-parties-are-forgotten",
