@@ -170,6 +170,13 @@ def out_of_order(tales: list[Tale]) -> None:
     tale[one], tale[other] = tale[other], tale[one]
 
 
+def held_by_nobody_who_left(tales: list[Tale]) -> None:
+    """The sender was told that it is held by one that never got it, and lived to see its end."""
+    tale = tales[2]
+    del tale[of_sender(tale, 1)[0]]
+    tale.insert(places(tale, Ended)[0], Expelled(tale[-1].at_ns, ViewId(1, 2)))
+
+
 def false_receipt(tales: list[Tale]) -> None:
     """The sender was told that it is held; a member that goes on never had it."""
     del tales[1][of_sender(tales[1], 1)[0]]
@@ -383,6 +390,7 @@ BREACHES: list[tuple[Checker, Breach]] = [
     (checkers.integrity, to_the_wrong_one),
     (checkers.integrity, of_a_stranger),
     (checkers.fifo, out_of_order),
+    (checkers.guaranteed_delivery, held_by_nobody_who_left),
     (checkers.guaranteed_delivery, false_receipt),
     (checkers.guaranteed_delivery, false_receipt_told_late),
     (checkers.guaranteed_delivery, false_loss),

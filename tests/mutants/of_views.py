@@ -112,8 +112,8 @@ VIEWS = (
             ),
             Edit(
                 MEMBERSHIP,
-                "            self._send(node, wire.Install(value=decided))\n\n    def evaluate",
-                "            pass\n\n    def evaluate",
+                "                self._send(node, wire.Install(value=decided))\n\n    def evaluate",
+                "                pass\n\n    def evaluate",
             ),
             Edit(
                 GATHER,
@@ -256,8 +256,8 @@ VIEWS = (
             ),
             Edit(
                 MEMBERSHIP,
-                "            self._send(node, wire.Install(value=decided))\n",
-                "            pass\n",
+                "                self._send(node, wire.Install(value=decided))\n",
+                "                pass\n",
             ),
         ),
     ),

@@ -9,6 +9,11 @@ from .. import wire
 from ..events import Member
 from ..wire import Ballot, ViewValue
 
+PATIENCE_DOUBLINGS_MAX = 5
+"""The longest a phase may take is its first time-out, doubled so often."""
+FAILURES_UNTIL_RESET = 2
+"""So many attempts in a row fail before the associations to those that were silent are reset."""
+
 
 class Phase(enum.Enum):
     """Where a proposer's attempt stands."""

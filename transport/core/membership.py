@@ -20,7 +20,7 @@ from ..events import Evicted, Member, View, ViewId, ViewInstalled
 from ..wire import ERA_FIRST, FIRST_VIEW, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
-from .attempt import Attempt, Phase
+from .attempt import FAILURES_UNTIL_RESET, PATIENCE_DOUBLINGS_MAX, Attempt, Phase
 from .delivery import Delivery
 from .flush import Flush
 from .founding import is_next
@@ -32,11 +32,6 @@ from .paths import Paths
 from .peers import Peers
 from .state import StateTransfer
 from .timers import Timer, TimerTable
-
-PATIENCE_DOUBLINGS_MAX = 5
-"""The longest a phase may take is its first time-out, doubled so often."""
-FAILURES_UNTIL_RESET = 2
-"""So many attempts in a row fail before the associations to those that were silent are reset."""
 
 
 class Membership:
@@ -82,6 +77,8 @@ class Membership:
         self._promised: Ballot = NO_BALLOT
         """The highest ballot promised for the next instance, with or without a vote."""
         self._failures = 0
+        self._told: dict[int, tuple[int, ViewId]] = {}
+        """On which association each peer was told that it is behind, and of which view."""
         self._holding: tuple[int, int, Ballot] | None = None
         """(proposer, k, ballot) of the HOLD that is being worked on."""
         self._inbox: list[wire.Control] = []
@@ -119,7 +116,10 @@ class Membership:
         decided = self.decided
         # Who founds a later era is to hear nothing of this one.
         if decided is not None and row.decided < decided.id and row.founding <= decided.era:
-            self._send(node, wire.Install(value=decided))
+            told = (self._peers.peers[node].link, decided.id)
+            if self._told.get(node) != told:
+                self._told[node] = told
+                self._send(node, wire.Install(value=decided))
 
     def evaluate(self, now_ns: int) -> None:
         """Look at everything that is known, and begin or give up an attempt accordingly."""

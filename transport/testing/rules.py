@@ -81,6 +81,8 @@ class Referee:
         self._now: dict[int, _Process] = {}
         self._said: dict[tuple[int, Instance], Ballot] = {}
         """The highest ballot that each node has voted in."""
+        self._reported: dict[tuple[int, Instance], Ballot] = {}
+        """The highest ballot in which each node has told a later proposer that it had accepted."""
         self._asked: dict[tuple[Instance, Ballot], ViewValue] = {}
         self._chosen: dict[Instance, tuple[ViewValue, Ballot]] = {}
         self._accepted: dict[tuple[Instance, Ballot], tuple[Ballot, ViewValue]] = {}
@@ -206,8 +208,10 @@ class Referee:
         )
         self._rule(durable, "durable", f"{what} before that is durable")
         before = self._said.get((node.id, instance), wire.NO_BALLOT)
-        self._rule(ballot >= before, "promise", f"{what} after {before[0]}.{before[1]}")
-        self._said[node.id, instance] = ballot
+        # An acceptance that had to wait for leases counts, if later proposers heard of it.
+        told = accepted and ballot <= self._reported.get((node.id, instance), wire.NO_BALLOT)
+        self._rule(ballot >= before or told, "promise", f"{what} after {before[0]}.{before[1]}")
+        self._said[node.id, instance] = max(before, ballot)
         if node.view is not None and node.view.id < instance:
             closed = node.endpoint.standing.closed_for == instance.k
             self._rule(closed, "closed", f"{what} and has not closed its view")
@@ -260,6 +264,7 @@ class Referee:
         if message.vote:
             self._votes(node, instance, message.ballot)
         if message.accepted is not None:
+            self._reported[node.id, instance] = message.accepted_ballot
             asked, told = (instance, message.ballot), (message.accepted_ballot, message.accepted)
             before = self._accepted.get(asked)
             if before is None or told[0] > before[0]:
