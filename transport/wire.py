@@ -17,6 +17,7 @@ from .events import Member, ViewId
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 NodeId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Era: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]  # 32 bits in DATA and PROBE
 Ballot: TypeAlias = tuple[Count, NodeId]
 """(number, proposer): compared in that order."""
 
@@ -183,7 +184,7 @@ class CutEntry(NamedTuple):
 class ViewValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """What an instance decides: the next view and the cut of the one before (PROTOCOL 2)."""
 
-    era: Count
+    era: Era
     k: Count
     members: tuple[Member, ...]
     continuing: tuple[NodeId, ...]
@@ -225,7 +226,7 @@ class Row(_Control, tag=1, frozen=True):
     ballot: Ballot
     grants: dict[NodeId, Count]
     """Members that are granted no more, with the time until the last grant runs out."""
-    founding: Count = 0
+    founding: Era = 0
     """The era that the sender is to found by the operator's word; 0 for none."""
     held_back: dict[NodeId, Count] = {}
     """Joiners that have to be reachable for so long first, for their links come and go."""
@@ -240,7 +241,7 @@ class Prepare(_Control, tag=2, frozen=True):
     """L, the members of the next view."""
     known: ViewValue | None
     """The view before, for those who lack it."""
-    founding: Count = 0
+    founding: Era = 0
     """The era that is founded by the operator's word; 0 if `known` or a first start has it."""
 
     @property
@@ -453,13 +454,12 @@ class Record(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
     """The highest incarnation seen of each node, with its nonce: two starts may claim it."""
     voter: bool = True
     """False after the record was lost, until a view has admitted this node."""
-    era: Count = 0
+    era: Era = 0
     """The highest era that this node was to found by the operator's word; 0 for none."""
     founding: bool = False
     """It is to found that era, and knows no view of it or of a later one."""
 
 
-# ------------------------------------------------------------------- encoding and decoding
 _Bytes: TypeAlias = bytes | memoryview
 _Decoded = TypeVar("_Decoded")
 _encoder = msgspec.msgpack.Encoder()

@@ -24,6 +24,8 @@ LONG_SHARE = 0.05
 """How long a fault lasts at most, usually and now and then."""
 PLAY_OUT_NS = 1000 * MS
 """How long everything stays broken after the last fault, at most."""
+FULL_TRAFFIC_NS = 1000 * MS
+"""Up to this length runs have more messages the longer they are."""
 SWAP_NS = 2300 * MS
 """How long a swap needs: two partings of a lease and more, and a change in each."""
 LATENCIES_NS = (0, 50_000, 300_000, 1 * MS)
@@ -269,7 +271,13 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         false_end=tuple(draw.sample(nodes, 2)) if draw.random() < FALSE_END_SHARE else (),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
-    return _with_state(plan, random.Random(f"state {seed}"))
+    return _thinned(_with_state(plan, random.Random(f"state {seed}")))
+
+
+def _thinned(plan: Plan) -> Plan:
+    """A long run has as many messages as a shorter one: it is the faults that take time."""
+    stretch = max(1.0, plan.ends_ns / FULL_TRAFFIC_NS)
+    return replace(plan, pauses_ns=tuple(int(pause * stretch) for pause in plan.pauses_ns))
 
 
 def _with_state(plan: Plan, draw: random.Random) -> Plan:

@@ -18,7 +18,7 @@ members = st.builds(Member, node_ids, u63)
 ballots = st.tuples(u63, node_ids)
 values = st.builds(
     wire.ViewValue,
-    era=u63,
+    era=st.integers(0, 2**32 - 2),
     k=u63,
     members=st.lists(members, max_size=4).map(tuple),
     continuing=st.lists(node_ids, max_size=4).map(tuple),
@@ -183,6 +183,14 @@ def test_a_record_survives_the_disk(
         cluster="c", node=1, incarnation=3, decided=value, promised=ballot, seen=seen, voter=False
     )
     assert wire.decode_record(wire.encode_record(record)) == record
+
+
+@pytest.mark.parametrize(("era", "known"), [(2**32 - 2, True), (2**32 - 1, False), (-1, False)])
+def test_an_era_fits_into_every_header(era: int, known: bool) -> None:
+    """It goes into probes and batches as well: one that does not fit there would end a process."""
+    value = wire.ViewValue(era=0, k=1, members=(), continuing=(), donor=0, cut=(), reasons={})
+    frame = wire.encode_message(wire.Install(value=msgspec.structs.replace(value, era=era)))
+    assert (wire.decode_control(frame) is not None) is known
 
 
 @pytest.mark.parametrize("number", [-1, 2**63])

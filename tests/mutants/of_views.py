@@ -280,10 +280,10 @@ VIEWS = (
     one(
         "install-out-of-turn",
         "2, install: a view that is older than the decided one changes nothing",
-        MEMBERSHIP,
-        "        if self.decided is not None and value.id <= self.decided.id:\n            return\n"
-        "        if value.era",
-        "        if value.era",
+        CORE + "acceptor.py",
+        "        if self.decided is not None and value.id <= self.decided.id:\n"
+        "            return False\n",
+        "",
     ),
     one(
         "evicted-goes-on",
@@ -313,8 +313,8 @@ FORCE = (
     one(
         "founder-obeys-an-older-era",
         "2, force: who founds an era ignores views of older ones",
-        MEMBERSHIP,
-        "        if value.era < self._acceptor.founding:\n            return\n",
+        CORE + "acceptor.py",
+        "        if value.era < self.founding:\n            return False\n",
         "",
     ),
     one(

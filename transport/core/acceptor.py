@@ -6,6 +6,7 @@ grants to run out, waits here; the membership asks what has become ready.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -103,6 +104,17 @@ class Acceptor:
             self._replies.clear()
             self.record = founder(self.record, era)
             self._change()
+
+    def is_news(self, value: ViewValue, configured: Collection[int]) -> bool:
+        """Whether a decided view is newer than the one known, and one that there can be."""
+        if self.decided is not None and value.id <= self.decided.id:
+            return False
+        if value.era < self.founding:
+            return False
+        if any(member.node not in configured for member in value.members):
+            self._outputs.counters["malformed_view"] += 1
+            return False
+        return True
 
     def decide(self, value: ViewValue, *, admitted: bool) -> None:
         """A view is decided: the instance after it begins with nothing promised."""

@@ -90,7 +90,7 @@ def of_one_kind(
     strange = {m for m, row in rows.items() if bool(row.founding) != bool(rows[me].founding)}
     if not strange:
         return rows
-    first = all(row.decided == NO_VIEW for row in rows.values())
+    first = all(row.decided == NO_VIEW and rows.keys() <= set(row.reach) for row in rows.values())
     if first and {member.node for member in rows} == everybody:
         return rows
     return {member: row for member, row in rows.items() if member not in strange}

@@ -206,7 +206,7 @@ class Gather:
         """Find L anew, and stop granting to members that it leaves out."""
         me = self._standing.me
         # We are the proof that an older start of ours is over.
-        former = (m for m in self.current() if m.node == me.node and m != me)
+        former = (m for m in self.current() if m.node == me.node and m < me)
         self._peers.dead.update(former)
         reach = self._reached(now_ns)
         target = self._find_target(reach, now_ns)

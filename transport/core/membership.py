@@ -279,7 +279,7 @@ class Membership:
         self.standing.highest = max(self.standing.highest, message.highest)
         attempt = self._attempt
         if attempt is not None and (attempt.k, attempt.ballot) == (message.k, message.ballot):
-            self._give_up(f"refused: {message.reason}", now_ns)
+            self._give_up("refused", now_ns)
 
     # -------------------------------------------------------------------------- the acceptor
 
@@ -310,14 +310,14 @@ class Membership:
         """Whether a promise or an acceptance counts; at the very first start all of them do."""
         if self._acceptor.votes_in_ns(now_ns) == 0:
             return True
-        return self.decided is None and self._are_all(members) and not self._acceptor.record.voter
-
-    def _are_all(self, members: Iterable[Member]) -> bool:
-        return frozenset(member.node for member in members) == self._configured
+        everybody = {member.node for member in members} == self._configured
+        return self.decided is None and everybody and not self._acceptor.record.voter
 
     def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
-        founding, everybody = self._acceptor.founding, self._are_all(members)
-        return is_next(view_id, self.decided, founding, everybody=everybody)
+        nodes, founding = {member.node for member in members}, self._acceptor.founding
+        everybody = nodes == self._configured
+        next_one = is_next(view_id, self.decided, founding, everybody=everybody)
+        return next_one and nodes <= self._configured
 
     def _close(self, k: int, ballot: Ballot, now_ns: int) -> None:
         """Close the view for good: nothing is sent, delivered or granted until the next."""
@@ -344,6 +344,8 @@ class Membership:
             return
         if not self._may_vote(value.members, now_ns):
             return
+        if self._acceptor.votes_in_ns(now_ns) and message.ballot != self._promised:
+            return  # Without memory it votes only for what this incarnation has reported for.
         if value.era > ERA_FIRST and self.decided is None:
             self._acceptor.found(value.era)
         self._peers.dead.update(member for member in message.dead if member != self._me)
@@ -388,9 +390,7 @@ class Membership:
 
     def learn(self, value: ViewValue, now_ns: int) -> None:
         """A decided view; older ones, repetitions and what a founder left behind are harmless."""
-        if self.decided is not None and value.id <= self.decided.id:
-            return
-        if value.era < self._acceptor.founding:
+        if not self._acceptor.is_news(value, self._configured):
             return
         admitted = self._me in value.members
         if admitted and self.standing.closed_for != value.k:

@@ -315,8 +315,9 @@ class Referee:
         known = self._chosen.get(value.id)
         if known is None:
             ballots = [b for (view, b), v in self._asked.items() if view == value.id and v == value]
-            # With nobody to ask there was no frame that named the ballot.
-            self._chosen[value.id] = (value, min(ballots, default=wire.NO_BALLOT))
+            # It was chosen in the ballot in which it was asked for last; in an earlier one it may
+            # have been accepted by too few. With nobody to ask there was no frame that named any.
+            self._chosen[value.id] = (value, max(ballots, default=wire.NO_BALLOT))
         else:
             breach = f"{node.life.member} tells {value}, {known[0]} was told before"
             self._rule(known[0] == value, "chosen", breach)
