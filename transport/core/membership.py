@@ -310,11 +310,11 @@ class Membership:
         """Whether a promise or an acceptance counts; at the very first start all of them do."""
         if self._acceptor.votes_in_ns(now_ns) == 0:
             return True
-        everybody = {member.node for member in members} == self._configured
+        everybody = frozenset(member.node for member in members) == self._configured
         return self.decided is None and everybody and not self._acceptor.record.voter
 
     def _is_next(self, view_id: ViewId, members: Iterable[Member]) -> bool:
-        nodes, founding = {member.node for member in members}, self._acceptor.founding
+        founding, nodes = self._acceptor.founding, frozenset(member.node for member in members)
         everybody = nodes == self._configured
         next_one = is_next(view_id, self.decided, founding, everybody=everybody)
         return next_one and nodes <= self._configured
