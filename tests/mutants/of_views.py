@@ -155,12 +155,17 @@ VIEWS = (
         "                token=self._token,\n                k=value.k,",
         "                token=0,\n                k=value.k,",
     ),
-    one(
+    Mutant(
         "forgets-the-promise",
         "2, accept: an ACCEPT of a lower ballot than the one promised is refused",
-        MEMBERSHIP,
-        "        if message.ballot < highest:\n",
-        "        if False:\n",
+        (
+            Edit(MEMBERSHIP, "        if message.ballot < highest:\n", "        if False:\n"),
+            Edit(
+                CORE + "acceptor.py",
+                '        assert ballot >= self.promised, "the membership refuses lower ballots"\n',
+                "",
+            ),
+        ),
     ),
     one(
         "accepts-without-closing",

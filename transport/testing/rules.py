@@ -236,7 +236,7 @@ class Referee:
             return
         out = set(before[0].members) - set(value.members)
         for life, granted_ns in self._process(node).grants.values():
-            if life.member in out and self._lives(life):
+            if life.member in out and self._lives(life) and not self._is_double(life.member):
                 ago_ns = self._network.now_ns - granted_ns
                 breach = f"{node.life.member} accepts {ago_ns / 1e6:.1f} ms after a grant to "
                 self._rule(ago_ns >= self._lease_ns, "leases", breach + str(life.member))
