@@ -15,7 +15,7 @@ LANES = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
 SIZES = (0, 0, 0, 100, 900, 1100, 5000)
 NAMES = ("x", "y", "any two", "first two")
 """Where they meet; `meetings.py` says whom it takes."""
-TIMEOUTS_NS = (None, 100 * MS, 400 * MS)
+TIMEOUTS_NS = (None, 20 * MS, 100 * MS, 400 * MS)
 ARRIVALS = 0.1
 """Which share of what an application does is to arrive at a barrier."""
 DIRECTED = 0.3
