@@ -14,15 +14,31 @@ from phalanx.transport import wire
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import StateAwaited
 from phalanx.transport.errors import RecordUnusable
-from phalanx.transport.testing.simulated_node import FSYNC_NS, ProcessEnded, SimulatedNode
+from phalanx.transport.testing.simulated_node import ProcessEnded, SimulatedNode
 
-from .plan import Fault
+from .cables import (
+    Undo,
+    cut_one_way,
+    cut_pair,
+    cut_rail,
+    delay_packets,
+    flap,
+    full_disk,
+    lose_packets,
+    part,
+    partition,
+    partition_one_way,
+    repeat_packets,
+    reset,
+    reset_lifelines,
+    slow_disk,
+)
+from .plan import STRAND, Fault
 from .traffic import LANES
 
 if TYPE_CHECKING:
     from .run import Run
 
-Undo = Callable[[], None]
 LEAVE_NS = 200 * MS
 LEASE_AND_MORE_NS = 700 * MS
 LOOK_ON_NS = 3000 * MS
@@ -147,7 +163,7 @@ def _in_change(run: Run, fault: Fault) -> None:
     the others can go on without the second.
     """
     parting = fault.kind.endswith("parting")
-    first = _part(run, fault.nodes) if parting else _kill(run, fault)
+    first = part(run, fault.nodes) if parting else _kill(run, fault)
     if first is not None:
         run.later(first, fault.lasts_ns // 4 + parting * LEASE_AND_MORE_NS)
 
@@ -156,7 +172,7 @@ def _in_change(run: Run, fault: Fault) -> None:
             run.later(_restart(run, node), fault.lasts_ns)
             raise ProcessEnded
         if fault.kind.startswith("part"):
-            run.later(_part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
+            run.later(part(run, (node.id,)), fault.lasts_ns + LEASE_AND_MORE_NS)
             return
         if fault.kind == "duel":
             _fall_out(run, fault, node.id)
@@ -181,8 +197,27 @@ def _fall_out(run: Run, fault: Fault, one: int) -> None:
     if other is None:
         return  # Of two nodes the other one is the node of the fault.
     pair = replace(fault, nodes=(one, other), amount=SLOW_MS)
-    for undo in (_cut_pair(run, pair), _slow_disk(run, pair)):
+    for undo in (cut_pair(run, pair), slow_disk(run, pair)):
         run.later(undo, fault.lasts_ns + LEASE_AND_MORE_NS)
+
+
+def _strand(run: Run, fault: Fault) -> None:
+    """One dies and is back at once, and in the view between the path of two others is cut.
+
+    What one of them sends the other in that view comes when it is over.
+    """
+    first = _kill(run, fault)
+    if first is None:
+        return
+    run.later(first, MS)
+
+    def strike(node: SimulatedNode) -> None:
+        others = [n for n in run.nodes if n not in (node.id, *fault.nodes)]
+        pair = replace(fault, nodes=tuple(others[-2:]))
+        run.network.after(1, lambda: run.later(cut_pair(run, pair), fault.lasts_ns))
+
+    once = replace(fault, amount=1)
+    _at_frame(run, once, strike, lambda _, frame: is_step(run, frame, "INSTALL"))
 
 
 def _in_transfer(run: Run, fault: Fault) -> None:
@@ -209,7 +244,7 @@ def _in_transfer(run: Run, fault: Fault) -> None:
             for other in run.nodes:
                 run.network.reset(first, other)
         elif fault.kind == "part in transfer":
-            run.later(_part(run, (second,)), fault.lasts_ns + LEASE_AND_MORE_NS)
+            run.later(part(run, (second,)), fault.lasts_ns + LEASE_AND_MORE_NS)
         else:
             node.kill()
             run.later(_restart(run, node), fault.lasts_ns)
@@ -233,13 +268,13 @@ def _swap(run: Run, fault: Fault) -> None:
     """
     first, second, *_ = fault.nodes
     rest = tuple(node for node in run.nodes if node not in (first, second))
-    heal_first = _part(run, (first,))
+    heal_first = part(run, (first,))
 
     def turn() -> None:
         run.say("swap")
         restarted = _kill(run, replace(fault, nodes=(second,)))
         heal_first()
-        run.later(_part(run, rest), fault.lasts_ns + LEASE_AND_MORE_NS)
+        run.later(part(run, rest), fault.lasts_ns + LEASE_AND_MORE_NS)
         if restarted is not None:
             run.later(restarted, 1)
 
@@ -248,87 +283,9 @@ def _swap(run: Run, fault: Fault) -> None:
 
 def _isolate_at_frame(run: Run, fault: Fault) -> None:
     def isolate(node: SimulatedNode) -> None:
-        run.later(_part(run, (node.id,)), fault.lasts_ns)
+        run.later(part(run, (node.id,)), fault.lasts_ns)
 
     _at_frame_of(run, fault, isolate)
-
-
-def _part(run: Run, nodes: tuple[int, ...]) -> Undo:
-    run.simulation.isolate(*nodes)
-
-    def heal() -> None:
-        for node in nodes:
-            for rail in run.network.rails:
-                run.simulation.heal_rail(node, rail)
-
-    return heal
-
-
-def _partition(run: Run, fault: Fault) -> Undo:
-    return _part(run, fault.nodes)
-
-
-def _cuts(run: Run, directions: list[tuple[int, int]], rails: tuple[str, ...]) -> Undo:
-    network = run.network
-    for source, target in directions:
-        for rail in rails:
-            network.cut(source, target, rail)
-
-    def heal() -> None:
-        for source, target in directions:
-            for rail in rails:
-                network.heal(source, target, rail)
-
-    return heal
-
-
-def _partition_one_way(run: Run, fault: Fault) -> Undo:
-    """Some are not heard by the others, and hear them; or the other way round."""
-    others = [node for node in run.nodes if node not in fault.nodes]
-    directions = [(source, target) for source in fault.nodes for target in others]
-    if fault.kind == "partition other way":
-        directions = [(target, source) for source, target in directions]
-    return _cuts(run, directions, run.network.rails)
-
-
-def _cut_one_way(run: Run, fault: Fault) -> Undo:
-    one, other = fault.nodes
-    return _cuts(run, [(one, other)], (fault.rail,) if fault.rail else run.network.rails)
-
-
-def _cut_pair(run: Run, fault: Fault) -> Undo:
-    one, other = fault.nodes
-    return _cuts(run, [(one, other), (other, one)], run.network.rails)
-
-
-def _cut_rail(run: Run, fault: Fault) -> Undo:
-    [node] = fault.nodes
-    run.simulation.cut_rail(node, fault.rail)
-    return lambda: run.simulation.heal_rail(node, fault.rail)
-
-
-def _flap(run: Run, fault: Fault) -> Undo:
-    """One rail of one node comes and goes every so many milliseconds."""
-    [node] = fault.nodes
-    over = False
-    cut = False
-
-    def turn() -> None:
-        nonlocal cut
-        if over:
-            return
-        cut = not cut
-        change = run.simulation.cut_rail if cut else run.simulation.heal_rail
-        change(node, fault.rail)
-        run.network.after(int(fault.amount * MS), turn)
-
-    def settle() -> None:
-        nonlocal over
-        over = True
-        run.simulation.heal_rail(node, fault.rail)
-
-    turn()
-    return settle
 
 
 def _freeze(run: Run, fault: Fault) -> Undo | None:
@@ -350,56 +307,6 @@ def _freeze_for_a_while(run: Run, fault: Fault) -> None:
     thaw = _freeze(run, fault)
     if thaw is not None:
         run.later(thaw, fault.lasts_ns)
-
-
-def _reset(run: Run, fault: Fault) -> None:
-    run.network.reset(*fault.nodes, tell=fault.kind == "reset")
-
-
-def _reset_lifelines(run: Run, fault: Fault) -> None:
-    """Something between two hosts forgets their connections: that is no proof of anything."""
-    one, other = fault.nodes
-    lines = run.nodes[one].lifelines
-    if lines is not None:
-        lines.drop(other)
-
-
-def _lose_packets(run: Run, fault: Fault) -> Undo:
-    source, target = fault.nodes
-    run.network.lose(source, target, fault.rail, fault.amount)
-    return lambda: run.network.lose(source, target, fault.rail, 0.0)
-
-
-def _delay_packets(run: Run, fault: Fault) -> Undo:
-    source, target = fault.nodes
-    run.network.slow(source, target, fault.rail, int(fault.amount * MS))
-    return lambda: run.network.slow(source, target, fault.rail, 0)
-
-
-def _repeat_packets(run: Run, fault: Fault) -> Undo:
-    source, target = fault.nodes
-    run.network.repeat(source, target, fault.rail, fault.amount)
-    return lambda: run.network.repeat(source, target, fault.rail, 0.0)
-
-
-def _slow_disk(run: Run, fault: Fault) -> Undo:
-    disk = run.nodes[fault.nodes[0]].disk
-    disk.delay_ns = int(fault.amount * MS)
-
-    def mend() -> None:
-        disk.delay_ns = FSYNC_NS
-
-    return mend
-
-
-def _full_disk(run: Run, fault: Fault) -> Undo:
-    disk = run.nodes[fault.nodes[0]].disk
-    disk.failing = True
-
-    def mend() -> None:
-        disk.failing = False
-
-    return mend
 
 
 def _spoil_record(run: Run, fault: Fault) -> Undo | None:
@@ -468,27 +375,28 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "freeze in change": _in_change,
     "reset in change": _in_change,
     "duel": _in_change,
+    STRAND: _strand,
     "swap": _swap,
     "die in transfer": _in_transfer,
     "part in transfer": _in_transfer,
     "reset in transfer": _in_transfer,
     "freeze": _freeze,
-    "cut rail": _cut_rail,
-    "cut rail one way": _cut_one_way,
-    "cut one way": _cut_one_way,
-    "cut pair": _cut_pair,
-    "partition": _partition,
-    "partition one way": _partition_one_way,
-    "partition other way": _partition_one_way,
-    "reset lifelines": _reset_lifelines,
-    "reset": _reset,
-    "reset silently": _reset,
-    "lose packets": _lose_packets,
-    "delay packets": _delay_packets,
-    "repeat packets": _repeat_packets,
-    "flap": _flap,
-    "slow disk": _slow_disk,
-    "full disk": _full_disk,
+    "cut rail": cut_rail,
+    "cut rail one way": cut_one_way,
+    "cut one way": cut_one_way,
+    "cut pair": cut_pair,
+    "partition": partition,
+    "partition one way": partition_one_way,
+    "partition other way": partition_one_way,
+    "reset lifelines": reset_lifelines,
+    "reset": reset,
+    "reset silently": reset,
+    "lose packets": lose_packets,
+    "delay packets": delay_packets,
+    "repeat packets": repeat_packets,
+    "flap": flap,
+    "slow disk": slow_disk,
+    "full disk": full_disk,
     "lose record": _spoil_record,
     "tear record": _spoil_record,
     "old record": _spoil_record,

@@ -120,7 +120,8 @@ class Plan:
             raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
         endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
         for fault in (*self.faults, *endings):
-            if fault.kind not in (FORCED if fault is self.forced else (*KINDS, *STATE_KINDS)):
+            kinds = (*KINDS, *STATE_KINDS, STRAND)
+            if fault.kind not in (FORCED if fault is self.forced else kinds):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
@@ -224,6 +225,11 @@ STATE_KINDS: dict[str, tuple[int, _Kind]] = {
 """More of them, where applications have state."""
 
 
+STRAND = "strand"
+"""What one member sends another right after a view waits on a cut path, until the next view."""
+STRAND_SHARE = 0.4
+
+
 IN_CHANGE = (
     "die in change",
     "part in change",
@@ -271,7 +277,19 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         false_end=tuple(draw.sample(nodes, 2)) if draw.random() < FALSE_END_SHARE else (),
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
+    plan = _with_strand(plan, random.Random(f"strand {seed}"))
     return _thinned(_with_state(plan, random.Random(f"state {seed}")))
+
+
+def _with_strand(plan: Plan, draw: random.Random) -> Plan:
+    """It takes a proposer, two others, and one that dies and is back soon."""
+    if plan.size < 4 or draw.random() > STRAND_SHARE:
+        return plan
+    at_ns = max((fault.at_ns for fault in plan.faults), default=0) + 50 * MS
+    lasts_ns = draw.randrange(40, 240) * MS
+    strand = Fault(STRAND, at_ns, (draw.choice(plan.nodes),), "", lasts_ns)
+    ends_ns = max(plan.ends_ns, at_ns + lasts_ns + 50 * MS)
+    return replace(plan, faults=(*plan.faults, strand), ends_ns=ends_ns)
 
 
 def _thinned(plan: Plan) -> Plan:

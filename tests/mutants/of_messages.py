@@ -49,13 +49,6 @@ MESSAGES = (
         "                stream.waiting.popleft()\n",
     ),
     one(
-        "flushes-past-the-cut",
-        "2, close: above the cut everything is dropped",
-        FLUSH,
-        "stream.held if key.addressee else limits.get((key.origin, key.lane), 0)",
-        "stream.held",
-    ),
-    one(
         "keeps-nothing-for-others",
         "4: everybody keeps a batch until all members hold it",
         DELIVERY,
@@ -125,7 +118,7 @@ ORDER = (
 BARRIERS = (
     Mutant(
         "counts-arrivals",
-        "6: arrivals are a set; a party does not count twice",
+        "6: arrivals are a set; a party does not count twice, in however many copies it comes",
         (
             Edit(
                 "barrier/table.py",
@@ -134,11 +127,11 @@ BARRIERS = (
             ),
             Edit(
                 "barrier/table.py",
-                "        generation.marks[member] = max(mark, generation.marks.get(member, 0))\n"
-                "        decisions.append(Counted(",
-                "        again = Member(member.node, -arrive.serial)\n"
-                "        generation.marks[again if member in generation.marks else member] = mark\n"
-                "        decisions.append(Counted(",
+                "            if self.knows(name, carried.opened):\n                continue\n",
+                "            known = self.get(name, carried.opened)\n"
+                "            for member in carried.arrived if known is not None else ():\n"
+                "                known.marks[Member(member.node, -position.index)] = 0\n"
+                "            if self.knows(name, carried.opened):\n                continue\n",
             ),
         ),
     ),
