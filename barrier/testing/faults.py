@@ -214,7 +214,9 @@ def _strand(run: Run, fault: Fault) -> None:
     def strike(node: SimulatedNode) -> None:
         others = [n for n in run.nodes if n not in (node.id, *fault.nodes)]
         pair = replace(fault, nodes=tuple(others[-2:]))
-        run.network.after(1, lambda: run.later(cut_pair(run, pair), fault.lasts_ns))
+        # They have to hear of each other that both are there, and then not much more.
+        soon_ns = int(fault.amount * run.plan.delay_ns)
+        run.network.after(soon_ns, lambda: run.later(cut_pair(run, pair), fault.lasts_ns))
 
     once = replace(fault, amount=1)
     _at_frame(run, once, strike, lambda _, frame: is_step(run, frame, "INSTALL"))

@@ -287,7 +287,8 @@ def _with_strand(plan: Plan, draw: random.Random) -> Plan:
         return plan
     at_ns = max((fault.at_ns for fault in plan.faults), default=0) + 50 * MS
     lasts_ns = draw.randrange(40, 240) * MS
-    strand = Fault(STRAND, at_ns, (draw.choice(plan.nodes),), "", lasts_ns)
+    amount = draw.choice((2, 3, 4, 5, 6, 8))
+    strand = Fault(STRAND, at_ns, (draw.choice(plan.nodes),), "", lasts_ns, amount)
     ends_ns = max(plan.ends_ns, at_ns + lasts_ns + 50 * MS)
     return replace(plan, faults=(*plan.faults, strand), ends_ns=ends_ns)
 
