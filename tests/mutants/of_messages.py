@@ -118,7 +118,7 @@ ORDER = (
 BARRIERS = (
     Mutant(
         "counts-arrivals",
-        "6: arrivals are a set; a party does not count twice, in however many copies it comes",
+        "6: arrivals are a set of members, not so many messages",
         (
             Edit(
                 "barrier/table.py",
@@ -127,11 +127,8 @@ BARRIERS = (
             ),
             Edit(
                 "barrier/table.py",
-                "            if self.knows(name, carried.opened):\n                continue\n",
-                "            known = self.get(name, carried.opened)\n"
-                "            for member in carried.arrived if known is not None else ():\n"
-                "                known.marks[Member(member.node, -position.index)] = 0\n"
-                "            if self.knows(name, carried.opened):\n                continue\n",
+                "        generation.marks[member] = max(mark, generation.marks.get(member, 0))\n",
+                "        generation.marks[Member(member.node, arrive.serial + 99)] = mark\n",
             ),
         ),
     ),
@@ -155,13 +152,6 @@ BARRIERS = (
         "barrier/core.py",
         "        self._publish_withdrawal(ticket)\n\n    def _grace_over",
         "        self._tickets.taken_back(ticket, {})\n\n    def _grace_over",
-    ),
-    one(
-        "withdrawal-after-the-release",
-        "6: the outcome is decided at a position of the order",
-        "barrier/core.py",
-        "            return  # Released by the order; what is left is to have the messages here.\n",
-        "            self._tickets.taken_back(ticket, {})\n            return\n",
     ),
     one(
         "gone-parties-are-forgotten",
