@@ -205,7 +205,14 @@ class Run:
         for node in self.nodes.values():
             self.traffic.say(node)
             arrive(node, name, None)
-        self.simulation.run_until(lambda: len(verdicts) == len(self.nodes), MEET_NS)
+        # Who arrived after others were told that it is broken waits for them: they go on to the
+        # next one.
+        self.simulation.run_until(
+            lambda: (
+                len(verdicts) == len(self.nodes) or set(verdicts.values()) - {"released"} != set()
+            ),
+            MEET_NS,
+        )
         self.simulation.after_turn.remove(look_on)
         return verdicts
 
