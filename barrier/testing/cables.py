@@ -17,6 +17,7 @@ Undo = Callable[[], None]
 
 
 def part(run: Run, nodes: tuple[int, ...]) -> Undo:
+    """Cut these nodes off all others."""
     run.simulation.isolate(*nodes)
 
     def heal() -> None:
@@ -28,10 +29,12 @@ def part(run: Run, nodes: tuple[int, ...]) -> Undo:
 
 
 def partition(run: Run, fault: Fault) -> Undo:
+    """Cut some off the others, both ways."""
     return part(run, fault.nodes)
 
 
 def cuts(run: Run, directions: list[tuple[int, int]], rails: tuple[str, ...]) -> Undo:
+    """Cut these directions on these rails."""
     network = run.network
     for source, target in directions:
         for rail in rails:
@@ -55,16 +58,19 @@ def partition_one_way(run: Run, fault: Fault) -> Undo:
 
 
 def cut_one_way(run: Run, fault: Fault) -> Undo:
+    """One does not hear another: on one rail, or on all."""
     one, other = fault.nodes
     return cuts(run, [(one, other)], (fault.rail,) if fault.rail else run.network.rails)
 
 
 def cut_pair(run: Run, fault: Fault) -> Undo:
+    """Two do not hear each other."""
     one, other = fault.nodes
     return cuts(run, [(one, other), (other, one)], run.network.rails)
 
 
 def cut_rail(run: Run, fault: Fault) -> Undo:
+    """One loses a rail."""
     [node] = fault.nodes
     run.simulation.cut_rail(node, fault.rail)
     return lambda: run.simulation.heal_rail(node, fault.rail)
@@ -95,6 +101,7 @@ def flap(run: Run, fault: Fault) -> Undo:
 
 
 def reset(run: Run, fault: Fault) -> None:
+    """The kernel of one aborts its associations with another."""
     run.network.reset(*fault.nodes, tell=fault.kind == "reset")
 
 
@@ -107,24 +114,28 @@ def reset_lifelines(run: Run, fault: Fault) -> None:
 
 
 def lose_packets(run: Run, fault: Fault) -> Undo:
+    """Lose a share of the packets of one direction."""
     source, target = fault.nodes
     run.network.lose(source, target, fault.rail, fault.amount)
     return lambda: run.network.lose(source, target, fault.rail, 0.0)
 
 
 def delay_packets(run: Run, fault: Fault) -> Undo:
+    """Delay the packets of one direction, and so reorder them."""
     source, target = fault.nodes
     run.network.slow(source, target, fault.rail, int(fault.amount * MS))
     return lambda: run.network.slow(source, target, fault.rail, 0)
 
 
 def repeat_packets(run: Run, fault: Fault) -> Undo:
+    """Carry probes of one direction twice."""
     source, target = fault.nodes
     run.network.repeat(source, target, fault.rail, fault.amount)
     return lambda: run.network.repeat(source, target, fault.rail, 0.0)
 
 
 def slow_disk(run: Run, fault: Fault) -> Undo:
+    """Each write takes so many milliseconds."""
     disk = run.nodes[fault.nodes[0]].disk
     disk.delay_ns = int(fault.amount * MS)
 
@@ -135,6 +146,7 @@ def slow_disk(run: Run, fault: Fault) -> Undo:
 
 
 def full_disk(run: Run, fault: Fault) -> Undo:
+    """No write succeeds."""
     disk = run.nodes[fault.nodes[0]].disk
     disk.failing = True
 
