@@ -96,6 +96,10 @@ class Pump:
             layer.wake(now_ns)
         while True:
             transmits, commands, stream = endpoint.outputs.take()
+            # Frames of the turn that leaves a path must not be given to it any more.
+            for command in commands:
+                if isinstance(command, SetPrimary):
+                    self._driver.set_primary(command.link, command.rail)
             self._transmit(transmits)
             for command in commands:
                 self._carry_out(command)
@@ -137,7 +141,7 @@ class Pump:
             case Disconnect():
                 driver.disconnect(command.link, abort=command.abort)
             case SetPrimary():
-                driver.set_primary(command.link, command.rail)
+                pass  # Done, before the frames.
             case Persist():
                 self._to_store = command
             case ConnectLifeline():

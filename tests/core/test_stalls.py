@@ -9,7 +9,7 @@ from phalanx.transport.core.outputs import Delivered, Ordered
 from phalanx.transport.core.timers import Timer
 from phalanx.transport.drivers.base import Stream
 from phalanx.transport.drivers.simulator import SimulatedDriver
-from phalanx.transport.events import Lane
+from phalanx.transport.events import Lane, PathChanged, RailState
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 
 from .scenes import Talk, started
@@ -33,6 +33,33 @@ class StuckStream:
             self.swallowed += 1
             return True
         return self._transmit(link, stream, frame, rail=rail)
+
+
+class StuckPath:
+    """Does as usrsctp does while the congestion window of a dead primary path is full.
+
+    Nothing at all leaves, not even a heartbeat on another rail, until that is the primary one.
+    """
+
+    def __init__(self, driver: SimulatedDriver, link: int, *, dead: str) -> None:
+        self.primaries: list[str] = []
+        """What became the primary rail, in turn."""
+        self._driver, self._link, self._dead = driver, link, dead
+        self._transmit, self._set_primary = driver.transmit, driver.set_primary
+        driver.transmit, driver.set_primary = self.transmit, self.set_primary
+
+    def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Swallow or pass on."""
+        stuck = not self.primaries or self.primaries[-1] == self._dead
+        if link == self._link and (stuck or rail == self._dead):
+            return True
+        return self._transmit(link, stream, frame, rail=rail)
+
+    def set_primary(self, link: int, rail: str) -> None:
+        """Note it."""
+        if link == self._link:
+            self.primaries.append(rail)
+        self._set_primary(link, rail)
 
 
 def run(streams: set[int]) -> tuple[Simulation, list[bytes], int]:
@@ -71,6 +98,52 @@ def test_what_a_stalled_stream_keeps_goes_round_it() -> None:
     assert counters["stalled_detours"] == 1
     assert not counters["stalled_resets"]
     assert simulation.agreed_on(1, 2, 3)
+
+
+def test_a_primary_path_that_keeps_everything_back_is_left() -> None:
+    """Long before its own timer: another path carries the data, silence decides for good."""
+    simulation = Simulation(simulated_config(3))
+    simulation.start_all()
+    simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
+    sender = simulation.nodes[1]
+    assert sender.driver is not None
+    stuck = StuckPath(sender.driver, sender.endpoint.peers.peers[2].link, dead="a")
+    last, gap = simulation.network.now_ns, 0
+    for number in range(60):
+        sender.send(b"%d" % number)
+        simulation.run_for(1 * MS)
+    assert stuck.primaries == ["b"]
+    simulation.run_for(200 * MS)
+    got: list[bytes] = []
+    for at, item in simulation.nodes[2].history:
+        if isinstance(item, Delivered) and item.sender == 1:
+            got += item.payloads
+            gap, last = max(gap, at - last), at
+    assert got == [b"%d" % number for number in range(60)]
+    assert gap < 45 * MS
+    assert stuck.primaries == ["b", "b"], "tried, and chosen"
+    told = [(it.rail, it.state, it.primary) for it in sender.told(PathChanged) if it.peer == 2]
+    assert told[-3:-1] == [("b", RailState.UP, True), ("a", RailState.SUSPECT, False)]
+
+
+def test_a_primary_path_that_answers_carries_on() -> None:
+    """What stands still for another reason is no reason to move, nor to tell anybody."""
+    simulation = Simulation(simulated_config(3))
+    simulation.start_all()
+    simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
+    sender = simulation.nodes[1]
+    assert sender.driver is not None
+    link = sender.endpoint.peers.peers[2].link
+    path = StuckPath(sender.driver, link, dead="none")
+    path.primaries.append("a")
+    StuckStream(sender.driver, link, {Stream.FIFO})
+    told = len(sender.told(PathChanged))
+    for number in range(60):
+        sender.send(b"%d" % number)
+        simulation.run_for(1 * MS)
+    assert path.primaries == ["a", "b", "a"]
+    assert len(sender.told(PathChanged)) == told
+    assert sender.endpoint.outputs.counters["path_trials"] == 1
 
 
 def test_an_association_whose_detour_stalls_too_is_set_up_anew() -> None:

@@ -2,9 +2,10 @@
 
 A heartbeat is a probe of ours on one rail, answered by the peer's *process* on the same rail; a
 peer is reachable while one was answered on any rail within the suspicion time. A silent path is
-suspect, then down. The transport protocol's own notices are evidence for the primary path only:
-SCTP moves data at its first timeout (RFC 7829), we move the primary path when our probes agree,
-and back to the first rail after several clean probes in a row.
+suspect, then down; while data stand still, one round of heartbeats is enough. The transport
+protocol's own notices are evidence for the primary path only: SCTP moves data at its first
+timeout (RFC 7829), we move the primary path when our probes agree, and back to the first rail
+after several clean probes in a row.
 
 Self-doubt (after Lifeguard, arXiv 1707.00788): time in which this process did not run is not
 held against anybody.
@@ -31,6 +32,8 @@ class Path:
 
     rail: str
     answered_ns: int
+    proved_ns: int = -1
+    """The latest sending time of a heartbeat that was answered."""
     state: RailState = RailState.UP
     srtt_ns: int = 0
     clean: int = 0
@@ -43,8 +46,8 @@ class Path:
 @dataclass(slots=True)
 class _PeerPaths:
     primary: str
-    proved_ns: int = -1
-    """The latest sending time of a heartbeat that was answered."""
+    trial_ns: int = 0
+    """Since then another path carries the data, until the primary one answers; 0: it is."""
     paths: dict[str, Path] = field(default_factory=dict[str, Path])
 
 
@@ -146,9 +149,12 @@ class Paths:
             self._outputs.counters["late_echoes"] += 1
             return
         path.answered_ns = now_ns
-        paths.proved_ns = max(paths.proved_ns, probe.sent_ns)
+        path.proved_ns = max(path.proved_ns, probe.sent_ns)
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
         path.clean += 1
+        if paths.trial_ns and path.rail == paths.primary and probe.sent_ns >= paths.trial_ns:
+            paths.trial_ns = 0
+            self._carry(node, path)
         if path.state is not RailState.UP or path.told_down:
             path.state = RailState.UP
             path.told_down = False
@@ -194,6 +200,41 @@ class Paths:
                 next_ns = min(next_ns, last + self._timing.suspect_ns)
         self._timers.arm(Timer.LIVENESS, "", max(next_ns, now_ns + 1))
 
+    def try_another(self, node: int, now_ns: int) -> None:
+        """Data stand still: another path carries them until the primary one answers.
+
+        usrsctp sends nothing at all, not even a heartbeat on another path, while frames wait
+        for the congestion window of a primary path that is dead, and its timer may take a whole
+        `rto_max_ms` when the machine was busy before.
+        """
+        paths = self._of.get(node)
+        if paths is None or paths.trial_ns:
+            return
+        for path in paths.paths.values():
+            if path.rail != paths.primary and path.state is RailState.UP:
+                paths.trial_ns = now_ns
+                self._outputs.counters["path_trials"] += 1
+                self._carry(node, path)
+                return
+
+    def doubt(self, node: int, sent_ns: int) -> None:
+        """Data stand still: of a peer that has answered heartbeats of that time, silent paths."""
+        paths = self._of.get(node)
+        primary = paths.paths.get(paths.primary) if paths is not None else None
+        if paths is None or primary is None or primary.proved_ns >= sent_ns:
+            return
+        silent = [
+            path
+            for path in paths.paths.values()
+            if path.state is RailState.UP and path.proved_ns < sent_ns
+        ]
+        for path in silent:
+            path.state = RailState.SUSPECT
+            path.clean = 0
+        self._choose_primary(node, paths)
+        for path in silent:
+            self._tell(node, paths, path)
+
     def notice(self, node: int, notice: PathNotice) -> None:
         """What the transport protocol says of a path: only its choice of primary is news."""
         paths = self._of.get(node)
@@ -211,11 +252,16 @@ class Paths:
             if not earlier:
                 return
         paths.primary = best.rail
+        paths.trial_ns = 0
         best.failovers += 1
+        self._carry(node, best)
+        self._tell(node, paths, best)
+
+    def _carry(self, node: int, path: Path) -> None:
+        """From now on this path carries the data."""
         link = self._peers.peers[node].link
         if link:
-            self._outputs.commands.append(SetPrimary(link=link, rail=best.rail))
-        self._tell(node, paths, best)
+            self._outputs.commands.append(SetPrimary(link=link, rail=path.rail))
 
     def _tell(self, node: int, paths: _PeerPaths, path: Path) -> None:
         self._outputs.stream.append(
@@ -242,9 +288,11 @@ class Paths:
         return silent is not None and silent < self._timing.suspect_ns
 
     def answered_since(self, node: int, sent_ns: int) -> bool:
-        """Whether a heartbeat sent at that time or later has been answered."""
+        """Whether a heartbeat sent at that time or later has been answered, on any rail."""
         paths = self._of.get(node)
-        return paths is not None and paths.proved_ns >= sent_ns
+        return paths is not None and any(
+            path.proved_ns >= sent_ns for path in paths.paths.values()
+        )
 
     def rails_up(self, node: int) -> list[str]:
         """Rails on which the peer answers."""
