@@ -42,7 +42,7 @@ class StuckPath:
     """
 
     def __init__(self, driver: SimulatedDriver, link: int, *, dead: str) -> None:
-        self.primaries: list[str] = []
+        self.primaries = ["a"]
         """What became the primary rail, in turn."""
         self._driver, self._link, self._dead = driver, link, dead
         self._transmit, self._set_primary = driver.transmit, driver.set_primary
@@ -50,7 +50,7 @@ class StuckPath:
 
     def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
         """Swallow or pass on."""
-        stuck = not self.primaries or self.primaries[-1] == self._dead
+        stuck = self.primaries[-1] == self._dead
         if link == self._link and (stuck or rail == self._dead):
             return True
         return self._transmit(link, stream, frame, rail=rail)
@@ -89,6 +89,20 @@ def run(streams: set[int]) -> tuple[Simulation, list[bytes], int]:
     return simulation, got, gap
 
 
+def send_over(simulation: Simulation, *, dead: str) -> StuckPath:
+    """Node 1 multicasts 60 messages; its primary path to node 2 is dead, or else one stream is."""
+    sender = simulation.nodes[1]
+    assert sender.driver is not None
+    link = sender.endpoint.peers.peers[2].link
+    path = StuckPath(sender.driver, link, dead=dead)
+    if not dead:
+        StuckStream(sender.driver, link, {Stream.FIFO})
+    for number in range(60):
+        sender.send(b"%d" % number)
+        simulation.run_for(1 * MS)
+    return path
+
+
 def test_what_a_stalled_stream_keeps_goes_round_it() -> None:
     """One lost frame on one SCTP stream kept a lane waiting for seconds, with every path up."""
     simulation, got, gap = run({Stream.FIFO})
@@ -102,17 +116,10 @@ def test_what_a_stalled_stream_keeps_goes_round_it() -> None:
 
 def test_a_primary_path_that_keeps_everything_back_is_left() -> None:
     """Long before its own timer: another path carries the data, silence decides for good."""
-    simulation = Simulation(simulated_config(3))
-    simulation.start_all()
-    simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
-    sender = simulation.nodes[1]
-    assert sender.driver is not None
-    stuck = StuckPath(sender.driver, sender.endpoint.peers.peers[2].link, dead="a")
+    simulation = started()
     last, gap = simulation.network.now_ns, 0
-    for number in range(60):
-        sender.send(b"%d" % number)
-        simulation.run_for(1 * MS)
-    assert stuck.primaries == ["b"]
+    stuck = send_over(simulation, dead="a")
+    assert stuck.primaries == ["a", "b"]
     simulation.run_for(200 * MS)
     got: list[bytes] = []
     for at, item in simulation.nodes[2].history:
@@ -121,27 +128,19 @@ def test_a_primary_path_that_keeps_everything_back_is_left() -> None:
             gap, last = max(gap, at - last), at
     assert got == [b"%d" % number for number in range(60)]
     assert gap < 45 * MS
-    assert stuck.primaries == ["b", "b"], "tried, and chosen"
+    assert stuck.primaries == ["a", "b", "b"], "tried, and chosen"
+    sender = simulation.nodes[1]
     told = [(it.rail, it.state, it.primary) for it in sender.told(PathChanged) if it.peer == 2]
     assert told[-3:-1] == [("b", RailState.UP, True), ("a", RailState.SUSPECT, False)]
 
 
 def test_a_primary_path_that_answers_carries_on() -> None:
     """What stands still for another reason is no reason to move, nor to tell anybody."""
-    simulation = Simulation(simulated_config(3))
-    simulation.start_all()
-    simulation.run_until(lambda: simulation.agreed_on(1, 2, 3), 3000 * MS)
-    sender = simulation.nodes[1]
-    assert sender.driver is not None
-    link = sender.endpoint.peers.peers[2].link
-    path = StuckPath(sender.driver, link, dead="none")
-    path.primaries.append("a")
-    StuckStream(sender.driver, link, {Stream.FIFO})
-    told = len(sender.told(PathChanged))
-    for number in range(60):
-        sender.send(b"%d" % number)
-        simulation.run_for(1 * MS)
+    simulation = started()
+    told = len(simulation.nodes[1].told(PathChanged))
+    path = send_over(simulation, dead="")
     assert path.primaries == ["a", "b", "a"]
+    sender = simulation.nodes[1]
     assert len(sender.told(PathChanged)) == told
     assert sender.endpoint.outputs.counters["path_trials"] == 1
 

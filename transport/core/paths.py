@@ -290,9 +290,7 @@ class Paths:
     def answered_since(self, node: int, sent_ns: int) -> bool:
         """Whether a heartbeat sent at that time or later has been answered, on any rail."""
         paths = self._of.get(node)
-        return paths is not None and any(
-            path.proved_ns >= sent_ns for path in paths.paths.values()
-        )
+        return paths is not None and any(path.proved_ns >= sent_ns for path in paths.paths.values())
 
     def rails_up(self, node: int) -> list[str]:
         """Rails on which the peer answers."""
