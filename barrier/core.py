@@ -316,6 +316,10 @@ class BarrierCore:
             if self._table is None or self._table.get(name, generation.opened) is None
         )
 
+    def waits(self) -> list[tuple[str, Position | None]]:
+        """What callers of this node wait at, with the generation once that is ordered."""
+        return [(it.name, it.opened) for it in self._tickets if not it.abandoned]
+
     def open_generations(self, name: str | None = None) -> list[Generation]:
         """Open in this view or pending from earlier ones; of one name or all, the oldest first."""
         if self._table is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from phalanx.transport.errors import UsageError
 from phalanx.transport.testing.barrier_checkers import Arrival, Outcome
@@ -61,6 +61,27 @@ def waits_in_vain(node: SimulatedNode) -> list[str]:
     ]
 
 
+def waits_alone(nodes: Sequence[SimulatedNode]) -> list[str]:
+    """Waits at a generation that is over elsewhere in the view, or at none: they never end.
+
+    Everything that was put in order must have been told by now.
+    """
+    found: list[str] = []
+    for node in nodes:
+        for name, opened in barriers_of(node).waits():
+            over = [
+                str(other.life.member)
+                for other in nodes
+                if all(it.opened != opened for it in barriers_of(other).open_generations(name))
+            ]
+            if over:
+                found.append(
+                    f"{node.life.member} waits at {name!r} {opened}, which is not open at "
+                    + ", ".join(over)
+                )
+    return found
+
+
 def note_outcomes(node: SimulatedNode) -> None:
     """Take the outcomes of this turn."""
     for outcome in barriers_of(node).take_outcomes():
@@ -85,6 +106,7 @@ def _outcome(outcome: outcomes.Outcome) -> Outcome:
                 generation=release.generation,
                 verdict="released",
                 parties=release.parties,
+                position=release.position,
             )
         case outcomes.Broken():
             verdict = verdict_of(outcome.reason, outcome.missing)

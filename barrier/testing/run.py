@@ -31,7 +31,7 @@ from phalanx.transport.testing.state_checkers import check_state, state_arrives
 
 from .faults import carry_out
 from .forcing import force
-from .meetings import arrive, use_barriers, waits_in_vain
+from .meetings import arrive, use_barriers, waits_alone, waits_in_vain
 from .plan import Fault, Plan
 from .traffic import Traffic
 
@@ -64,9 +64,12 @@ UNREAD_BYTES = 8 << 10
 
 
 class Run:
-    """One run; everything in it comes from the plan."""
+    """One run; everything in it comes from the plan.
 
-    def __init__(self, plan: Plan) -> None:
+    Unless it is `refereed`, a breach of the protocol shows only in what applications see of it.
+    """
+
+    def __init__(self, plan: Plan, *, refereed: bool = True) -> None:
         self.plan = plan
         self.log: list[str] = []
         self.tell: Callable[[str], None] = self.log.append
@@ -90,7 +93,8 @@ class Run:
         self.cluster = codec.cluster_id(config.name)
         """What frames name the cluster by."""
         use_barriers(self.simulation)
-        Referee(self.simulation)
+        if refereed:
+            Referee(self.simulation)
         self.simulation.after_turn.append(self._begin_anew_if_over)
         for number, node in enumerate(self.nodes.values()):
             node.clock_offset_ns = plan.clock_offsets_ns[number]
@@ -99,6 +103,8 @@ class Run:
         self.traffic = Traffic(self.simulation, plan)
         self._healing: list[Callable[[], None]] = []
         self._over: Life | None = None
+        self.quiet = False
+        """Faults and traffic have stopped, and everybody has found together."""
 
     def say(self, text: str) -> None:
         """A line of the log."""
@@ -134,7 +140,9 @@ class Run:
             self._end_falsely(*self.plan.false_end)
         self._meet()
         self._become_quiet()
-        self._check()
+        self.quiet = True
+        checkers.check(self.simulation.lives, self.judges())
+        check_state(self.simulation.lives)
         return self.simulation
 
     def _converge(self, everybody: tuple[int, ...], limit_ns: int = CONVERGE_NS) -> None:
@@ -216,11 +224,11 @@ class Run:
         self.simulation.after_turn.remove(look_on)
         return verdicts
 
-    def _check(self) -> None:
-        waits = [text for node in self.simulation.running() for text in waits_in_vain(node)]
-        assert not waits, "no_hang: " + "\n".join(waits)
-        lives, lease_ns = self.simulation.lives, self.simulation.config.timing.lease_ns
-        now_ns = self.network.now_ns
+    def judges(self) -> tuple[checkers.Checker, ...]:
+        """The checkers of messages, views and barriers: all of them, or until the run is `quiet`
+        those that can be asked at any moment.
+        """
+        lease_ns, now_ns = self.simulation.config.timing.lease_ns, self.network.now_ns
 
         def never_silent(lives: checkers.Lives) -> checkers.Complaints:
             return checkers.never_silent(lives, lease_ns=lease_ns, slack_ns=SLACK_NS, end_ns=now_ns)
@@ -228,11 +236,13 @@ class Run:
         def ends_in_time(lives: checkers.Lives) -> checkers.Complaints:
             return no_hang(lives, slack_ns=2 * lease_ns, end_ns=now_ns)
 
-        checkers.check(
-            lives,
-            (*checkers.ALWAYS, *checkers.QUIET, *BARRIERS, never_silent, ends_in_time),
-        )
-        check_state(lives)
+        def no_wait_in_vain(_lives: checkers.Lives) -> checkers.Complaints:
+            running = list(self.simulation.running())
+            yield from (said for node in running for said in waits_in_vain(node))
+            yield from waits_alone(running)
+
+        always = (*checkers.ALWAYS, *BARRIERS, ends_in_time)
+        return (*always, *checkers.QUIET, never_silent, no_wait_in_vain) if self.quiet else always
 
     def trace(self) -> str:
         """A hash over everything that every incarnation was told, and when."""

@@ -34,6 +34,20 @@ MESSAGES = (
         ),
     ),
     one(
+        "older-copies-count",
+        "4: the receiver keeps the first of several copies, however late the others are",
+        DELIVERY,
+        "        if data.sequence <= stream.held:\n",
+        "        if data.sequence == stream.held:\n",
+    ),
+    one(
+        "youngest-message-first",
+        "guarantee 2: messages are numbered in the order in which they were sent",
+        CORE + "streams.py",
+        "            payloads.append(message.payload)\n",
+        "            payloads.insert(0, message.payload)\n",
+    ),
+    one(
         "delivers-past-the-view",
         "4: a message belongs to the view in which its batch is numbered",
         DELIVERY,
@@ -61,6 +75,15 @@ MESSAGES = (
         CORE + "streams.py",
         "return min((p.held for p in self.progress.values()), default=self.last)",
         "return max((p.held for p in self.progress.values()), default=self.last)",
+    ),
+    one(
+        "turns-away-without-a-word",
+        "guarantee 3: the sender hears of every message, also to who is no member any more",
+        DELIVERY,
+        "        addressee = stream.key.addressee\n        self.outputs.stream.append(\n"
+        "            Settled(\n                addressee=addressee,\n",
+        "        addressee = stream.key.addressee\n        _ = (\n"
+        "            Settled(\n                addressee=addressee,\n",
     ),
     one(
         "forgets-who-lacks-it",
@@ -93,6 +116,13 @@ ORDER = (
         EPOCHS,
         "self._members[(epoch + offset) % count]",
         "self._members[(epoch + offset + self._node) % count]",
+    ),
+    one(
+        "newcomers-count-anew",
+        "5: positions in the agreed order begin anew in each view, for all alike",
+        DELIVERY,
+        "        self._index = 0\n        self._acks.begin()\n",
+        "        self._acks.begin()\n",
     ),
     one(
         "remainder-by-sender",
@@ -152,6 +182,13 @@ BARRIERS = (
         "barrier/core.py",
         "        self._publish_withdrawal(ticket)\n\n    def _grace_over",
         "        self._tickets.taken_back(ticket, {})\n\n    def _grace_over",
+    ),
+    one(
+        "deadlines-are-forgotten",
+        "guarantee 12: every wait ends by its deadline",
+        "barrier/core.py",
+        "                self._take_back(ticket, Cause.TIMEOUT, now_ns)\n",
+        "                ticket.deadline_ns = None\n",
     ),
     one(
         "gone-parties-are-forgotten",

@@ -340,6 +340,20 @@ FORCE = (
 
 LEASES = (
     one(
+        "loses-its-lease-without-a-word",
+        "3: who may not act any more says so, one lease later at the latest",
+        CORE + "endpoint.py",
+        "            self.outputs.stream.append(\n                PrimaryLost(",
+        "            _ = (\n                PrimaryLost(",
+    ),
+    one(
+        "one-silent-rail-is-enough",
+        "guarantee 13: a member is reached as long as it answers on any rail",
+        CORE + "paths.py",
+        "return now_ns - max(path.answered_ns for path in paths.paths.values())",
+        "return now_ns - min(path.answered_ns for path in paths.paths.values())",
+    ),
+    one(
         "acts-without-lease",
         "3: a member acts only while echoes of a quorum are younger than the lease",
         CORE + "leases.py",

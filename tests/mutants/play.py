@@ -36,6 +36,35 @@ else:
     print(json.dumps({"seed": None, "tried": tried, "kind": ""}))
 """
 
+_WITNESSES = """
+import json, signal, sys
+from phalanx.barrier.testing import plan
+from phalanx.barrier.testing.run import Run
+from phalanx.transport.testing.state_checkers import STATE
+CPU_SECONDS_MAX = 10  # Where nobody stops a mutant, it may go round in circles.
+
+def give_up(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGVTALRM, give_up)
+asked = json.load(sys.stdin)
+spoke = {}
+for seed in asked["seeds"]:
+    run = Run(plan.draw_plan(seed, asked["size"]), refereed=False)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS_MAX)
+    try:
+        run.play()
+    except AssertionError as broken:
+        spoke.setdefault(str(broken).split(":", 1)[0], seed)
+    except Exception:
+        pass
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    for judge in (*run.judges(), *(STATE if run.quiet else ())):
+        if any(True for _ in judge(run.simulation.lives)):
+            spoke.setdefault(judge.__name__, seed)
+print(json.dumps(spoke))
+"""
+
 
 class Catch(msgspec.Struct, frozen=True):
     """What became of playing seeds until one broke."""
@@ -89,10 +118,21 @@ def copy_of_sources(mutant: Mutant | None) -> Generator[Path]:
 
 def play(mutant: Mutant | None, seeds: Iterable[int], size: int | None = None) -> Catch:
     """Play seeds on a mutant (or on the sources as they are) until one breaks a guarantee."""
+    return msgspec.json.decode(_run(_PROGRAM, mutant, seeds, size), type=Catch)
+
+
+def witnesses(
+    mutant: Mutant | None, seeds: Iterable[int], size: int | None = None
+) -> dict[str, int]:
+    """Which checkers speak when no referee stops the mutant, each with the first such seed."""
+    return msgspec.json.decode(_run(_WITNESSES, mutant, seeds, size), type=dict[str, int])
+
+
+def _run(program: str, mutant: Mutant | None, seeds: Iterable[int], size: int | None) -> bytes:
     asked = msgspec.json.encode({"seeds": list(seeds), "size": size})
     with copy_of_sources(mutant) as folder:
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-c", program],
             input=asked,
             env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
             cwd=folder,
@@ -102,4 +142,4 @@ def play(mutant: Mutant | None, seeds: Iterable[int], size: int | None = None) -
         )
     if done.returncode:
         raise AssertionError(done.stderr.decode()[-4000:])
-    return msgspec.json.decode(done.stdout, type=Catch)
+    return done.stdout

@@ -402,6 +402,8 @@ UNREACHABLE = "unreachable"
 """The reason for which a view leaves out somebody on mere suspicion."""
 LATELY_NS = 2_000_000_000
 """How long before a view the paths may have been lost for which somebody is left out."""
+TOLD_NS = 100_000_000
+"""How much later an application may hear of that. Later still, who is left out loses all paths."""
 
 
 def last_rail_lost(lives: Lives) -> Complaints:
@@ -442,7 +444,7 @@ def _cut_off_from(history: History, from_ns: int, until_ns: int) -> set[int]:
     down: dict[int, set[str]] = defaultdict(set)
     found: set[int] = set()
     for _, path in history.paths:
-        if path.at_ns > until_ns + LATELY_NS:
+        if path.at_ns > until_ns + TOLD_NS:
             break
         if path.state == "up":
             down[path.peer].discard(path.rail)

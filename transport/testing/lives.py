@@ -71,6 +71,8 @@ class Outcome:
     """`released`, or how it was broken, in words that every party uses; `unknown`."""
     parties: tuple[Member, ...] = ()
     """Of a release: who arrived."""
+    position: Position | None = None
+    """Of a release: its place in the agreed order."""
 
 
 def _delivered(at_ns: int, item: outputs.Delivered) -> AnyRecord:
@@ -95,7 +97,7 @@ def _path(at_ns: int, item: PathChanged) -> AnyRecord:
 
 def _outcome(at_ns: int, item: Outcome) -> AnyRecord:
     name, verdict, generation = item.name, item.verdict, item.generation
-    return Returned(at_ns, item.ticket, name, verdict, generation, None, item.parties)
+    return Returned(at_ns, item.ticket, name, verdict, generation, item.position, item.parties)
 
 
 _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
@@ -115,7 +117,7 @@ _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
 def records_of(life: Life) -> list[AnyRecord]:
     """A life as records."""
     began_ns, (node, incarnation) = life.started_ns, life.member
-    began = Began(began_ns, node, incarnation, CLOCK, founding=life.founding)
+    began = Began(began_ns, node, incarnation, CLOCK, rails=life.rails, founding=life.founding)
     records: list[AnyRecord] = [began]
     sent = iter(life.sent)
     message = next(sent, None)

@@ -29,6 +29,23 @@ _ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL, _ACK, _END = 1, 3, 7, 8, 9, 11, 12
 _STEPS = frozenset((_ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL))
 _OF_A_VIEW = frozenset((_ACK, _END))
 
+RULES = {
+    "durable": "what a node votes is durable before it says so",
+    "promise": "no vote is taken back",
+    "memory": "who has lost its record does not vote before it is in a view again",
+    "first vote": "a node votes when all leases of its last incarnation have run out",
+    "leases": "a view that leaves out the living is accepted when their leases have run out",
+    "one value": "a ballot is for one value",
+    "primary": "a view has a quorum, and somebody who continues or everybody",
+    "adopted": "what somebody may have installed is asked for again",
+    "chosen": "one value is chosen",
+    "closed": "who has closed its view adds nothing to it",
+    "stopped": "who is to be left out is granted nothing",
+    "lease": "no lease is longer than the grants of a quorum",
+    "death": "who is called dead is dead",
+}
+"""What is looked at, by the name that a breach is called by (PROTOCOL 2 and 3)."""
+
 Instance = ViewId
 """The view that one decision of the log is about."""
 
@@ -144,7 +161,7 @@ class Referee:
 
     def _rule(self, kept: bool, name: str, breach: str) -> None:
         if not kept:
-            raise AssertionError(f"rule {name}: {breach}")
+            raise AssertionError(f"rule {name}: {breach}; but {RULES[name]}")
 
     # --------------------------------------------------------------------------------- frames
 
@@ -252,8 +269,8 @@ class Referee:
         """A proof of death is no guess: whoever is called dead acts no more."""
         for member in dead:
             life = self._simulation.nodes[member.node].life
-            if life.member == member and self._lives(life) and not self._is_double(member):
-                raise AssertionError(f"rule death: {node.life.member} calls {member} dead")
+            alive = life.member == member and self._lives(life) and not self._is_double(member)
+            self._rule(not alive, "death", f"{node.life.member} calls {member} dead")
 
     def _is_double(self, member: Member) -> bool:
         """Whether two starts had one number: then one of them is dead, and the other will know."""

@@ -80,6 +80,8 @@ class Life:
     """What ended it, if the cluster did."""
     founding: int = 0
     """The era that the operator had it found when it began; 0 for none."""
+    rails: tuple[str, ...] = ()
+    """Names of all rails of the cluster."""
     application: ApplicationId | None = None
     """Whose node it is; the same as that of the incarnation before in the same process."""
 
@@ -232,6 +234,7 @@ class SimulatedNode:
         self.nonce = simulation.network.random.randrange(1 << 62)
         founding = record.era if record.founding else 0
         self.life = Life(Member(self.id, incarnation), simulation.network.now_ns, founding=founding)
+        self.life.rails = tuple(rail.name for rail in simulation.config.rails)
         simulation.lives.append(self.life)
         self.application = self.application or simulation.application_of(self)
         self.life.application = self.application.id if self.application is not None else None
