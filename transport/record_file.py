@@ -58,9 +58,10 @@ def state_directory(config: ClusterConfig) -> Path:
 
 
 def record_lost(peer: int, *, seen: int, own: int) -> RecordUnusable:
-    """What a node is told whose peers remember a later start than its own record does."""
+    """What a node is told whose peers remember a later start than its own record did."""
+    known = f"only start {own}" if own else "none"
     return RecordUnusable(
-        f"node {peer} remembers start {seen} of this node, its own record only start {own}: the "
+        f"node {peer} remembers start {seen} of this node, its own record {known}: the "
         "record is lost or an old copy; restore it, or start with readmit to come back as a node "
         "without memory"
     )
