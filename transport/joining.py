@@ -42,8 +42,7 @@ class JoinOptions:
         """The error that ends a node whose record is lost; None if its operator knows of it."""
         if self.readmit or self.force:
             return None
-        # This start was added to the record when it began.
-        return record_lost(lost.peer, seen=lost.seen, own=incarnation - 1)
+        return record_lost(lost.peer, seen=lost.seen, own=incarnation)
 
 
 def hooks_of(

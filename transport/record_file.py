@@ -58,12 +58,14 @@ def state_directory(config: ClusterConfig) -> Path:
 
 
 def record_lost(peer: int, *, seen: int, own: int) -> RecordUnusable:
-    """What a node is told whose peers remember a later start than its own record did."""
-    known = f"only start {own}" if own else "none"
+    """What a node is told whose peers remember another start than its own as the latest."""
+    known = f"another start {seen} of this node"
+    if seen != own:
+        known = f"start {seen} of this node, and this is only start {own}"
     return RecordUnusable(
-        f"node {peer} remembers start {seen} of this node, its own record {known}: the "
-        "record is lost or an old copy; restore it, or start with readmit to come back as a node "
-        "without memory"
+        f"node {peer} remembers {known}: the record is lost or an old copy, or another process "
+        "runs as this node; restore it, or start with readmit to come back as a node without "
+        "memory"
     )
 
 
