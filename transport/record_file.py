@@ -240,7 +240,8 @@ class RecordFile:
 
     def _unusable(self, problem: str, error: OSError) -> RecordUnusable:
         advice = _ADVICE.get(error.errno or 0, "see to it that this folder can be written")
-        return RecordUnusable(f"{self._path} {problem}: {error.strerror or error}; {advice}")
+        path = error.filename2 or error.filename or self._path
+        return RecordUnusable(f"{path} {problem}: {error.strerror or error}; {advice}")
 
 
 _ADVICE = {
