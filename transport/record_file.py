@@ -58,11 +58,14 @@ def state_directory(config: ClusterConfig) -> Path:
 
 
 def record_lost(peer: int, *, seen: int, own: int) -> RecordUnusable:
-    """What a node is told whose peers remember a later start than its own record does."""
+    """What a node is told whose peers remember another start than its own as the latest."""
+    known = f"another start {seen} of this node"
+    if seen != own:
+        known = f"start {seen} of this node, and this is only start {own}"
     return RecordUnusable(
-        f"node {peer} remembers start {seen} of this node, its own record only start {own}: the "
-        "record is lost or an old copy; restore it, or start with readmit to come back as a node "
-        "without memory"
+        f"node {peer} remembers {known}: the record is lost or an old copy, or another process "
+        "runs as this node; restore it, or start with readmit to come back as a node without "
+        "memory"
     )
 
 
@@ -237,7 +240,8 @@ class RecordFile:
 
     def _unusable(self, problem: str, error: OSError) -> RecordUnusable:
         advice = _ADVICE.get(error.errno or 0, "see to it that this folder can be written")
-        return RecordUnusable(f"{self._path} {problem}: {error.strerror or error}; {advice}")
+        path = error.filename2 or error.filename or self._path
+        return RecordUnusable(f"{path} {problem}: {error.strerror or error}; {advice}")
 
 
 _ADVICE = {

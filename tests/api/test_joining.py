@@ -19,7 +19,7 @@ from phalanx.transport import (
     wire,
 )
 from phalanx.transport.record_file import RecordFile
-from phalanx.transport.testing.memory import MemoryNetwork, memory_config
+from phalanx.transport.testing.memory import MemoryNetwork, join_all, memory_config
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 
 GUARD_S = 20.0
@@ -131,3 +131,38 @@ def test_a_useless_record_says_why_and_what_to_do(
     assert str(error).startswith(f"{path} {words}")
     assert "--readmit (in the API readmit=True)" in str(error)
     assert join(one, timeout=5, readmit=True).errors == {}
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (True, "another start 2 of this node: "),
+        (False, "start 2 of this node, and this is only start 1: "),
+    ],
+)
+def test_a_lost_or_old_record_is_told_from_the_starts_that_the_peers_remember(
+    tmp_path: Path, kept: bool, words: str
+) -> None:
+    """An old copy counts to the same number once more: that is no "2, and this is only 2"."""
+
+    async def run() -> RecordUnusable:
+        config, network = config_in(tmp_path), MemoryNetwork()
+        clusters = await join_all(
+            {n: Cluster.join(config, node=n, drivers=network) for n in (1, 2, 3)}
+        )
+        record = tmp_path / "n3" / "record"
+        copy = record.read_bytes()
+        await clusters[3].leave()
+        clusters[3] = await Cluster.join(config, node=3, drivers=network, timeout=GUARD_S)
+        await clusters[3].leave()
+        record.unlink()
+        if kept:
+            record.write_bytes(copy)
+        with pytest.raises(RecordUnusable) as caught:
+            await Cluster.join(config, node=3, drivers=network, timeout=GUARD_S)
+        for node in (1, 2):
+            await clusters[node].leave()
+        return caught.value
+
+    error = asyncio.run(run())
+    assert f"remembers {words}the record is lost or an old copy" in str(error)

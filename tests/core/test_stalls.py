@@ -62,6 +62,29 @@ class StuckPath:
         self._set_primary(link, rail)
 
 
+class SlowRail:
+    """The heartbeats of one link on one rail take a while longer, as on a busy machine."""
+
+    def __init__(self, simulation: Simulation, link: int, rail: str, late_ns: int) -> None:
+        driver = simulation.nodes[1].driver
+        assert driver is not None
+        self._transmit = driver.transmit
+        self._network = simulation.network
+        self._link, self._rail, self._late_ns = link, rail, late_ns
+        driver.transmit = self.transmit
+
+    def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Pass on, later."""
+        if link == self._link and rail == self._rail:
+
+            def pass_on() -> None:
+                self._transmit(link, stream, frame, rail=rail)
+
+            self._network.after(self._late_ns, pass_on)
+            return True
+        return self._transmit(link, stream, frame, rail=rail)
+
+
 def run(streams: set[int]) -> tuple[Simulation, list[bytes], int]:
     """Node 1 multicasts while streams from it to node 2 stand still.
 
@@ -143,6 +166,17 @@ def test_a_primary_path_that_answers_carries_on() -> None:
     sender = simulation.nodes[1]
     assert len(sender.told(PathChanged)) == told
     assert sender.endpoint.outputs.counters["path_trials"] == 1
+
+
+def test_a_primary_path_that_answers_a_little_later_than_another_carries_on() -> None:
+    """Answers of one round do not come at one time: the slower path is no silent one."""
+    simulation = started()
+    sender = simulation.nodes[1]
+    told = len(sender.told(PathChanged))
+    SlowRail(simulation, sender.endpoint.peers.peers[2].link, "a", late_ns=12 * MS)
+    path = send_over(simulation, dead="")
+    assert path.primaries == ["a", "b", "a"]
+    assert sender.told(PathChanged)[told:] == []
 
 
 def test_an_association_whose_detour_stalls_too_is_set_up_anew() -> None:

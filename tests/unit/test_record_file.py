@@ -280,6 +280,14 @@ def test_a_record_that_is_a_folder_is_reported(record: RecordFile) -> None:
         record.store(b"x")
 
 
+def test_what_is_in_the_way_is_named(record: RecordFile) -> None:
+    """Advice to move something away has to say what."""
+    way = record.path.with_name("record.new")
+    way.mkdir()
+    with pytest.raises(RecordUnusable, match=f"{way} cannot be written: .* move it away"):
+        record.store(b"x")
+
+
 # ---------------------------------------------------------------------------------- the lock
 
 HOLDER = """

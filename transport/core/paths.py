@@ -2,7 +2,7 @@
 
 A heartbeat is a probe of ours on one rail, answered by the peer's *process* on the same rail; a
 peer is reachable while one was answered on any rail within the suspicion time. A silent path is
-suspect, then down; while data stand still, one round of heartbeats is enough. The transport
+suspect, then down; while data stand still, one heartbeat interval is enough. The transport
 protocol's own notices are evidence for the primary path only: SCTP moves data at its first
 timeout (RFC 7829), we move the primary path when our probes agree, and back to the first rail
 after several clean probes in a row.
@@ -217,16 +217,22 @@ class Paths:
                 self._carry(node, path)
                 return
 
-    def doubt(self, node: int, sent_ns: int) -> None:
-        """Data stand still: of a peer that has answered heartbeats of that time, silent paths."""
+    def doubt(self, node: int, now_ns: int) -> None:
+        """Another path is tried and answers: those that do not, for a whole interval, are suspect.
+
+        On a busy machine the answers of one round come one by one, and the data do not wait.
+        """
         paths = self._of.get(node)
-        primary = paths.paths.get(paths.primary) if paths is not None else None
-        if paths is None or primary is None or primary.proved_ns >= sent_ns:
+        if paths is None or not paths.trial_ns:
+            return
+        since_ns = paths.trial_ns
+        early = now_ns - since_ns < self._timing.heartbeat_ns
+        if early or not self.answered_since(node, since_ns):
             return
         silent = [
             path
             for path in paths.paths.values()
-            if path.state is RailState.UP and path.proved_ns < sent_ns
+            if path.state is RailState.UP and path.proved_ns < since_ns
         ]
         for path in silent:
             path.state = RailState.SUSPECT

@@ -112,6 +112,7 @@ class Stalls:
         if watch.detour_until_ns and now_ns >= watch.detour_until_ns:
             watch.detour_until_ns = 0
             self._detour(node, on=False)
+        self._paths.doubt(node, now_ns)
         before, watch.marks = watch.marks, {}
         for key, held in self._open(node).items():
             mark = before.get(key)
@@ -130,7 +131,6 @@ class Stalls:
                 self._paths.try_another(node, now_ns)
             self._paths.probe(node, view_id, now_ns)
         elif self._paths.answered_since(node, watch.asked_ns):
-            self._paths.doubt(node, watch.asked_ns)
             watch.asked_ns = 0
             stalled_ns.pop(_ENDS, None)
             if not watch.detour_until_ns:
