@@ -50,7 +50,6 @@ from .history import (
     Began,
     Expelled,
     Got,
-    Installed,
     Leased,
     Left,
     LostPrimary,
@@ -64,6 +63,7 @@ from .history import (
     Stood,
     Told,
     encode,
+    installed,
     name_of,
 )
 from .read_ahead import ReadAhead, batch_of, events_of
@@ -151,7 +151,7 @@ class Recorder:
         self._file = self._path.open("ab", buffering=0)
         self._begin(self._incarnation)
         if self._installed is not None:
-            self._write(_installed(self.now_ns(), self._installed))
+            self._write(installed(self.now_ns(), self._installed))
 
     @property
     def path(self) -> Path:
@@ -289,7 +289,7 @@ class Recorder:
         match event:
             case ViewInstalled():
                 self._installed = event
-                self._write(_installed(now_ns, event))
+                self._write(installed(now_ns, event))
             case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
                 self._write(PathSeen(now_ns, peer, rail, state.value, primary))
             case PrimaryLost(view_id=view_id):
@@ -460,8 +460,3 @@ def _clock() -> str:
     except OSError:
         boot = f"unknown, process {os.getpid()}"
     return f"monotonic of {boot}"
-
-
-def _installed(at_ns: int, event: ViewInstalled) -> Installed:
-    view = event.view
-    return Installed(at_ns, view.id, view.incarnations, dict(event.left), event.started_over)
