@@ -34,6 +34,8 @@ from .state_hooks import StateHooks
 
 EVENTS_MAX = 4096
 """Unread events that are neither messages nor path changes."""
+ITEM_BYTES = 64
+"""What an unread batch counts beyond its payloads, so that empty messages are bounded as well."""
 PATH_CHANGES_MAX = 1024
 """Unread path changes; twice what is left of them, one for each of 63 peers on 8 rails."""
 
@@ -85,7 +87,7 @@ class EventQueue:
         if isinstance(item, Delivered):
             self._items.append(item)
             lane = item.lane
-            self._bytes[lane] += item.size + 64
+            self._bytes[lane] += item.size + ITEM_BYTES
             if self._bytes[lane] > self._bytes_max and lane not in self._frozen:
                 self._frozen.add(lane)
                 self._freeze(lane, True)
@@ -210,7 +212,7 @@ class EventQueue:
 
     def _release(self, item: Delivered) -> None:
         lane = item.lane
-        self._bytes[lane] -= item.size + 64
+        self._bytes[lane] -= item.size + ITEM_BYTES
         if lane in self._frozen and self._bytes[lane] * 2 <= self._bytes_max:
             self._frozen.discard(lane)
             self._freeze(lane, False)

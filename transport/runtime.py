@@ -120,9 +120,7 @@ class _LifelineSide:
     def feed(self, endpoint: Endpoint, now_ns: int) -> None:
         for notice in self._lifelines.poll():
             if isinstance(notice, LifelineUp):
-                endpoint.lifeline_up(
-                    notice.peer, notice.rail, notice.incarnation, notice.nonce, now_ns
-                )
+                endpoint.lifeline_up(notice.peer, notice.rail, notice.incarnation, notice.nonce)
             elif isinstance(notice, LifelineEnded):
                 endpoint.lifeline_ended(
                     notice.peer,

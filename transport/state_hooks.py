@@ -80,10 +80,13 @@ class StateHooks:
         try:
             return hook()
         except Exception as error:
+            # The application's own code may raise anything, and its state is in doubt then. What
+            # is no `Exception` (a cancelled task, an interrupt) is none of its failures.
             raise self._end(f"{name} raised {error!r}", error) from error
 
     def _end(self, what: str, cause: Exception | None) -> StateFailed:
         failure = StateFailed(f"the application's state is in doubt, so this node stopped: {what}")
+        # Set here, for `failed` hands it to every other caller before it is raised from its cause.
         failure.__cause__ = cause
         self._failed(failure)
         return failure

@@ -67,7 +67,7 @@ class Data(NamedTuple):
     epoch: int
     sequence: int
     mark_fifo: int
-    """Batches that the sender had numbered on its FIFO lane before this one."""
+    """The last batch of the sender's FIFO multicasts that ended a message before this one."""
     mark_bulk: int
     channel: str
     offset: int

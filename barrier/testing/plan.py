@@ -224,11 +224,9 @@ STATE_KINDS: dict[str, tuple[int, _Kind]] = {
 }
 """More of them, where applications have state."""
 
-
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""
 STRAND_SHARE = 0.4
-
 
 IN_CHANGE = (
     "die in change",

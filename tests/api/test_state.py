@@ -31,6 +31,7 @@ from phalanx.transport.joining import Joining
 from phalanx.transport.testing.memory import MemoryNetwork, join_all, memory_config
 
 GUARD_S = 20.0
+LOOK_S = 0.005
 
 
 class Book:
@@ -111,11 +112,14 @@ class Scene:
 
     @staticmethod
     async def until(condition: Callable[[], bool]) -> None:
-        """Look until it is so: what is waited for are turns of nodes, which nobody is told of."""
+        """Look until it is so; `play` ends a wait in vain.
+
+        What is waited for is inside of nodes, which tell nobody: so it is looked at now and then.
+        """
         while True:
             if condition():
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(LOOK_S)
 
     async def end(self) -> None:
         for cluster in self.clusters.values():
@@ -203,11 +207,12 @@ def test_a_reader_that_takes_what_is_ready_is_asked_when_it_has_worked_on_it(
         await scene.books[1].stop()
         one, book = scene.clusters[1], scene.books[1]
         await scene.write(2, "before")
-        await scene.until(lambda: one.stats()["queue"]["items"] > 0)
+        await scene.until(lambda: one.stats()["queue"]["bytes"] > 0)
+        before = one.stats()["queue"]["bytes"]
         scene.clusters[3] = await scene.join(3)
         await scene.until(lambda: len(one.view.members) == 3)
         await scene.write(2, "after")
-        await asyncio.sleep(0.1)
+        await scene.until(lambda: one.stats()["queue"]["bytes"] > before)
         book.calls.clear()
         first = one.take_ready()
         assert [e.payload for e in first if isinstance(e, Message)] == [b"before"]
@@ -220,9 +225,13 @@ def test_a_reader_that_takes_what_is_ready_is_asked_when_it_has_worked_on_it(
         assert [e.payload for e in second if isinstance(e, Message)] == [b"after"]
         three = scene.clusters[3]
         found: list[Event] = []
-        while len(found) < 2:
-            await asyncio.sleep(0.01)
-            found += [e for e in three.take_ready() if isinstance(e, Message | ViewInstalled)]
+
+        def both_found() -> bool:
+            ready = three.take_ready()
+            found.extend(e for e in ready if isinstance(e, Message | ViewInstalled))
+            return len(found) == 2
+
+        await scene.until(both_found)
         assert scene.books[3].lines == ["before"]
         assert [type(event).__name__ for event in found] == ["ViewInstalled", "Message"]
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phalanx.transport.core import proposal
+from phalanx.transport.core.attempt import BACK_OFF_FAILURES_MAX, back_off_ns
 from phalanx.transport.events import Member, ViewId
 from phalanx.transport.wire import NO_BALLOT, NO_VIEW, Ballot, Held, Promise, ViewValue
 
@@ -187,3 +188,12 @@ def test_whoever_has_no_state_of_the_view_does_not_continue_and_counts_for_the_c
     value = proposal.choose(previous=OLD, members=members[1:], reports=reports, reasons={})
     assert (value.continuing, value.donor) == ((), 2)
     assert [tuple(entry) for entry in value.cut] == [(4, 2, 7)]
+
+
+def test_a_proposer_that_failed_leaves_the_field_to_lower_ids_for_a_bounded_time() -> None:
+    """Two that propose against each other must not meet again and again, nor wait for ever."""
+    assert [back_off_ns(200, place, 1) for place in (0, 1, 1.5)] == [0, 10, 15]
+    assert [back_off_ns(200, 2, failures) for failures in (1, 2, 3)] == [20, 40, 60]
+    longest_ns = back_off_ns(200, 1, BACK_OFF_FAILURES_MAX)
+    assert longest_ns > back_off_ns(200, 1, BACK_OFF_FAILURES_MAX - 1)
+    assert longest_ns == back_off_ns(200, 1, BACK_OFF_FAILURES_MAX + 1)

@@ -220,6 +220,7 @@ class Worker:
                 except PhalanxError as error:
                     self._refused(error)
             ahead_s = (start_ns + (done + 1) * 1e9 / order.rate - time.monotonic_ns()) / 1e9
+            # It is the rate that is asked for, and nothing that is waited for.
             await asyncio.sleep(max(0.0, ahead_s))
 
     def _refused(self, error: PhalanxError) -> None:
@@ -340,6 +341,7 @@ class Worker:
                 await self._barriers.wait(order.name, timeout=order.timeout_s)
             except PhalanxError as error:
                 self._refused(error)
+            # An application does something between two meetings; nothing is waited for here.
             await asyncio.sleep(order.pause_s)
 
     def _look(self, answer: Answer) -> None:

@@ -131,7 +131,7 @@ class Acceptor:
         )
 
     def remember(self, seen: dict[int, tuple[int, int]]) -> None:
-        """Keep the highest incarnations seen; written with the next change at the latest."""
+        """Keep the highest incarnations seen, durably; nothing that is said waits for it."""
         if seen != self.record.seen:
             self._change(seen=dict(seen))
 

@@ -13,6 +13,10 @@ PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
 FAILURES_UNTIL_RESET = 2
 """So many attempts in a row fail before the associations to those that were silent are reset."""
+BACK_OFF_PARTS = 20
+"""Of a phase's time-out; by each place in the order of ids a proposer waits one part longer."""
+BACK_OFF_FAILURES_MAX = 16
+"""After each failure it waits for as much again, up to this many."""
 
 
 class Phase(enum.Enum):
@@ -45,3 +49,11 @@ class Attempt:
             return self.awaiting
         answered = self.promises.keys() if self.phase is Phase.PREPARE else self.accepted
         return {member.node for member in self.members} - answered
+
+
+def back_off_ns(phase_timeout_ns: int, place: float, failures: int) -> int:
+    """How long a proposer leaves the field to others once an attempt of its own has failed.
+
+    `place` is its place among all configured nodes and a random part of one.
+    """
+    return int(phase_timeout_ns // BACK_OFF_PARTS * place * min(failures, BACK_OFF_FAILURES_MAX))

@@ -1,8 +1,9 @@
 """The composition root of the core: routes inputs to the parts and gathers what they put out.
 
-It holds no rule of its own. The form is that of aioquic and quinn-proto: inputs are verbs with
-the time, outputs wait until they are taken, and there is one next deadline. An endpoint is one
-incarnation of one node; a node that comes back is a new endpoint.
+Its own rules are those of the end of a turn, where parts meet: who is buried as dead, when the
+loss of the lease is told, when leaving is complete. The form is that of aioquic and quinn-proto:
+inputs are verbs with the time, outputs wait until they are taken, and there is one next deadline.
+An endpoint is one incarnation of one node; a node that comes back is a new endpoint.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Endpoint:
         """Dial the peers and begin to send heartbeats."""
         self.peers.start()
         self.timers.arm(Timer.PROBE, "", now_ns)
-        self._settle(now_ns)
+        self.settle(now_ns)
 
     def receive(self, received: Received, now_ns: int) -> None:
         """A whole frame; whatever is in it, nothing is raised."""
@@ -134,9 +135,8 @@ class Endpoint:
             self.outputs.counters["backlog_resets"] += 1
             self.peers.drop(node)
 
-    def lifeline_up(self, node: int, rail: str, incarnation: int, nonce: int, now_ns: int) -> None:
+    def lifeline_up(self, node: int, rail: str, incarnation: int, nonce: int) -> None:
         """A lifeline is there and has said whose it is."""
-        del now_ns
         self.peers.lifeline_up(node, rail, incarnation, nonce)
 
     def lifeline_ended(
@@ -165,7 +165,7 @@ class Endpoint:
             self._excused_until_ns = now_ns + self._timing.suspect_ns
         for timer, subject in self.timers.expire(now_ns):
             self._fire(timer, subject, now_ns)
-        self._settle(now_ns)
+        self.settle(now_ns)
 
     # ------------------------------------------------------------------------------ commands
 
@@ -178,7 +178,7 @@ class Endpoint:
         self.standing.leaving = True
         self._leave_by_ns = deadline_ns
         self.timers.arm(Timer.LEAVE, "", deadline_ns)
-        self._settle(now_ns)
+        self.settle(now_ns)
 
     def freeze(self, lane: Lane, *, frozen: bool, now_ns: int) -> None:
         """The application's queue of a lane is full, or has room again."""
@@ -195,10 +195,6 @@ class Endpoint:
     def synced(self, view_id: ViewId) -> None:
         """The application has taken in what `StateArrived` brought for this view."""
         self._changed |= self.state.synced(view_id)
-
-    def settle(self, now_ns: int) -> None:
-        """After a batch of inputs: number, hand over, and look at the membership."""
-        self._settle(now_ns)
 
     def acting(self, now_ns: int) -> bool:
         """Whether this node may act now (PROTOCOL 3)."""
@@ -344,7 +340,8 @@ class Endpoint:
 
     # ------------------------------------------------------------------------- ends of turns
 
-    def _settle(self, now_ns: int) -> None:
+    def settle(self, now_ns: int) -> None:
+        """After a batch of inputs: look at the membership, number, and hand over."""
         if self.standing.evicted or self.standing.left:
             return
         if self._changed:

@@ -7,7 +7,7 @@ stops granting to members outside of it. Only the lowest continuing member of L 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ..config import ClusterConfig, S, Timing
@@ -28,7 +28,7 @@ from .timers import Timer, TimerTable
 
 @dataclass(slots=True)
 class Standing:
-    """Where this incarnation stands; the membership alone changes it."""
+    """Where this incarnation stands: the one thing that its parts share, and change."""
 
     me: Member
     view: View | None = None
@@ -229,10 +229,11 @@ class Gather:
         self._held_back = self._hold_back(rows, clique, now_ns)
         if not self._held_back:
             return clique
-        return self._cliques_without.find(self._steady(rows), self.current())
+        return self._clique_without(self._held_back, rows)
 
-    def _steady(self, rows: Reach) -> Reach:
-        return {member: row for member, row in rows.items() if member not in self._held_back}
+    def _clique_without(self, held: Collection[Member], rows: Reach) -> frozenset[Member]:
+        others = {member: row for member, row in rows.items() if member not in held}
+        return self._cliques_without.find(others, self.current())
 
     def _hold_back(self, rows: Reach, clique: frozenset[Member], now_ns: int) -> dict[Member, int]:
         """Joiners whose links come and go, with the time; nobody without whom there is no view.
@@ -246,8 +247,7 @@ class Gather:
         held = self.damping.held_back(now_ns)
         if not held:
             return {}
-        self._held_back = held
-        rest = self._cliques_without.find(self._steady(rows), current)
+        rest = self._clique_without(held, rows)
         nodes = frozenset(member.node for member in rest)
         told = {node: self._rows[node] for node in nodes if node in self._rows}
         if not (rest & current and self._quorum_of_voters(nodes, told, now_ns)):

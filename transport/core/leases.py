@@ -42,7 +42,6 @@ class Leases:
         self._grant_ns = int(lease_ns * drift)
         self._given: dict[int, int] = {}
         self._received: dict[int, int] = {}
-
         self._ends_ns: int | None = None
         """When acting ends if no more grants come; None: to be reckoned anew."""
 

@@ -20,7 +20,7 @@ from ..events import Evicted, Member, View, ViewId, ViewInstalled
 from ..wire import ERA_FIRST, FIRST_VIEW, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
-from .attempt import FAILURES_UNTIL_RESET, PATIENCE_DOUBLINGS_MAX, Attempt, Phase
+from .attempt import FAILURES_UNTIL_RESET, PATIENCE_DOUBLINGS_MAX, Attempt, Phase, back_off_ns
 from .delivery import Delivery
 from .flush import Flush
 from .founding import is_next
@@ -187,8 +187,8 @@ class Membership:
         self._timers.stop(Timer.PHASE)
         self._outputs.counters[f"attempt given up: {reason}"] += 1
         self._failures += 1
-        places = sorted(self._configured).index(self._me.node) + self._jitter()
-        wait = int(self._timing.phase_timeout_ns // 20 * places * min(self._failures, 16))
+        place = sorted(self._configured).index(self._me.node) + self._jitter()
+        wait = back_off_ns(self._timing.phase_timeout_ns, place, self._failures)
         self.gather.not_before_ns = now_ns + wait
         self._timers.arm(Timer.HOLD_DOWN, "", now_ns + wait)
 

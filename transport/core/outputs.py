@@ -1,6 +1,6 @@
 """What the core wants done, and the one ordered stream of what happened.
 
-The pump drains these after each turn. `Commands` are for drivers and the disk; `StreamItem`s go
+The pump drains these after each turn. A `Command` is for drivers and the disk; `StreamItem`s go
 to the attached layers and then to the application, in exactly this order.
 """
 
@@ -134,7 +134,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordLost:
-    """The peers remember a later start of this node than its own record does."""
+    """The peers know of a start of this node that its own record does not know of."""
 
     peer: int
     seen: int

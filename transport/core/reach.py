@@ -16,7 +16,6 @@ from ..events import Member
 STEPS_MAX = 1000
 """Of one knot: some 25 ms with 64 nodes. With 2 % of the pairs cut it takes 1 ms."""
 
-
 Reach: TypeAlias = Mapping[Member, tuple[Member, ...]]
 """For each node, those that its row says it reaches."""
 

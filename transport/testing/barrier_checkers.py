@@ -23,7 +23,6 @@ __all__ = [
     "no_hang",
 ]
 
-
 _Generation: TypeAlias = tuple[str, Position | None]
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..events import Lane, Member, Position, ViewId
+from ..events import Lane, Member, Position, ViewId, ViewInstalled
 
 SUFFIX = ".history.jsonl"
 """How the names of history files end."""
@@ -244,6 +244,13 @@ AnyRecord: TypeAlias = (
     | Answered
     | Ended
 )
+
+
+def installed(at_ns: int, event: ViewInstalled) -> Installed:
+    """What is written of a view that an application is told of."""
+    view = event.view
+    return Installed(at_ns, view.id, view.incarnations, dict(event.left), event.started_over)
+
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)

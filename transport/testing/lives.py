@@ -40,6 +40,7 @@ from .history import (
     Sent,
     Stood,
     Told,
+    installed,
 )
 from .simulated_node import Life
 from .simulated_node import Sent as SimulatedSend
@@ -86,11 +87,6 @@ def _ordered(at_ns: int, item: outputs.Ordered) -> AnyRecord:
     return Got(at_ns, item.sender, Lane.ORDERED, item.view_id, messages, False, item.first, inner)
 
 
-def _installed(at_ns: int, item: ViewInstalled) -> AnyRecord:
-    view = item.view
-    return Installed(at_ns, view.id, view.incarnations, dict(item.left), item.started_over)
-
-
 def _path(at_ns: int, item: PathChanged) -> AnyRecord:
     return PathSeen(at_ns, item.peer, item.rail, item.state.value, item.primary)
 
@@ -103,7 +99,7 @@ def _outcome(at_ns: int, item: Outcome) -> AnyRecord:
 _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
     outputs.Delivered: _delivered,
     outputs.Ordered: _ordered,
-    ViewInstalled: _installed,
+    ViewInstalled: installed,
     PathChanged: _path,
     PrimaryLost: lambda at_ns, item: LostPrimary(at_ns, item.view_id),
     PrimaryRegained: lambda at_ns, item: RegainedPrimary(at_ns, item.view_id),

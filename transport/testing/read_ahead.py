@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 from ..errors import PhalanxError, again
 from ..events import Batch, Event, Message
+from ..faces import ITEM_BYTES
 
 AHEAD_BYTES = 1 << 20
 """How much is read before the application takes it; then the cluster's own queue fills up."""
-ITEM_BYTES = 64
 
 
 class ReadAhead:

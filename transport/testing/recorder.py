@@ -50,7 +50,6 @@ from .history import (
     Began,
     Expelled,
     Got,
-    Installed,
     Leased,
     Left,
     LostPrimary,
@@ -64,6 +63,7 @@ from .history import (
     Stood,
     Told,
     encode,
+    installed,
     name_of,
 )
 from .read_ahead import ReadAhead, batch_of, events_of
@@ -79,10 +79,9 @@ LEASED_NS = 100_000_000
 class RecordedReceipt:
     """A receipt whose waits are written down."""
 
-    def __init__(self, recorder: Recorder, receipt: Receipt, timeout_s: float) -> None:
+    def __init__(self, recorder: Recorder, receipt: Receipt) -> None:
         self._recorder = recorder
         self._receipt = receipt
-        self._timeout_s = timeout_s
 
     @property
     def settled(self) -> bool:
@@ -91,8 +90,7 @@ class RecordedReceipt:
 
     async def held(self, *, timeout: float | None = None) -> None:
         """As of `Receipt`."""
-        wait_s = self._timeout_s if timeout is None else timeout
-        await self._recorder.waits("a receipt", wait_s, self._receipt.held(timeout=timeout))
+        await self._recorder.waits("a receipt", timeout, self._receipt.held(timeout=timeout))
 
 
 class Recorder:
@@ -153,7 +151,7 @@ class Recorder:
         self._file = self._path.open("ab", buffering=0)
         self._begin(self._incarnation)
         if self._installed is not None:
-            self._write(_installed(self.now_ns(), self._installed))
+            self._write(installed(self.now_ns(), self._installed))
 
     @property
     def path(self) -> Path:
@@ -291,7 +289,7 @@ class Recorder:
         match event:
             case ViewInstalled():
                 self._installed = event
-                self._write(_installed(now_ns, event))
+                self._write(installed(now_ns, event))
             case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
                 self._write(PathSeen(now_ns, peer, rail, state.value, primary))
             case PrimaryLost(view_id=view_id):
@@ -393,10 +391,9 @@ class Recorder:
     ) -> RecordedReceipt:
         lane = LANES.get(lane_name, Lane.FIFO)
         number, now_ns = next(self._numbers), self.now_ns()
-        wait_s = self._wait_s(timeout)
         names = tuple(map(name_of, payloads))
         whose = self._whose()
-        deadline_ns = now_ns + int(wait_s * 1e9)
+        deadline_ns = self._deadline_ns(now_ns, timeout)
         self._write(Sent(now_ns, number, lane, to, names, deadline_ns, incarnation=whose))
         try:
             receipt = await call
@@ -407,20 +404,23 @@ class Recorder:
         self._write(Accepted(self.now_ns(), number))
         if not whose:
             self._open[to, lane].append((number, receipt))
-        return RecordedReceipt(self, receipt, self.cluster.config.timing.call_timeout_ns / 1e9)
+        return RecordedReceipt(self, receipt)
 
-    def _wait_s(self, timeout: float | None) -> float:
-        return self.cluster.config.timing.call_timeout_ns / 1e9 if timeout is None else timeout
+    def _deadline_ns(self, now_ns: int, timeout: float | None) -> int:
+        """When a call ends that begins now."""
+        if timeout is None:
+            return now_ns + self.cluster.config.timing.call_timeout_ns
+        return now_ns + int(timeout * 1e9)
 
     def _whose(self) -> int:
         """The incarnation that sends now, if the application has not been told of it yet."""
         incarnation = self.cluster.incarnation
         return incarnation if incarnation != self._incarnation else 0
 
-    async def waits(self, what: str, wait_s: float, call: Awaitable[None]) -> None:
+    async def waits(self, what: str, timeout: float | None, call: Awaitable[None]) -> None:
         """Await a call that has a deadline, and write down both its ends."""
         number, now_ns = next(self._numbers), self.now_ns()
-        self._write(Asked(now_ns, number, what, now_ns + int(wait_s * 1e9)))
+        self._write(Asked(now_ns, number, what, self._deadline_ns(now_ns, timeout)))
         try:
             await call
         except BaseException as error:
@@ -433,7 +433,7 @@ class Recorder:
     def arrived(self, name: str, timeout: float | None, *, cut: bool) -> int:
         """For `RecordedBarriers`: the application is about to wait; returns the ticket."""
         ticket, now_ns = next(self._numbers), self.now_ns()
-        deadline_ns = now_ns + int(self._wait_s(timeout) * 1e9)
+        deadline_ns = self._deadline_ns(now_ns, timeout)
         whose = self._whose()
         self._write(Arrived(now_ns, ticket, name, deadline_ns, cut, cut, whose))
         return ticket
@@ -460,8 +460,3 @@ def _clock() -> str:
     except OSError:
         boot = f"unknown, process {os.getpid()}"
     return f"monotonic of {boot}"
-
-
-def _installed(at_ns: int, event: ViewInstalled) -> Installed:
-    view = event.view
-    return Installed(at_ns, view.id, view.incarnations, dict(event.left), event.started_over)

@@ -40,7 +40,7 @@ class SimulatedLifelines:
 
     def _tell_up(self, other: SimulatedNode, rail: str) -> None:
         (peer, incarnation), nonce = other.life.member, other.nonce
-        self._news.append(lambda e, now: e.lifeline_up(peer, rail, incarnation, nonce, now))
+        self._news.append(lambda e, _now: e.lifeline_up(peer, rail, incarnation, nonce))
         self._node.wake_soon()
 
     def drop(self, peer: int) -> None:

@@ -90,7 +90,7 @@ def _field(name: str, value: object) -> str:
     """One field of a message; empty for what is left out."""
     nothing = value is None or value in ((), {}, "", wire.NO_BALLOT, wire.NO_VIEW)
     if nothing or (value == 0 and name in SILENT_AT_ZERO):
-        return "no vote" if name == "vote" else ""
+        return ""
     match value:
         case bool():
             return name if value else ("no vote" if name == "vote" else "")
