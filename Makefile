@@ -41,7 +41,7 @@ bootstrap: ## only install what `make test` needs
 
 clean: ## remove what builds and tests left, not the virtual environment
 	@rm -rf .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage demo.png
-	@rm -f _native/*.so _native/*.o
+	@rm -f _native/*.so _native/*.o pan pan.* *.trail
 	@find transport barrier _native tests bench examples -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## the virtual environment as well

@@ -199,8 +199,10 @@ class Findings:
         ]
         if not told:
             return []
-        who = " and ".join(sorted(set(told)))
-        return [f"{who} learnt by name that {self._names[-1]} does not hold their last messages."]
+        *others, last = sorted(set(told))
+        who = f"{', '.join(others)} and {last}" if others else last
+        their = "their" if others else "its"
+        return [f"{who} learnt by name that {self._names[-1]} does not hold {their} last messages."]
 
     def _view_words(self) -> str:
         names: Mapping[int, str] = dict(enumerate(self._names, start=1))

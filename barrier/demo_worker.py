@@ -128,7 +128,10 @@ class Worker:
             case Evicted(view_id=view_id):
                 self._notes.append(f"was evicted by view {view_id}")
             case PrimaryLost(reachable=reachable):
-                self._notes.append(f"lost the majority (reachable: {list(reachable)})")
+                self._notes.append(
+                    "may not act: not all that it reaches grant it a lease, or too few are reached "
+                    f"(reachable: {', '.join(map(self._cluster.name_of, sorted(reachable)))})"
+                )
             case PrimaryRegained():
                 self._notes.append("is in contact with the majority again")
             case MessageUndelivered(missing=missing):

@@ -32,6 +32,7 @@ from phalanx.transport import (
     PrimaryRegained,
     RecordUnwritable,
     Rejoined,
+    StateOverdue,
     UsageError,
     ViewInstalled,
 )
@@ -183,6 +184,8 @@ def _words(cluster: Cluster, event: Event) -> str:
             return refused_words(name_of(peer) if peer else "", reason)
         case RecordUnwritable(reason=reason):
             return f"without a vote until the record can be written: {reason}"
+        case StateOverdue(donor=donor):
+            return f"still waits for the state of the view from {name_of(donor)}"
         case _:
             return ""
 
@@ -192,6 +195,8 @@ def _view_words(cluster: Cluster, event: ViewInstalled) -> str:
     members = ", ".join(map(name_of, event.view.members))
     changes = [f"{name_of(node)} joined" for node in event.joined]
     changes += [f"{name_of(node)} left: {why}" for node, why in event.left.items()]
+    if event.started_over:
+        changes.append("the cluster started over: no state of before counts")
     return f"view {event.view.id}: {members}" + (f" ({'; '.join(changes)})" if changes else "")
 
 

@@ -175,5 +175,6 @@ def _summary(plans: Sequence[Plan], failures: Iterable[Verdict], figures: Counte
         named = ", ".join(map(str, broken[:20])) + (" ..." if len(broken) > 20 else "")
         lines.append(f"{len(broken)} of {len(plans)} runs broke a guarantee: seeds {named}")
     else:
-        lines.append(f"{len(plans)} runs: every guarantee held")
+        runs = "1 run" if len(plans) == 1 else f"{len(plans)} runs"
+        lines.append(f"{runs}: every guarantee held")
     return "\n".join(lines)

@@ -64,7 +64,7 @@ def record_lost(peer: int, *, seen: int, own: int) -> RecordUnusable:
         known = f"start {seen} of this node, and this is only start {own}"
     return RecordUnusable(
         f"node {peer} remembers {known}: the record is lost or an old copy, or another process "
-        "runs as this node; restore it, or start with readmit to come back as a node without "
+        "runs as this node; restore it, or start with --readmit to come back as a node without "
         "memory"
     )
 

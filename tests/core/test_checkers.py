@@ -10,7 +10,15 @@ from phalanx.transport.events import Lane, Member, ViewId
 from phalanx.transport.testing import barrier_checkers, checkers, guarantees
 from phalanx.transport.testing.checkers import Checker
 from phalanx.transport.testing.evidence import History
-from phalanx.transport.testing.history import Began, Got, Installed, PathSeen, Stood
+from phalanx.transport.testing.history import (
+    Began,
+    Got,
+    Installed,
+    Leased,
+    Left,
+    PathSeen,
+    Stood,
+)
 from phalanx.transport.testing.lives import records_of
 from phalanx.transport.testing.simulated_node import Life
 from phalanx.transport.testing.simulation import Simulation, simulated_config
@@ -157,6 +165,19 @@ def test_whoever_stood_still_is_excused(tales: list[Tale]) -> None:
     for checker in (checkers.never_silent, barrier_checkers.no_hang):
         assert any("node=1" in breach for breach in checker(evidence(tales)))
         assert not any("node=1" in breach for breach in checker(evidence([stood, *tales[1:]])))
+
+
+@pytest.mark.parametrize(("after_ms", "excused"), [(1_000, True), (1_500, False)])
+def test_whoever_leaves_is_given_the_time_of_its_farewell(
+    tales: list[Tale], after_ms: int, excused: bool
+) -> None:
+    """It acts no more, and its application knows why before the call returns."""
+    breaches.silence_after_the_lease(tales)
+    silence = tales[0].pop()
+    assert isinstance(silence, Leased)
+    left = [*tales[0], Left(silence.since_ns + after_ms * MS), silence]
+    told = checkers.never_silent(evidence([left, *tales[1:]]))
+    assert not any("node=1" in breach for breach in told) is excused
 
 
 def test_times_of_two_clocks_are_not_compared(tales: list[Tale]) -> None:

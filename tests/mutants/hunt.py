@@ -2,8 +2,8 @@
 
     python -m tests.mutants.hunt [--seeds N] [NAME ...]
 
-Writes the seeds that catch into `caught.json`, which `make test` plays again. The exit status is
-1 if one is not caught.
+Writes the seeds that catch into `caught.json`, which `make test` plays again; a known seed beyond
+those played stays. The exit status is 1 if one is not caught, 2 if there is no such mutant.
 """
 
 from __future__ import annotations
@@ -56,10 +56,16 @@ def hunt(mutants: Sequence[Mutant], seeds: int) -> Iterator[tuple[Mutant, Catch,
 
 def main(arguments: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants.hunt")
-    parser.add_argument("--seeds", type=int, default=SEEDS_MAX)
-    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants.hunt",
+        description="How many seeds it takes until each deliberate bug is caught.",
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="how many to play at most")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants; all of them without")
     options = parser.parse_args(arguments)
+    known = [mutant.name for mutant in MUTANTS]
+    if strangers := sorted(set(options.names) - set(known)):
+        parser.error(f"no mutant {', '.join(strangers)}; there are {', '.join(known)}")
     wanted = [m for m in MUTANTS if not options.names or m.name in options.names]
     caught = read_caught() if CAUGHT.exists() else {}
     missed: list[str] = []
@@ -70,7 +76,8 @@ def main(arguments: Sequence[str]) -> int:
             progress.advance(task)
             if catch.seed is None:
                 missed.append(mutant.name)
-                caught.pop(mutant.name, None)
+                if mutant.name in caught and (caught[mutant.name].seed or 0) < options.seeds:
+                    del caught[mutant.name]
                 print(f"{mutant.name:36} NOT CAUGHT by {catch.tried} seeds, {seconds:.0f} s")
             else:
                 caught[mutant.name] = catch

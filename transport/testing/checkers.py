@@ -367,6 +367,10 @@ def _founded(evidence: Evidence, item: Installed) -> Complaints:
         yield f"view {item.view} was founded by {strange}, which nobody told to"
 
 
+LEAVING_NS = 500_000_000
+"""Who leaves acts no more, but its farewell may take so long until the call returns."""
+
+
 def never_silent(
     lives: Lives,
     *,
@@ -382,6 +386,8 @@ def never_silent(
         for from_ns, until_ns in history.silences:
             due = from_ns + lease + slack_ns
             if due >= min(until_ns, end_ns) or history.stood_still_ns(from_ns, due):
+                continue
+            if from_ns <= (history.left_ns or 0) <= due + LEAVING_NS:
                 continue
             if not any(from_ns <= at <= due for at in history.statements[1:]):
                 yield f"{history.member} stopped to act at {from_ns / 1e6:.1f} ms without a word"

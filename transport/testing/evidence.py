@@ -128,6 +128,8 @@ class History:
         self.after_over: list[AnyRecord] = []
         self.detached = False
         """It was told at last that it has no majority."""
+        self.left_ns: int | None = None
+        """When it had left in good order."""
         self.ended_ns: int | None = None
         self.missed = 0
         self.last_ns = began.at_ns
@@ -223,6 +225,8 @@ class History:
             case RegainedPrimary():
                 self.detached = False
             case Expelled() | Left():
+                if isinstance(record, Left):
+                    self.left_ns = record.at_ns
                 self.statements.append(record.at_ns)
                 self.over = place if self.over is None else self.over
             case PathSeen():

@@ -108,7 +108,9 @@ class Lab:
             state = lab_state.load(name)
         if state is None:
             known = ", ".join(lab_names()) or "none"
-            raise LabError(f"there is no lab {name!r} (labs up now: {known})")
+            raise LabError(
+                f"there is no lab {name!r} (labs up now: {known}); phalanx lab up makes one"
+            )
         lab = cls(1, ("a",), name)
         lab._state = state
         return lab
@@ -187,7 +189,9 @@ class Lab:
         state.anchor, state.holder = current_anchor()
         with lab_state.locked():
             if lab_state.load(state.name) is not None:
-                raise LabError(f"lab {state.name!r} is up already; take it down first")
+                raise LabError(
+                    f"lab {state.name!r} is up already; take it down first (phalanx lab down)"
+                )
             # Written before anything exists, so that a crash leaves nothing unknown.
             lab_state.save(state)
         try:
