@@ -46,6 +46,8 @@ GO_ON_NS = 1200 * MS
 hold-down, a lease, and a few phases. With slow links and processes it took up to 0.7 s."""
 MEET_NS = 1000 * MS
 """In that view, this is how long a message to everybody and a barrier may take."""
+OUTLASTS_NS = 1000 * MS
+"""Longer than the suspicion and all that is waited for until somebody is left out."""
 QUIET_NS = 1500 * MS
 """A dial begun while a peer was cut off takes 400 ms to fail; then there is the back-off."""
 GLANCE_NS = 100 * MS
@@ -138,6 +140,7 @@ class Run:
             self._converge(everybody)
         if self.plan.false_end and len(self.plan.rails) > 1:
             self._end_falsely(*self.plan.false_end)
+            self._lose_a_rail(self.plan.false_end[0])
         self._meet()
         self._become_quiet()
         self.quiet = True
@@ -162,18 +165,37 @@ class Run:
 
     def _end_falsely(self, one: int, other: int) -> None:
         """What is on the way of one rail proves nothing while the other rail knows better."""
-        here, there = self.nodes[one].endpoint, self.nodes[other].endpoint
-        rails = set(self.plan.rails)
-        up = set(here.paths.rails_up(other)) & set(there.paths.rails_up(one))
-        lines = (here.peers.peers[other].lifelines, there.peers.peers[one].lifelines)
-        sound = all({r for r, end in ends.items() if not end.ended} == rails for ends in lines)
         lifelines = self.nodes[one].lifelines
-        if lifelines is None or up != rails or not sound:
+        if lifelines is None or not (self._is_whole(one, other) and self._is_whole(other, one)):
             return  # Somebody has not got over the faults yet.
         self.say(f"the lifeline from {one} to {other} ends on {self.plan.rails[0]}")
         since_ns = self.network.now_ns
         lifelines.end_one(other, self.plan.rails[0])
         self.simulation.run_for(GLANCE_NS)
+        self._nothing_happened(since_ns)
+
+    def _lose_a_rail(self, node: int) -> None:
+        """For so long that whoever has no other rail would be left out; everybody has one."""
+        rails = set(self.plan.rails)
+        pairs = itertools.permutations(self.nodes, 2)
+        if any(set(self.nodes[a].endpoint.paths.rails_up(b)) != rails for a, b in pairs):
+            return  # Somebody has not got over the faults yet.
+        rail = self.plan.rails[0]
+        self.say(f"{node} loses {rail} for {OUTLASTS_NS / MS:.0f} ms")
+        since_ns = self.network.now_ns
+        self.simulation.cut_rail(node, rail)
+        self.simulation.run_for(OUTLASTS_NS)
+        self._nothing_happened(since_ns)
+        self.simulation.heal_rail(node, rail)
+
+    def _is_whole(self, here: int, there: int) -> bool:
+        """Whether one node reaches another one on all rails, and has its lifelines to it."""
+        endpoint, rails = self.nodes[here].endpoint, set(self.plan.rails)
+        lines = endpoint.peers.peers[there].lifelines
+        sound = {rail for rail, end in lines.items() if not end.ended}
+        return set(endpoint.paths.rails_up(there)) == rails == sound
+
+    def _nothing_happened(self, since_ns: int) -> None:
         found = list(checkers.path_transparency(self.simulation.lives, since_ns=since_ns))
         assert not found, "path_transparency: " + "\n".join(found)
 

@@ -77,13 +77,13 @@ MESSAGES = (
         "return max((p.held for p in self.progress.values()), default=self.last)",
     ),
     one(
-        "turns-away-without-a-word",
-        "guarantee 3: the sender hears of every message, also to who is no member any more",
-        DELIVERY,
-        "        addressee = stream.key.addressee\n        self.outputs.stream.append(\n"
-        "            Settled(\n                addressee=addressee,\n",
-        "        addressee = stream.key.addressee\n        _ = (\n"
-        "            Settled(\n                addressee=addressee,\n",
+        "settles-nothing-at-a-view-change",
+        "guarantee 3: what was sent in a view is settled when it ends",
+        FLUSH,
+        "                delivery.outputs.stream.append(\n"
+        "                    Settled(addressee=addressee, lane=lane, token=token, missing=missing)\n"
+        "                )\n",
+        "",
     ),
     one(
         "forgets-who-lacks-it",
@@ -175,6 +175,17 @@ BARRIERS = (
         "barrier/core.py",
         "        if self._not_here(ticket.completed.generation):\n            self._late.append",
         "        if False:\n            self._late.append",
+    ),
+    one(
+        "released-one-place-later",
+        "6: a release has the position of the entry that decided it, wherever it is returned",
+        "barrier/core.py",
+        "            decisions = self._table.arrive(\n"
+        "                message, member=sender, mark=mark, position=entry.position\n",
+        "            at = entry.position\n"
+        "            later = Position(at.era, at.k, at.index + (sender == self._me))\n"
+        "            decisions = self._table.arrive(\n"
+        "                message, member=sender, mark=mark, position=later\n",
     ),
     one(
         "deadline-decides-alone",

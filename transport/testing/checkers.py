@@ -352,6 +352,9 @@ def continuity(lives: Lives) -> Complaints:
         remembers = any(earliest.get(m, view_id) < view_id for m in item.members)
         if not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.members} was in one before"
+        nodes = {member.node for member in evidence.by_member}
+        if item.started_over and view_id.k > 1 and nodes != {m.node for m in item.members}:
+            yield f"view {view_id} of {item.members} starts over without all of {sorted(nodes)}"
         if view_id.k == 1:
             yield from _founded(evidence, item)
 
