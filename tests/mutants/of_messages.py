@@ -81,7 +81,8 @@ MESSAGES = (
         "guarantee 3: what was sent in a view is settled when it ends",
         FLUSH,
         "                delivery.outputs.stream.append(\n"
-        "                    Settled(addressee=addressee, lane=lane, token=token, missing=missing)\n"
+        "                    Settled("
+        "addressee=addressee, lane=lane, token=token, missing=missing)\n"
         "                )\n",
         "",
     ),

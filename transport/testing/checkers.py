@@ -338,6 +338,7 @@ def continuity(lives: Lives) -> Complaints:
     An era above the first is founded only by nodes that the operator had do it, or by all nodes.
     """
     evidence = evidence_of(lives)
+    nodes = {member.node for member in evidence.by_member}
     views: dict[ViewId, Installed] = {}
     earliest: dict[Member, ViewId] = {}
     for history in evidence.histories:
@@ -352,9 +353,8 @@ def continuity(lives: Lives) -> Complaints:
         remembers = any(earliest.get(m, view_id) < view_id for m in item.members)
         if not remembers and not item.started_over:
             yield f"nobody in view {view_id} of {item.members} was in one before"
-        nodes = {member.node for member in evidence.by_member}
         if item.started_over and view_id.k > 1 and nodes != {m.node for m in item.members}:
-            yield f"view {view_id} of {item.members} starts over without all of {sorted(nodes)}"
+            yield f"view {view_id} starts over without all of {sorted(nodes)}"
         if view_id.k == 1:
             yield from _founded(evidence, item)
 
@@ -412,7 +412,7 @@ UNREACHABLE = "unreachable"
 LATELY_NS = 2_000_000_000
 """How long before a view the paths may have been lost for which somebody is left out."""
 TOLD_NS = 100_000_000
-"""How much later an application may hear of that. Later still, who is left out loses all paths."""
+"""How much later than the others in the view somebody who is not in it may hear of that."""
 
 
 def last_rail_lost(lives: Lives) -> Complaints:
@@ -440,7 +440,9 @@ def last_rail_lost(lives: Lives) -> Complaints:
                 if other is None:
                     cut_off |= out  # What it saw is not known.
                     continue
-                lost = _cut_off_from(other, until_ns - LATELY_NS, until_ns)
+                stay = other.stay_in.get(after.view)  # There it sees the others' paths go.
+                told_ns = stay.installed.at_ns if stay else until_ns + TOLD_NS
+                lost = _cut_off_from(other, until_ns - LATELY_NS, told_ns)
                 cut_off |= lost
                 if lost or other.stood_or_ended(until_ns):
                     cut_off.add(member.node)
@@ -448,12 +450,12 @@ def last_rail_lost(lives: Lives) -> Complaints:
                 yield f"view {after.view} leaves out {node}, to and from which all had a rail left"
 
 
-def _cut_off_from(history: History, from_ns: int, until_ns: int) -> set[int]:
-    """Peers to which a member had no rail left at some time in a span."""
+def _cut_off_from(history: History, from_ns: int, told_ns: int) -> set[int]:
+    """Peers to which a member had no rail left at some time in a span, as it was told by then."""
     down: dict[int, set[str]] = defaultdict(set)
     found: set[int] = set()
     for _, path in history.paths:
-        if path.at_ns > until_ns + TOLD_NS:
+        if path.at_ns > told_ns:
             break
         if path.state == "up":
             down[path.peer].discard(path.rail)
