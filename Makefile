@@ -28,9 +28,10 @@ bench: ## the benchmarks
 	@scripts/bootstrap demo
 	@.venv/bin/python -m pytest bench $(ARGS)
 
-mutants: ## how many random runs it takes to notice each deliberate bug (an hour)
+mutants: ## how many random runs it takes to notice each deliberate bug (ten minutes)
 	@scripts/bootstrap demo
 	@.venv/bin/python -m tests.mutants.hunt $(ARGS)
+	@test -n "$(ARGS)" || .venv/bin/python -m tests.mutants.witnesses
 
 prove: ## the long figures; interrupted, it goes on where it was
 	@scripts/bootstrap test

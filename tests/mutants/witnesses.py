@@ -3,8 +3,9 @@
     python -m tests.mutants.witnesses [--seeds N]
 
 In ordinary runs a `Referee` stops a mutant at the first broken rule, long before a guarantee is
-broken. Here it is sent away. Writes for each checker one mutant and one seed into
-`witnesses.json`, which `make test` plays again. The exit status is 1 if a checker is silent.
+broken. Here it is sent away. Plays the seeds that are known, and N more of each mutant; writes for
+each checker one mutant and one seed into `witnesses.json`, which `make test` plays again. The exit
+status is 1 if a checker is silent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .mutant import Mutant
 from .play import witnesses
 
 WITNESSES = Path(__file__).with_name("witnesses.json")
-SEEDS = 20
+SEEDS = 10
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -60,10 +61,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     seeds = range(parser.parse_args(arguments).seeds)
     caught = read_caught()
+    known = read_witnesses() if WITNESSES.exists() else {}
 
     def hear(mutant: Mutant) -> tuple[Mutant, dict[str, int]]:
-        known = caught[mutant.name].seed if mutant.name in caught else None
-        return mutant, witnesses(mutant, sorted({known or 0, *seeds}))
+        worth = {it.seed for it in known.values() if it.mutant == mutant.name}
+        if (catch := caught.get(mutant.name)) is not None and catch.seed is not None:
+            worth.add(catch.seed)
+        return mutant, witnesses(mutant, sorted({*worth, *seeds}))
 
     found: dict[str, Witness] = {}
     console = Console(stderr=True)
