@@ -358,7 +358,8 @@ def _leave(run: Run, fault: Fault) -> Undo | None:
     def exit_process() -> None:
         if node.running and node.life is life:
             node.kill()
-            run.later(_restart(run, node), fault.lasts_ns)
+            # It may have begun to leave just before everything was mended.
+            run.later(_restart(run, node), 0 if run.mended else fault.lasts_ns)
 
     run.network.after(LEAVE_NS + 10 * MS, exit_process)
     return None

@@ -19,6 +19,7 @@ from phalanx.transport.events import ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
 from phalanx.transport.testing.lives import evidence_of
+from phalanx.transport.testing.path_checkers import path_transparency
 from phalanx.transport.testing.rules import Referee
 from phalanx.transport.testing.simulated_node import Life
 from phalanx.transport.testing.simulation import (
@@ -105,6 +106,8 @@ class Run:
         self.traffic = Traffic(self.simulation, plan)
         self._healing: list[Callable[[], None]] = []
         self._over: Life | None = None
+        self.mended = False
+        """No fault has any effect from now on, apart from those at the end."""
         self.quiet = False
         """Faults and traffic have stopped, and everybody has found together."""
 
@@ -196,12 +199,12 @@ class Run:
         return set(endpoint.paths.rails_up(there)) == rails == sound
 
     def _nothing_happened(self, since_ns: int) -> None:
-        found = list(checkers.path_transparency(self.simulation.lives, since_ns=since_ns))
+        found = list(path_transparency(self.simulation.lives, since_ns=since_ns))
         assert not found, "path_transparency: " + "\n".join(found)
 
     def _become_quiet(self) -> None:
-        """Until every sender has heard what became of its messages, and every application has come
-        to its view, or for long enough.
+        """Until every sender has heard what became of its messages, every application has come to
+        its view, and every outcome of a barrier to all its parties, or for long enough.
         """
         until_ns = self.network.now_ns + QUIET_NS
         lives = self.simulation.lives
@@ -209,7 +212,8 @@ class Run:
             self.simulation.run_for(GLANCE_NS)
             evidence = evidence_of(lives)
             told = not any(next(checker(evidence), "") for checker in checkers.QUIET)
-            if told and not next(state_arrives(lives), ""):
+            alone = waits_alone(list(self.simulation.running()))
+            if told and not alone and not next(state_arrives(lives), ""):
                 return
 
     def _meet(self) -> None:
@@ -314,6 +318,7 @@ class Run:
 
     def _mend(self) -> None:
         self.say("mend everything")
+        self.mended = True
         self.network.tap = None
         while self._healing:
             self._healing.pop(0)()  # which may be the next part of a fault, to be undone as well

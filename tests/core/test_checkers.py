@@ -7,7 +7,7 @@ import pytest
 from phalanx.barrier.testing.meetings import arrive, use_barriers
 from phalanx.transport.config import MS
 from phalanx.transport.events import Lane, Member, ViewId
-from phalanx.transport.testing import barrier_checkers, checkers, guarantees
+from phalanx.transport.testing import barrier_checkers, checkers, guarantees, path_checkers
 from phalanx.transport.testing.checkers import Checker
 from phalanx.transport.testing.evidence import History
 from phalanx.transport.testing.history import (
@@ -94,7 +94,7 @@ BREACHES: list[tuple[Checker, Breach]] = [
     (checkers.continuity, breaches.an_era_of_some),
     (checkers.continuity, breaches.a_view_of_nobody),
     (checkers.never_silent, breaches.silence_after_the_lease),
-    (checkers.last_rail_lost, breaches.left_out_with_a_rail_up),
+    (path_checkers.last_rail_lost, breaches.left_out_with_a_rail_up),
     (barrier_checkers.barrier_safety, breaches.late_arrival),
     (barrier_checkers.barrier_safety, breaches.released_without_a_part),
     (barrier_checkers.barrier_cut, breaches.too_early),
@@ -194,8 +194,8 @@ def test_a_view_change_is_no_transparency(tales: list[Tale]) -> None:
     """Guarantee 13 is about nothing happening at all."""
     began = nth(tales[0], Installed, -1).at_ns
     found = evidence(tales)
-    assert list(checkers.path_transparency(found, since_ns=began + MS)) == []
-    assert len(list(checkers.path_transparency(found, since_ns=began))) == 2
+    assert list(path_checkers.path_transparency(found, since_ns=began + MS)) == []
+    assert len(list(path_checkers.path_transparency(found, since_ns=began))) == 2
 
 
 def test_a_gap_counts_from_the_fault_and_as_far_as_the_silence_goes() -> None:

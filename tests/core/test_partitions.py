@@ -8,7 +8,7 @@ from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import Ordered
 from phalanx.transport.events import Lane, PathChanged, PrimaryLost, RailState
 from phalanx.transport.testing import checkers
-from phalanx.transport.testing.checkers import path_transparency
+from phalanx.transport.testing.path_checkers import path_transparency
 
 from .scenes import Talk, converge, finish, payloads, started, stations
 

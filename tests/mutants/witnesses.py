@@ -23,7 +23,7 @@ from rich.progress import Progress
 
 from phalanx.barrier.testing.plan import draw_plan
 from phalanx.barrier.testing.run import Run
-from phalanx.transport.testing.checkers import path_transparency
+from phalanx.transport.testing.path_checkers import path_transparency
 from phalanx.transport.testing.state_checkers import STATE
 
 from .catalogue import MUTANTS

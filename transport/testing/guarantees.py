@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from . import barrier_checkers, checkers
+from . import barrier_checkers, checkers, path_checkers
 from .checkers import Checker
 from .evidence import Evidence, History
 from .lives import Lives, evidence_of
@@ -231,7 +231,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
     Guarantee(
         number=13,
         name="path transparency",
-        checkers=(checkers.last_rail_lost,),
+        checkers=(path_checkers.last_rail_lost,),
         counts=_rails,
         what="rails lost while another remained",
     ),
