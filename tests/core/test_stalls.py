@@ -218,6 +218,24 @@ def test_a_control_stream_that_stands_still_holds_up_no_view() -> None:
     assert simulation.nodes[1].endpoint.outputs.counters["attempt_resets"] == 1
 
 
+@pytest.mark.parametrize(("lacks", "holds"), [(2, 3), (3, 2)])
+def test_a_repair_stream_that_stands_still_holds_up_no_view(lacks: int, holds: int) -> None:
+    """Whether the proposer or another lacks what is asked for again and again."""
+    simulation = started()
+    holder = simulation.nodes[holds]
+    assert holder.driver is not None
+    link = holder.endpoint.peers.peers[lacks].link
+    stuck = StuckStream(holder.driver, link, {Stream.FIFO, Stream.REPAIR})
+    holder.send(b"only in part")
+    simulation.run_for(1 * MS)
+    simulation.nodes[1].kill()
+    simulation.run_until(lambda: simulation.agreed_on(2, 3), 3000 * MS)
+    assert stuck.swallowed > 1, "the fault was there"
+    assert simulation.nodes[lacks].endpoint.outputs.counters["fetch_resets"] == 1
+    [got] = [item for item in simulation.nodes[lacks].told(Delivered) if item.sender == holds]
+    assert got.payloads == [b"only in part"]
+
+
 @pytest.mark.parametrize("nodes", [1, 2, 3])
 def test_an_idle_cluster_looks_at_nothing(nodes: int) -> None:
     """What is done, and whoever is gone, needs no timer: idleness costs nothing."""

@@ -16,6 +16,8 @@ from .framing import HEADER_BYTES
 from .outputs import Settled, Transmit
 
 FETCH_MAX = 1 << 16
+FETCHES_UNTIL_RESET = 2
+"""So often the same is asked of a holder in vain, each time in a new attempt."""
 """Batches that one FETCH may ask for."""
 
 
@@ -25,6 +27,8 @@ class Flush:
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._lacking: dict[StreamKey, Source] = {}
+        self._asked: dict[tuple[StreamKey, int], tuple[int, int]] = {}
+        """By stream and holder: from where on it was asked for, and how often so far."""
 
     def reset(self) -> None:
         """An attempt was given up: what it asked to hold is no longer asked."""
@@ -76,6 +80,15 @@ class Flush:
         peer = delivery.peers.peers.get(source.holder)
         if peer is None or not peer.link:
             delivery.outputs.counters["holder_unreachable"] += 1
+            return
+        before, times = self._asked.get((key, source.holder), (have, 0))
+        times = times + 1 if before == have else 1
+        self._asked[key, source.holder] = have, times
+        if times > FETCHES_UNTIL_RESET:
+            # Its answers do not come, although attempts do: SCTP may keep its repair stream back.
+            del self._asked[key, source.holder]
+            delivery.outputs.counters["fetch_resets"] += 1
+            delivery.peers.drop(source.holder)
             return
         delivery.outputs.counters["fetches"] += 1
         message = Fetch(
@@ -135,6 +148,7 @@ class Flush:
         """Deliver the rest of the view up to the cut, and settle what was sent in it."""
         delivery = self._delivery
         self._lacking = {}
+        self._asked.clear()
         if delivery.view is None:
             return
         limits = {(entry.origin, entry.lane): entry.sequence for entry in cut}
