@@ -225,15 +225,19 @@ def test_a_repair_stream_that_stands_still_holds_up_no_view(lacks: int, holds: i
     holder = simulation.nodes[holds]
     assert holder.driver is not None
     link = holder.endpoint.peers.peers[lacks].link
-    stuck = StuckStream(holder.driver, link, {Stream.FIFO, Stream.REPAIR})
-    holder.send(b"only in part")
+    stuck = StuckStream(holder.driver, link, {Stream.FIFO, Stream.BULK, Stream.REPAIR})
+    for lane in (Lane.FIFO, Lane.BULK):
+        holder.send(b"only in part", lane)
     simulation.run_for(1 * MS)
     simulation.nodes[1].kill()
     simulation.run_until(lambda: simulation.agreed_on(2, 3), 3000 * MS)
     assert stuck.swallowed > 1, "the fault was there"
     assert simulation.nodes[lacks].endpoint.outputs.counters["fetch_resets"] == 1
-    [got] = [item for item in simulation.nodes[lacks].told(Delivered) if item.sender == holds]
-    assert got.payloads == [b"only in part"]
+    got = [item for item in simulation.nodes[lacks].told(Delivered) if item.sender == holds]
+    assert [(item.lane, item.payloads) for item in got] == [
+        (Lane.FIFO, [b"only in part"]),
+        (Lane.BULK, [b"only in part"]),
+    ]
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3])

@@ -12,7 +12,9 @@ from ..wire import Ballot, ViewValue
 PATIENCE_DOUBLINGS_MAX = 5
 """The longest a phase may take is its first time-out, doubled so often."""
 FAILURES_UNTIL_RESET = 2
-"""So many attempts in a row fail before the associations to those that were silent are reset."""
+"""So many attempts in a row fail before the associations to those that were silent are reset, and
+to those that were asked in vain for what the view lacks.
+"""
 BACK_OFF_PARTS = 20
 """Of a phase's time-out; by each place in the order of ids a proposer waits one part longer."""
 BACK_OFF_FAILURES_MAX = 16

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from ..drivers.base import Stream
 from ..events import Lane
 from ..wire import CutEntry, Fetch, Held, Source, StreamKey
+from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
 from .epochs import Slot
 from .framing import HEADER_BYTES
 from .outputs import Settled, Transmit
 
 FETCH_MAX = 1 << 16
-FETCHES_UNTIL_RESET = 2
-"""So often the same is asked of a holder in vain, each time in a new attempt."""
 """Batches that one FETCH may ask for."""
 
 
@@ -28,7 +27,7 @@ class Flush:
         self._delivery = delivery
         self._lacking: dict[StreamKey, Source] = {}
         self._asked: dict[tuple[StreamKey, int], tuple[int, int]] = {}
-        """By stream and holder: from where on it was asked for, and how often so far."""
+        """By stream and holder: from where on it was asked for, and in how many attempts."""
 
     def reset(self) -> None:
         """An attempt was given up: what it asked to hold is no longer asked."""
@@ -84,9 +83,9 @@ class Flush:
         before, times = self._asked.get((key, source.holder), (have, 0))
         times = times + 1 if before == have else 1
         self._asked[key, source.holder] = have, times
-        if times > FETCHES_UNTIL_RESET:
+        if times > FAILURES_UNTIL_RESET:
             # Its answers do not come, although attempts do: SCTP may keep its repair stream back.
-            del self._asked[key, source.holder]
+            self._asked = {it: asked for it, asked in self._asked.items() if it[1] != source.holder}
             delivery.outputs.counters["fetch_resets"] += 1
             delivery.peers.drop(source.holder)
             return
