@@ -128,10 +128,8 @@ class Worker:
             case Evicted(view_id=view_id):
                 self._notes.append(f"was evicted by view {view_id}")
             case PrimaryLost(reachable=reachable):
-                self._notes.append(
-                    "may not act: not all that it reaches grant it a lease, or too few are reached "
-                    f"(reachable: {', '.join(map(self._cluster.name_of, sorted(reachable)))})"
-                )
+                names = ", ".join(map(self._cluster.name_of, sorted(reachable)))
+                self._notes.append(f"may not act any more (reachable: {names})")
             case PrimaryRegained():
                 self._notes.append("is in contact with the majority again")
             case MessageUndelivered(missing=missing):

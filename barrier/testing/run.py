@@ -243,7 +243,8 @@ class Run:
         # next one.
         self.simulation.run_until(
             lambda: (
-                len(verdicts) == len(self.nodes) or set(verdicts.values()) - {"released"} != set()
+                len(verdicts) == len(self.nodes)
+                or any(verdict != "released" for verdict in verdicts.values())
             ),
             MEET_NS,
         )

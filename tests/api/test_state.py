@@ -119,7 +119,7 @@ class Scene:
         while True:
             if condition():
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S)  # between two looks; no outcome depends on how long
 
     async def end(self) -> None:
         for cluster in self.clusters.values():

@@ -274,6 +274,12 @@ def a_view_of_nobody(tales: list[Tale]) -> None:
     tales.append([Began(1, 1, 5), Installed(1, ViewId(1, 7), (Member(1, 5),))])
 
 
+def a_start_over_of_some(tales: list[Tale]) -> None:
+    """A later view begins anew without the third node."""
+    for tale in tales[:2]:
+        change(tale, places(tale, Installed)[-1], started_over=True)
+
+
 def silence_after_the_lease(tales: list[Tale]) -> None:
     """A member looks for two seconds whether it may act, may not, and is told nothing."""
     tale = tales[0]

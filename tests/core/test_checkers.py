@@ -93,6 +93,7 @@ BREACHES: list[tuple[Checker, Breach]] = [
     (checkers.continuity, breaches.an_era_of_nobody),
     (checkers.continuity, breaches.an_era_of_some),
     (checkers.continuity, breaches.a_view_of_nobody),
+    (checkers.continuity, breaches.a_start_over_of_some),
     (checkers.never_silent, breaches.silence_after_the_lease),
     (path_checkers.last_rail_lost, breaches.left_out_with_a_rail_up),
     (barrier_checkers.barrier_safety, breaches.late_arrival),
@@ -178,6 +179,29 @@ def test_whoever_leaves_is_given_the_time_of_its_farewell(
     left = [*tales[0], Left(silence.since_ns + after_ms * MS), silence]
     told = checkers.never_silent(evidence([left, *tales[1:]]))
     assert any("node=1" in breach for breach in told) is not excused
+
+
+def test_whoever_held_a_message_on_the_way_to_a_view_need_not_come_to_it(
+    tales: list[Tale],
+) -> None:
+    """The view counted on it, and then went on without it: nobody could tell the sender."""
+    breaches.held_by_nobody_who_left(tales)
+    assert any("never got it" in said for said in checkers.guaranteed_delivery(evidence(tales)))
+    sender = tales[0]
+    everybody = nth(sender, Installed).members
+    change(sender, places(sender, Installed)[-1], members=everybody, left={})
+    told = list(checkers.guaranteed_delivery(evidence(tales)))
+    assert not any("never got it" in said for said in told)
+
+
+def test_whom_a_newcomer_does_not_reach_may_be_left_out(tales: list[Tale]) -> None:
+    """A view is a set in which everybody reaches everybody, and its history does not say whom."""
+    breaches.left_out_with_a_rail_up(tales)
+    assert list(path_checkers.last_rail_lost(evidence(tales)))
+    for tale in tales[:2]:
+        last = places(tale, Installed)[-1]
+        change(tale, last, members=(*nth(tale, Installed, -1).members, Member(4, 1)))
+    assert list(path_checkers.last_rail_lost(evidence(tales))) == []
 
 
 def test_times_of_two_clocks_are_not_compared(tales: list[Tale]) -> None:

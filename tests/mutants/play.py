@@ -57,7 +57,7 @@ for seed in asked["seeds"]:
     except AssertionError as broken:
         spoke.setdefault(str(broken).split(":", 1)[0], seed)
     except Exception:
-        pass
+        pass  # A mutant may raise anything: what its applications saw until then is judged.
     signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     for judge in (*run.judges(), *(STATE if run.quiet else ())):
         if any(True for _ in judge(run.simulation.lives)):

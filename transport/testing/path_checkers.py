@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
+from ..core.damping import UNREACHABLE
 from ..events import ViewId
 from .evidence import History
 from .history import Expelled, Installed, LostPrimary
 from .lives import Lives, evidence_of
 
-UNREACHABLE = "unreachable"
-"""The reason for which a view leaves out somebody on mere suspicion."""
 LATELY_NS = 2_000_000_000
 """How long before a view the paths may have been lost for which somebody is left out."""
 TOLD_NS = 100_000_000
