@@ -7,9 +7,10 @@ has moved for a while, and a heartbeat sent *after* that has been answered, so t
 runs and a path works both ways. When it asks, another path carries the data until the primary one
 answers; a path that has not answered for a whole heartbeat interval then is left. When it is
 answered, what is outstanding goes again on the repair stream, as do new batches for a while
-(receivers know a batch by its number, not by its carrier). If the same stands still for as long as a silent peer
-is given, the association is reset: the next one goes on where the peer is. Not earlier, because
-heartbeats go with it: a rail that flaps would make a peer look dead over the other one, too.
+(receivers know a batch by its number, not by its carrier). If the same stands still for as long
+as a silent peer is given, the association is reset: the next one goes on where the peer is. Not
+earlier, because heartbeats go with it: a rail that flaps would make a peer look dead over the
+other one, too.
 """
 
 from __future__ import annotations
