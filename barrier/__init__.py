@@ -8,7 +8,7 @@ from phalanx.transport.layers import register
 from .core import BarrierCore
 from .events import GenerationStatus, Release
 from .messages import Strength
-from .service import LAYER, Arrival, Barriers, ClusterFace
+from .service import LAYER, Arrival, Barriers
 
 register(LAYER, BarrierCore)
 
@@ -16,7 +16,6 @@ __all__ = [
     "Arrival",
     "BarrierCore",
     "Barriers",
-    "ClusterFace",
     "GenerationStatus",
     "Release",
     "Strength",

@@ -18,13 +18,16 @@ A generation is broken when a party leaves the view (other policies come later).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from phalanx._native import codec
 from phalanx.transport.config import NAME_BYTES_MAX, NODE_ID_MAX, NODES_MAX, ClusterConfig
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Member, Position, View, ViewInstalled
-from phalanx.transport.layers import Entry
+from phalanx.transport.layers import MEETING_RANKS_MAX, Meeting, Ordered, Outgoing
 
 from . import events, messages
-from .messages import Arrive, Carried, Cause, Count, Named, Parties, Strength, Withdraw
+from .messages import AllParties, Arrive, Carried, Cause, Count, Named, Parties, Strength, Withdraw
 from .table import (
     Completed,
     Counted,
@@ -40,6 +43,8 @@ from .table import (
 from .tickets import Ticket, Tickets
 
 CHANNEL = "!barrier"
+_CHANNEL = CHANNEL.encode()
+_ALL_RANKS = (1 << MEETING_RANKS_MAX) - 1
 WAITS_MAX = 1024
 """Waits that one node may have open at once."""
 
@@ -78,8 +83,11 @@ class BarrierCore:
         strength: Strength = Strength.AGREED,
         deadline_ns: int | None,
         now_ns: int,
+        after: Mapping[Lane, int] | None = None,
     ) -> int:
         """Arrive at the barrier `name`; the result is a ticket for exactly one outcome.
+
+        `after` says up to which token, by lane, this node's multicasts have to be numbered first.
 
         `deadline_ns` is on the clock of `now_ns`; without one the wait ends by release, by a
         view change or by `cancel` only.
@@ -91,6 +99,8 @@ class BarrierCore:
         """
         self._check_usage(name, parties)
         ticket = self._tickets.add(name, parties, strength, deadline_ns)
+        if strength is not Strength.ARRIVED:
+            ticket.after = after or {}
         if deadline_ns is not None and deadline_ns <= now_ns:
             self._take_back(ticket, Cause.TIMEOUT, now_ns)
         else:
@@ -162,16 +172,20 @@ class BarrierCore:
 
     # ------------------------------------------------------------------------------- the layer
 
-    @property
-    def channel(self) -> str:
+    def owns(self, channel: str) -> bool:
         """The channel whose entries are barriers'."""
-        return CHANNEL
+        return channel == CHANNEL
 
-    def ordered(self, entry: Entry, *, now_ns: int) -> None:
-        """Decide what the next entry decides; what cannot be understood is counted."""
+    def ordered(self, batch: Ordered, *, now_ns: int) -> None:
+        """Decide what the next entries decide; what cannot be understood is counted."""
         del now_ns  # Time never decides: only positions do.
-        message = messages.decode(entry.payload, sender=entry.sender)
-        sender = Member(entry.sender, entry.incarnation)
+        sender = Member(batch.sender, batch.incarnation)
+        era, k = batch.view_id
+        for index, payload in enumerate(batch.payloads, batch.first):
+            self._entry(payload, sender, Position(era, k, index), batch.mark_fifo)
+
+    def _entry(self, payload: bytes, sender: Member, position: Position, mark: int) -> None:
+        message = messages.decode(payload, sender=sender.node)
         if message is None or self._view is None or self._table is None:
             self._stats["entries_garbage"] += 1
             return
@@ -180,17 +194,17 @@ class BarrierCore:
             self._stats["entries_stale"] += 1
             return
         if isinstance(message, Arrive):
-            mark = entry.marks.get(Lane.FIFO, 0)
-            decisions = self._table.arrive(
-                message, member=sender, mark=mark, position=entry.position
-            )
+            decisions = self._table.arrive(message, member=sender, mark=mark, position=position)
         else:
-            decisions = self._table.withdraw(message, member=sender, position=entry.position)
+            decisions = self._table.withdraw(message, member=sender, position=position)
         self._stats["copies_refused"] += self._table.take_refused()
         for decision in decisions:
             self._apply(decision)
         if isinstance(message, Withdraw) and sender == self._me:
             self._withdrawal_ordered(message.serial)
+
+    def stable(self, position: Position, *, now_ns: int) -> None:
+        """Nothing here waits for that yet."""
 
     def progressed(self, *, sender: int, lane: Lane, sequence: int, now_ns: int) -> None:
         """Return the releases that waited for these messages."""
@@ -245,13 +259,47 @@ class BarrierCore:
         """The earliest deadline or end of a grace period."""
         return self._tickets.next_deadline()
 
-    def take_entries(self) -> list[bytes]:
-        """The entries to publish on `channel`, in order."""
-        outbox, self._outbox = self._outbox, []
-        for serial, message in outbox:
-            if isinstance(message, Arrive) and (ticket := self._tickets.get(serial)) is not None:
+    def take_entries(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+        """The entries to publish on `CHANNEL`, in order.
+
+        An arrival waits until what this node multicast before has been numbered; it does not
+        hold up what others wait for.
+        """
+        if not self._outbox:
+            return []
+        taken: list[Outgoing] = []
+        kept: list[tuple[int, Arrive | Withdraw]] = []
+        for serial, message in self._outbox:
+            ticket = self._tickets.get(serial)
+            if ticket is not None and any(
+                numbered.get(lane, 0) < token for lane, token in ticket.after.items()
+            ):
+                kept.append((serial, message))
+                continue
+            meeting = None
+            if isinstance(message, Arrive) and ticket is not None:
                 ticket.taken = True
-        return [messages.encode(message) for _, message in outbox]
+                meeting = self._meeting(ticket)
+            taken.append(Outgoing(_CHANNEL, messages.encode(message), meeting=meeting))
+        self._outbox = kept
+        return taken
+
+    def _meeting(self, ticket: Ticket) -> Meeting | None:
+        """Who else is about to arrive, as far as it can be known."""
+        if self._view is None or self._table is None:
+            return None
+        match ticket.parties:
+            case AllParties():
+                wanted, ranks = len(self._view.members), _ALL_RANKS
+            case Count(n=n):
+                wanted, ranks = n, _ALL_RANKS
+            case Named(nodes=nodes):
+                wanted = len(nodes)
+                ranks = sum(
+                    1 << rank for rank, node in enumerate(self._view.members) if node in nodes
+                )
+        use = f"{ticket.name} {self._table.uses(ticket.name)}".encode()
+        return Meeting(codec.crc32c(use), wanted, ranks)
 
     # ---------------------------------------------------------------------- local arrivals
 

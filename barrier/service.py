@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal, Protocol, TypeAlias
 
 from phalanx.transport.calls import node_of, seconds
-from phalanx.transport.config import ClusterConfig, S
+from phalanx.transport.config import S
 from phalanx.transport.errors import (
     BarrierBroken,
     BarrierTimeout,
@@ -16,7 +16,7 @@ from phalanx.transport.errors import (
     Overloaded,
     UsageError,
 )
-from phalanx.transport.layers import Layer
+from phalanx.transport.layer_face import LayerFace
 
 from . import events, messages
 from .core import BarrierCore
@@ -31,102 +31,44 @@ PartiesLike: TypeAlias = int | Iterable[int | str] | None
 StrengthLike: TypeAlias = Literal["arrived", "agreed"]
 
 
-class ClusterFace(Protocol):
-    """What barriers need of a cluster; all of it from the cluster's own event loop."""
+class HasLayers(Protocol):
+    """What barriers need of a cluster."""
 
     @property
-    def config(self) -> ClusterConfig:
-        """The cluster's configuration."""
-        ...
-
-    @property
-    def node_id(self) -> int:
-        """This node."""
-        ...
-
-    @property
-    def primary(self) -> bool:
-        """Whether this node may act now."""
-        ...
-
-    @property
-    def detached(self) -> bool:
-        """Whether this node has been without a majority for a whole lease, or has ended."""
-        ...
-
-    def check_caller(self) -> None:
-        """Refuse a call from another event loop or process: it would never be woken.
-
-        Raises:
-            UsageError: it comes from there.
-        """
-        ...
-
-    def layer(self, name: str) -> Layer:
-        """The layer that was registered under this name before the cluster was opened.
-
-        Raises:
-            KeyError: there was none.
-        """
-        ...
-
-    def now_ns(self) -> int:
-        """The clock of all deadlines, in monotonic nanoseconds."""
-        ...
-
-    def kick(self) -> None:
-        """Take the layers' entries and deadlines soon: something has changed."""
-        ...
-
-    def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
-        """Call back after each turn of the pump in which that layer was given something."""
-        ...
-
-    async def directed_held(self, timeout: float) -> None:
-        """Return when no directed message sent before is unacknowledged.
-
-        One whose addressee has left the view is not waited for.
-
-        Raises:
-            TimeoutError: not within `timeout` seconds.
-        """
+    def layer_face(self) -> LayerFace:
+        """Where layers meet the cluster."""
         ...
 
 
 _services: weakref.WeakValueDictionary[int, Barriers] = weakref.WeakValueDictionary()
-"""By id of the cluster, which lives as long as its service."""
+"""By id of the face, which lives as long as its service."""
 
 
 class Barriers:
     """The named barriers of a cluster; `Barriers(cluster)` twice is the same service."""
 
-    _cluster: ClusterFace
+    _cluster: LayerFace
     _core: BarrierCore
     _open: dict[int, asyncio.Future[events.Outcome]]
 
-    def __new__(cls, cluster: ClusterFace) -> Barriers:
+    def __new__(cls, cluster: HasLayers) -> Barriers:
         """The service of this cluster.
 
         Raises:
             UsageError: the cluster was opened before `phalanx.barrier` was imported.
         """
-        found = _services.get(id(cluster))
-        if found is not None and found._cluster is cluster:
+        face = cluster.layer_face
+        found = _services.get(id(face))
+        if found is not None and found._cluster is face:
             return found
-        try:
-            core = cluster.layer(LAYER)
-        except KeyError:
-            core = None
-        if not isinstance(core, BarrierCore):
-            raise UsageError(
-                "this cluster was opened without barriers; import phalanx.barrier before joining"
-            )
+        core = face.layer(LAYER)
+        assert isinstance(core, BarrierCore), "it is registered under this name"
         self = super().__new__(cls)
-        self._cluster = cluster
+        self._cluster = face
         self._core = core
         self._open = {}
-        cluster.add_layer_listener(LAYER, self._collect)
-        _services[id(cluster)] = self
+        face.add_layer_listener(self._collect)
+        _services[id(face)] = self
         return self
 
     async def wait(
@@ -185,6 +127,7 @@ class Barriers:
             strength=level,
             deadline_ns=deadline_ns,
             now_ns=self._cluster.now_ns(),
+            after=self._cluster.accepted(),
         )
         outcome: asyncio.Future[events.Outcome] = asyncio.get_running_loop().create_future()
         self._open[ticket] = outcome

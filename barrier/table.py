@@ -209,6 +209,7 @@ class Table:
         # late must not open them again. Bounded by what was open when the view began.
         self._closed: set[tuple[str, Position]] = set()
         self._refused = 0
+        self._uses: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Generation]:
         """All open generations."""
@@ -217,6 +218,10 @@ class Table:
 
     def __len__(self) -> int:
         return sum(len(generations) for generations in self._open.values())
+
+    def uses(self, name: str) -> int:
+        """How many generations of a name were closed in this view, if it was used of late."""
+        return self._uses.get(name, 0)
 
     def take_refused(self) -> int:
         """Carried generations that could not be adopted since the last call; none if all are
@@ -328,6 +333,10 @@ class Table:
         del generations[generation.opened]
         if not generations:
             del self._open[generation.name]
+        # The newest stand at the end, the oldest are forgotten.
+        self._uses[generation.name] = self._uses.pop(generation.name, 0) + 1
+        if len(self._uses) > OPEN_NAMES_MAX:
+            del self._uses[next(iter(self._uses))]
         if _view_of(generation.opened) != self._view.id:
             self._closed.add((generation.name, generation.opened))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from phalanx.transport.events import Position
+from phalanx.transport.events import Lane, Position
 
 from . import events, messages
 from .messages import Cause, Parties, Strength
@@ -22,6 +22,8 @@ class Ticket:
     parties: Parties
     strength: Strength
     deadline_ns: int | None
+    after: Mapping[Lane, int] = field(default_factory=dict[Lane, int])
+    """Tokens of this node's own multicasts that are to be numbered before the arrival."""
     taken: bool = False
     """Its entry of this view was handed to the transport, so that it may be ordered."""
     opened: Position | None = None

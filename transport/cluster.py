@@ -41,7 +41,7 @@ from .events import (
 from .faces import EventQueue
 from .identity import Identities
 from .joining import Joining, JoinOptions, WaitingWords, hooks_of
-from .layers import Layer
+from .layer_face import LayerFace
 from .leaving import LEAVE_TIMEOUT_S, Leaving
 from .receipts import Receipt
 from .runtime import DriverFactory, Runtime, now_ns
@@ -130,12 +130,14 @@ class Cluster:
             freeze=self._freeze,
             hooks=hooks_of(options, core=self._runtime, failed=self._end),
         )
-        self._sending = Sending(config, self._runtime, self._home, self._check_state)
+        self._sending = Sending(config, self._runtime, self._home, self.check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()
         self._over: PhalanxError | None = None
         self._rejoining = False
         self._waiting = WaitingWords(self._runtime, self.name_of, options.on_waiting)
         self._listeners: list[Callable[[], None]] = []
+        self.layer_face = LayerFace(self, self._runtime, self._sending, self._home, self._listeners)
+        """For what is built on the agreed order (barriers, ordered channels), not for programs."""
         self._leaving = Leaving(self._runtime, self._loop, self._listeners, self._end_in_good_order)
 
     # ------------------------------------------------------------------------------ life
@@ -218,7 +220,7 @@ class Cluster:
                     self._queue.put(MessageUndelivered(missing=item.missing))
             case outputs.Room():
                 self._sending.room(item.addressee, item.lane)
-            case outputs.Ordered():
+            case outputs.Ordered() | outputs.Stable():
                 pass  # ordered channels read these as layers
             case outputs.StateWanted() | outputs.StateAwaited():
                 self._say_rejoined()
@@ -440,15 +442,13 @@ class Cluster:
     def _error(self, otherwise: str) -> PhalanxError:
         return again(self._over) if self._over is not None else ClosedError(otherwise)
 
-    def check_caller(self) -> None:
-        """For faces of layers: refuse a call from another event loop or process.
+    def check_state(self) -> None:
+        """Refuse a call that this node cannot serve now.
 
         Raises:
-            UsageError: it comes from there; the message says what to do.
+            UsageError: it comes from another event loop or process.
+            NoQuorum, EvictedError, ClosedError
         """
-        self._home.check()
-
-    def _check_state(self) -> None:
         self._home.check()
         if self._over is not None:
             raise again(self._over)
@@ -458,43 +458,3 @@ class Cluster:
             raise NoQuorum("this node has no contact to a majority of the votes")
         if self._runtime.endpoint.standing.leaving:
             raise ClosedError("this node is leaving")
-
-    # ------------------------------------------------------------------------------- layers
-
-    def layer(self, name: str) -> Layer:
-        """The layer of that name.
-
-        Raises:
-            UsageError: it was not registered before this cluster was joined.
-        """
-        found = self._runtime.layers.get(name)
-        if found is None:
-            raise UsageError(
-                f"this cluster was joined without the layer {name!r}; "
-                f"import phalanx.{name} before Cluster.join"
-            )
-        return found
-
-    def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
-        """Have `callback` called after each turn in which a layer may have outcomes."""
-        self.layer(name)
-        self._listeners.append(callback)
-
-    def kick(self) -> None:
-        """Turn the pump soon."""
-        if self._runtime.pump is not None:
-            self._runtime.kick()
-
-    @staticmethod
-    def now_ns() -> int:
-        """The clock of the core."""
-        return now_ns()
-
-    async def directed_held(self, timeout: float) -> None:
-        """Wait until every directed message sent before is held by its addressee, or lost.
-
-        Raises:
-            TimeoutError: not within `timeout` seconds.
-        """
-        self._check_state()
-        await self._sending.directed_held(timeout)

@@ -88,6 +88,8 @@ class Timing:
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
+    lazy_end_ns: int = 10 * MS
+    """Who is about to arrive at a barrier as well leaves an epoch open for so long at most."""
     reconnect_min_ns: int = 100 * MS
     reconnect_max_ns: int = 500 * MS
     call_timeout_ns: int = 30 * S

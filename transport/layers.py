@@ -1,42 +1,61 @@
 """What a sans-I/O layer above the transport sees: the one stream, before the application does.
 
-A layer (named barriers, an ordered channel) is attached to the pump before the first view. It
-is given everything in stream order: entries of the agreed order, how far each sender's other
-lanes have been delivered, and views. What it wants to publish waits in `take_entries`.
+A layer (named barriers, ordered channels) is attached to the pump before the first view. It is
+given everything in stream order: the agreed order, what is safe of it, how far each sender's
+other lanes have been delivered, and views. What it wants to publish waits in `take_entries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .config import ClusterConfig
+from .core.outputs import Ordered
 from .events import Lane, Position, ViewInstalled
+from .wire_data import MEETING_RANKS_MAX, Meeting
+
+__all__ = [
+    "MEETING_RANKS_MAX",
+    "Layer",
+    "LayerFactory",
+    "Meeting",
+    "Ordered",
+    "Outgoing",
+    "register",
+    "registered",
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One entry of the agreed order on a layer's channel."""
+class Outgoing(NamedTuple):
+    """What a layer wants to have in the agreed order."""
 
-    sender: int
-    incarnation: int
+    channel: bytes
+    """One that the layer `owns`; it starts with "!"."""
     payload: bytes
-    position: Position
-    marks: Mapping[Lane, int]
-    """How many batches its sender had numbered on its FIFO and BULK lanes before this entry."""
+    safe: bool = False
+    """`Layer.stable` is to say soon that every member holds it."""
+    meeting: Meeting | None = None
+    """With what others it is about to be said."""
 
 
 class Layer(Protocol):
     """Inputs are verbs; outputs wait until they are taken. Nothing here blocks or does I/O."""
 
-    @property
-    def channel(self) -> str:
-        """The channel of the ordered lane whose entries are this layer's; starts with "!"."""
+    def owns(self, channel: str) -> bool:
+        """Whether the entries of a channel of the ordered lane are this layer's."""
         ...
 
-    def ordered(self, entry: Entry, *, now_ns: int) -> None:
-        """The next entry of the agreed order; the same sequence at every member."""
+    def ordered(self, batch: Ordered, *, now_ns: int) -> None:
+        """The next entries of the agreed order; the same sequence at every member."""
+        ...
+
+    def stable(self, position: Position, *, now_ns: int) -> None:
+        """Every member of the view holds all entries up to this position.
+
+        Said as far as there are safe ones. Of a view that is over everything is held by all that
+        go on, which nobody says: `installed` does.
+        """
         ...
 
     def progressed(self, *, sender: int, lane: Lane, sequence: int, now_ns: int) -> None:
@@ -63,8 +82,12 @@ class Layer(Protocol):
         """Counters since the layer was made."""
         ...
 
-    def take_entries(self) -> list[bytes]:
-        """What the layer wants to publish on its channel, in order; clears the list."""
+    def take_entries(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+        """What the layer wants to publish now, in order; it keeps the rest.
+
+        `numbered` says up to which token (`Endpoint.submit`) this node's own multicasts have
+        left it: an arrival that promises their delivery is not published before.
+        """
         ...
 
 

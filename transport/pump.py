@@ -22,12 +22,17 @@ from .core.outputs import (
     Ordered,
     Persist,
     SetPrimary,
+    Stable,
     StreamItem,
     Transmit,
 )
 from .drivers.base import Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
-from .layers import Entry, Layer
+from .layers import Layer
+
+OWNERS_MAX = 4096
+"""Channels whose layer is remembered."""
+_NUMBERED = (Lane.FIFO, Lane.ORDERED, Lane.BULK)
 
 
 class LifelineSide(Protocol):
@@ -68,11 +73,11 @@ class Pump:
         self._lifelines = lifelines
         self._disk = disk
         self._layers = dict(layers)
-        self._by_channel = {layer.channel: layer for layer in layers.values()}
+        self._owners: dict[str, Layer | None] = {}
+        """By channel of the ordered lane, as far as entries of it have come."""
         self._peers = peers
         self._sink = sink
         self._clock = clock
-        self._unpublished: list[tuple[bytes, bytes]] = []
         self._to_store: Persist | None = None
         """The newest record of this turn: what it replaces need not be written."""
 
@@ -168,9 +173,13 @@ class Pump:
                             now_ns=now_ns,
                         )
             case Ordered():
-                owner = self._by_channel.get(item.channel)
+                owner = self._owner(item.channel)
                 if owner is not None:
-                    self._give_entries(owner, item, now_ns)
+                    owner.ordered(item, now_ns=now_ns)
+            case Stable():
+                position = Position(item.view_id.era, item.view_id.k, item.last)
+                for layer in self._layers.values():
+                    layer.stable(position, now_ns=now_ns)
             case ViewInstalled():
                 for layer in self._layers.values():
                     layer.installed(item, now_ns=now_ns)
@@ -180,32 +189,23 @@ class Pump:
             case _:
                 pass
 
-    @staticmethod
-    def _give_entries(layer: Layer, item: Ordered, now_ns: int) -> None:
-        marks = {Lane.FIFO: item.mark_fifo, Lane.BULK: item.mark_bulk}
-        for place, payload in enumerate(item.payloads):
-            position = Position(item.view_id.era, item.view_id.k, item.first + place)
-            entry = Entry(
-                sender=item.sender,
-                incarnation=item.incarnation,
-                payload=payload,
-                position=position,
-                marks=marks,
-            )
-            layer.ordered(entry, now_ns=now_ns)
+    def _owner(self, channel: str) -> Layer | None:
+        if channel not in self._owners:
+            if len(self._owners) >= OWNERS_MAX:
+                self._owners.clear()
+            owner = next((it for it in self._layers.values() if it.owns(channel)), None)
+            self._owners[channel] = owner
+        return self._owners[channel]
 
     def _publish(self) -> bool:
         """Put what the layers want to say on the ordered lane; True if anything was put."""
-        for layer in self._layers.values():
-            channel = layer.channel.encode()
-            self._unpublished.extend((channel, entry) for entry in layer.take_entries())
+        endpoint = self.endpoint
+        numbered = {lane: endpoint.numbered(lane) for lane in _NUMBERED}
         put = False
-        while self._unpublished:
-            channel, payload = self._unpublished[0]
-            if not self.endpoint.submit(0, Lane.ORDERED, channel, payload):
-                break
-            self._unpublished.pop(0)
-            put = True
+        for layer in self._layers.values():
+            for channel, payload, safe, meeting in layer.take_entries(numbered):
+                endpoint.submit_entry(channel, payload, safe=safe, meeting=meeting)
+                put = True
         return put
 
 

@@ -1,8 +1,9 @@
 """What stands in the frames: one place for every layout above the frame header.
 
-The header of 64 bytes and the batch layout are `_native`'s (docs/wire.md); here are the body of
-a DATA frame, the fixed body of a probe, and the control messages, which are MessagePack arrays
-with a tag. Decoding never raises on what a peer sent: it returns None and the caller counts.
+The header of 64 bytes and the batch layout are `_native`'s (docs/wire.md), the bodies of DATA
+frames are in `wire_data.py`; here are the fixed body of a probe and the control messages, which
+are MessagePack arrays with a tag. Decoding never raises on what a peer sent: it returns None and
+the caller counts.
 """
 
 from __future__ import annotations
@@ -35,91 +36,6 @@ class Kind(enum.IntEnum):
     CONTROL = 2
     DATA = 3
     PROBE = 4
-
-
-# ------------------------------------------------------------------------------- DATA bodies
-
-_DATA = struct.Struct("<IIIIBBHQQQQ")
-DATA_HEADER_BYTES = _DATA.size
-
-FRAGMENT = 1
-"""The body is a piece of one message, not a batch."""
-FIRST = 2
-"""The first piece of a message."""
-LAST = 4
-"""The last piece of a message."""
-
-
-class StreamKey(NamedTuple):
-    """One numbered stream of a view: sender, addressee (0 for everybody) and lane."""
-
-    origin: int
-    addressee: int
-    lane: int
-
-
-class Data(NamedTuple):
-    """The header of a DATA body; the batch or piece begins at `offset` of the frame."""
-
-    view_id: ViewId
-    key: StreamKey
-    flags: int
-    epoch: int
-    sequence: int
-    mark_fifo: int
-    """The last batch of the sender's FIFO multicasts that ended a message before this one."""
-    mark_bulk: int
-    channel: str
-    offset: int
-
-
-def encode_data(
-    view_id: ViewId,
-    key: StreamKey,
-    *,
-    flags: int,
-    epoch: int,
-    sequence: int,
-    mark_fifo: int,
-    mark_bulk: int,
-    channel: bytes,
-) -> bytes:
-    """The header of a DATA body with its channel; the batch follows it directly."""
-    era, k = view_id
-    origin, addressee, lane = key
-    head = _DATA.pack(
-        era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
-    )
-    return head + channel if channel else head
-
-
-def decode_data(frame: bytes, offset: int) -> Data | None:
-    """The header of a DATA body at `offset` of a frame; None if it is malformed."""
-    end = offset + DATA_HEADER_BYTES
-    if len(frame) < end:
-        return None
-    era, k, origin, addressee, lane, flags, size, epoch, sequence, fifo, bulk = _DATA.unpack_from(
-        frame, offset
-    )
-    channel = ""
-    if size:
-        if len(frame) < end + size:
-            return None
-        try:
-            channel = frame[end : end + size].decode()
-        except UnicodeDecodeError:
-            return None
-    return Data(
-        ViewId(era, k),
-        StreamKey(origin, addressee, lane),
-        flags,
-        epoch,
-        sequence,
-        fifo,
-        bulk,
-        channel,
-        end + size,
-    )
 
 
 # ------------------------------------------------------------------------------------ probes

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phalanx.transport import wire
+from phalanx.transport import wire, wire_data
 from phalanx.transport.config import Limits
 from phalanx.transport.core.framing import Framer
 from phalanx.transport.core.streams import MESSAGE_COST_BYTES, InStream, OutStream
 from phalanx.transport.events import Lane, ViewId
-from phalanx.transport.wire import Data, StreamKey
+from phalanx.transport.wire_data import Data, StreamKey
 
 SMALL = Limits(
     message_bytes_max=5000,
@@ -41,7 +41,7 @@ def number(out: OutStream) -> tuple[Data, bytes] | None:
     if numbered is None:
         return None
     frame = out.sent[out.last].frame
-    data = wire.decode_data(frame, 64)
+    data = wire_data.decode_data(frame, 64)
     assert data is not None
     return data, frame
 
@@ -229,14 +229,14 @@ def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
     incoming = InStream(StreamKey(1, 0, 2))
 
     def piece(flags: int, body: bytes) -> list[bytes] | None:
-        data = Data(ViewId(1, 1), incoming.key, wire.FRAGMENT | flags, 0, 1, 0, 0, "", 0)
+        data = Data(ViewId(1, 1), incoming.key, wire_data.FRAGMENT | flags, 0, 1, 0, 0, "", 0)
         return incoming.assemble(data, body, 100)
 
     assert piece(0, b"no beginning") is None
-    assert piece(wire.FIRST, b"a") == []
-    assert piece(wire.FIRST, b"again") is None
-    assert piece(wire.FIRST, b"x") == []
-    assert piece(wire.LAST, b"y") == [b"xy"]
+    assert piece(wire_data.FIRST, b"a") == []
+    assert piece(wire_data.FIRST, b"again") is None
+    assert piece(wire_data.FIRST, b"x") == []
+    assert piece(wire_data.LAST, b"y") == [b"xy"]
     assert incoming.pieces_bytes == 0
 
 

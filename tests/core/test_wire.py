@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phalanx.transport import wire
+from phalanx.transport import wire, wire_data
 from phalanx.transport.events import Member, ViewId
 
 u63 = st.integers(0, 2**63 - 1)
@@ -95,7 +95,7 @@ def test_garbage_is_none_everywhere(garbage: bytes) -> None:
         assert result is None or isinstance(result, msgspec.Struct)
     assert wire.decode_probe(garbage, 300) is None
     for offset in (0, 7, len(garbage)):
-        assert isinstance(wire.decode_data(garbage, offset), wire.Data | None)
+        assert isinstance(wire_data.decode_data(garbage, offset), wire_data.Data | None)
         assert isinstance(wire.decode_probe(garbage, offset), wire.Probe | None)
 
 
@@ -129,9 +129,9 @@ def test_a_data_header_survives_the_wire(
     prefix: bytes,
 ) -> None:
     """Numbers, marks and the channel decide where a batch belongs."""
-    stream = wire.StreamKey(*key)
+    stream = wire_data.StreamKey(*key)
     epoch, sequence, fifo, bulk = numbers
-    body = wire.encode_data(
+    body = wire_data.encode_data(
         view_id,
         stream,
         flags=flags,
@@ -141,17 +141,17 @@ def test_a_data_header_survives_the_wire(
         mark_bulk=bulk,
         channel=channel.encode(),
     )
-    got = wire.decode_data(prefix + body, len(prefix))
+    got = wire_data.decode_data(prefix + body, len(prefix))
     end = len(prefix) + len(body)
-    assert got == wire.Data(view_id, stream, flags, epoch, sequence, fifo, bulk, channel, end)
-    assert wire.decode_data(prefix + body[:-1], len(prefix)) is None
+    assert got == wire_data.Data(view_id, stream, flags, epoch, sequence, fifo, bulk, channel, end)
+    assert wire_data.decode_data(prefix + body[:-1], len(prefix)) is None
 
 
 def test_a_channel_that_is_no_utf_8_is_none() -> None:
     """It cannot have come from one of us."""
-    body = wire.encode_data(
+    body = wire_data.encode_data(
         ViewId(1, 1),
-        wire.StreamKey(1, 0, 2),
+        wire_data.StreamKey(1, 0, 2),
         flags=0,
         epoch=0,
         sequence=1,
@@ -159,7 +159,7 @@ def test_a_channel_that_is_no_utf_8_is_none() -> None:
         mark_bulk=0,
         channel=b"\xff",
     )
-    assert wire.decode_data(body, 0) is None
+    assert wire_data.decode_data(body, 0) is None
 
 
 @given(st.booleans(), st.booleans(), st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1), view_ids)

@@ -16,13 +16,15 @@ from collections.abc import Collection
 from ..config import Limits, Timing
 from ..drivers.base import Stream
 from ..events import Lane, View
-from ..wire import Ack, Data, End, StreamKey, decode_data
+from ..wire import Ack, End
+from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
-from .epochs import Ending, Epochs, Slot
+from .epochs import Ending, Epochs
 from .framing import Framer
-from .outputs import Delivered, Ordered, Outputs, Room, Settled, Transmit
+from .ordered import OrderedLane
+from .outputs import Delivered, Outputs, Room, Settled, Transmit
 from .peers import Peers
-from .streams import Arrived, Holders, InStream, OutStream, body_bytes
+from .streams import Arrived, Holders, InStream, OutStream, Stamp
 from .timers import Timer, TimerTable
 
 STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
@@ -53,7 +55,7 @@ class Delivery:
         self.view: View | None = None
         self.closed = True
         """No new batch, END or acknowledgement, and nothing is delivered."""
-        self.epochs = Epochs(node=node, members=(node,))
+        self.ordered = OrderedLane(node=node, limits=limits, outputs=outputs)
         self.out: dict[tuple[int, Lane], OutStream] = {}
         self.ins: dict[StreamKey, InStream] = {}
         self.synced: set[int] = set()
@@ -63,9 +65,6 @@ class Delivery:
         self._acks = Acks(limits=limits, timing=timing, framer=framer, timers=timers)
         self._frozen_at: dict[int, tuple[int, ...]] = {}
         """Lanes that the applications of other members do not read, as far as they have said."""
-        self.done_untold = False
-        """An epoch has become complete, and no acknowledgement has said so yet."""
-        self._index = 0
         self.to_push = False
         """Some member may be sent something that it could not be sent before."""
         self.pushed = False
@@ -93,60 +92,79 @@ class Delivery:
             return [addressee] if addressee in self.view.members else []
         return [member for member in self.view.members if member != self.node]
 
-    def submit(self, addressee: int, lane: Lane, channel: bytes, payload: bytes) -> int:
+    def submit(
+        self, addressee: int, lane: Lane, channel: bytes, payload: bytes, *, safe: bool = False
+    ) -> int:
         """Queue a message; returns its token, or 0 if there is no room (then `Room` follows)."""
         stream = self.stream_to(addressee, lane)
         if not stream.room_for(len(payload)):
             stream.full = True
             return 0
-        # An entry of a layer says what its sender had sent before it; see OutStream.number.
-        layered = lane is Lane.ORDERED and channel.startswith(b"!")
-        after = self.out[0, Lane.FIFO].token_accepted if layered else 0
-        return stream.accept(payload, channel, after)
+        return stream.accept(payload, channel, safe=safe)
 
-    def flush(self, *, may_number: bool) -> None:
+    def submit_entry(
+        self, channel: bytes, payload: bytes, *, safe: bool, meeting: Meeting | None
+    ) -> None:
+        """Queue an entry of a layer on the ordered lane."""
+        stream = self.out[0, Lane.ORDERED]
+        stream.accept_entry(payload, channel, safe=safe, meeting=meeting)
+
+    def flush(self, now_ns: int, *, may_number: bool) -> None:
         """Number what the windows allow, close the epoch, and hand over what is new."""
         if self.view is None or self.closed:
             return
-        if may_number:
-            for (_, lane), stream in self.out.items():
-                addressee = stream.key.addressee
-                if not stream.queue or lane is Lane.ORDERED:
-                    continue
-                if addressee and addressee not in self.view.members:
-                    self._turn_away(stream, lane)
-                # What this node's own application does not read stops it like any other's.
-                elif addressee or lane not in self._acks.frozen:
-                    self._number(stream, lane)
-            ordered = self.out[0, Lane.ORDERED]
-            if ordered.queue:
-                self._number(ordered, Lane.ORDERED)
-            endings = self.epochs.close_if_due()
+        if not may_number:
             self._push_all()
-            if endings:
-                self._say(endings)
-                self._advance()
-        else:
-            self._push_all()
+            return
+        for (_, lane), stream in self.out.items():
+            addressee = stream.key.addressee
+            if not stream.queue or lane is Lane.ORDERED:
+                continue
+            if addressee and addressee not in self.view.members:
+                self._turn_away(stream, lane)
+            # What this node's own application does not read stops it like any other's.
+            elif addressee or lane not in self._acks.frozen:
+                self._number(stream, lane)
+        numbered = self._number_ordered(now_ns)
+        endings = self.epochs.close_if_due()
+        self._push_all()
+        self._say(endings, now_ns)
+        if numbered or endings:
+            self._advance(now_ns)
 
     def _number(self, stream: OutStream, lane: Lane) -> None:
         assert self.view is not None, "checked by the caller"
         fifo, bulk = self.out[0, Lane.FIFO], self.out[0, Lane.BULK]
-        # Entries of layers ("!...") release others from waiting: they never wait for a window.
-        while stream.queue and (stream.window_open() or stream.queue[0].channel.startswith(b"!")):
-            numbered = stream.number(
-                self.framer,
-                view_id=self.view.id,
-                epoch=self.epochs.current if lane is Lane.ORDERED else 0,
-                mark_fifo=fifo.last_whole,
-                mark_bulk=bulk.last_whole,
-                fifo_numbered=fifo.token_numbered,
-            )
-            if numbered is None:
-                break
+        while stream.can_number:
+            stamp = Stamp(self.view.id, fifo.last_whole, bulk.last_whole)
             self.to_push = True
+            data, payloads = stream.number(self.framer, stamp)
             if not stream.key.addressee:
-                self._take_own(stream, *numbered)
+                self._take_own(stream, data, payloads)
+        self._numbered(stream, lane)
+
+    def _number_ordered(self, now_ns: int) -> bool:
+        assert self.view is not None, "checked by the caller"
+        stream = self.out[0, Lane.ORDERED]
+        numbered = False
+        # What this node's own application does not read stops it, but not entries of layers.
+        while stream.urgent or (stream.can_number and Lane.ORDERED not in self._acks.frozen):
+            numbered = self.to_push = True
+            stamp = self.ordered.stamp(
+                self.view,
+                mark_fifo=self.out[0, Lane.FIFO].last_whole,
+                mark_bulk=self.out[0, Lane.BULK].last_whole,
+                now_ns=now_ns,
+            )
+            data, payloads = stream.number(self.framer, stamp)
+            self.ins[stream.key].held = data.sequence
+            sent = stream.sent[data.sequence]
+            self.ordered.numbered(data, sent.frame, payloads, sent.token)
+        if numbered:
+            self._numbered(stream, Lane.ORDERED)
+        return numbered
+
+    def _numbered(self, stream: OutStream, lane: Lane) -> None:
         if stream.full and stream.queue_bytes * 2 <= self.limits.queue_bytes:
             stream.full = False
             self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
@@ -175,15 +193,7 @@ class Delivery:
 
     def _take_own(self, stream: OutStream, data: Data, payloads: list[bytes] | bytes) -> None:
         own = self.ins[stream.key]
-        own.held = data.sequence
-        if data.key.lane == Lane.ORDERED:
-            self.epochs.numbered(data.sequence)
-            self.epochs.held(Slot(self.node, data.sequence, data.epoch))
-            frame = stream.sent[data.sequence].frame
-            offset = len(frame) - body_bytes(payloads)
-            own.waiting.append(Arrived(data._replace(offset=offset), frame))
-            return
-        own.delivered = data.sequence
+        own.held = own.delivered = data.sequence
         if isinstance(payloads, bytes):
             whole = own.assemble(data, payloads, self.limits.message_bytes_max)
             payloads = whole or []
@@ -249,13 +259,15 @@ class Delivery:
         if self.closed:
             stream.waiting.append(Arrived(data, frame))
             return
-        self._acks.note(stream.key, len(frame), now_ns)
         if data.key.lane == Lane.ORDERED:
-            stream.waiting.append(Arrived(data, frame))
-            slot = Slot(data.key.origin, data.sequence, data.epoch)
-            self._say(self.epochs.held(slot))
-            self._advance()
+            # Of what layers say no reader takes anything: `done` tells enough in most cases.
+            self._acks.note(stream.key, 0 if data.channel[:1] == "!" else len(frame), now_ns)
+            endings = self.ordered.arrived(stream, data, frame)
+            self._done(data.key.origin, data.done)
+            self._say(endings, now_ns)
+            self._advance(now_ns)
         else:
+            self._acks.note(stream.key, len(frame), now_ns)
             self.hand_over(stream, Arrived(data, frame))
 
     def _stream_from(self, key: StreamKey) -> InStream | None:
@@ -293,56 +305,60 @@ class Delivery:
             )
         )
 
-    def _advance(self) -> None:
-        slots, endings = self.epochs.advance(self._ordered_held)
-        self.done_untold |= bool(slots)
-        for slot in slots:
-            self.deliver_ordered(slot)
-        self._say(endings)
-
-    def _ordered_held(self, member: int) -> int:
-        return self.ins[StreamKey(member, 0, Lane.ORDERED)].held
-
-    def deliver_ordered(self, slot: Slot) -> None:
-        """Deliver the next batch of the agreed order."""
-        assert self.view is not None, "epochs belong to a view"
-        stream = self.ins[StreamKey(slot.origin, 0, Lane.ORDERED)]
-        data, frame = stream.waiting.popleft()
-        assert data.sequence == slot.sequence, "slots and batches are kept in the same order"
-        stream.delivered = data.sequence
-        payloads = stream.assemble(data, frame, self.limits.message_bytes_max)
-        if not payloads:
-            self.outputs.counters["malformed_batch"] += payloads is None
-            return
-        incarnations = dict(self.view.incarnations)
-        self.outputs.stream.append(
-            Ordered(
-                slot.origin,
-                incarnations[slot.origin],
-                data.channel,
-                payloads,
-                data.view_id,
-                self._index + 1,
-                data.mark_fifo,
-                data.mark_bulk,
-                sum(map(len, payloads)),
-            )
-        )
-        self._index += len(payloads)
-
     # ------------------------------------------------------------------------------- epochs
 
-    def end(self, node: int, end: End) -> None:
+    @property
+    def epochs(self) -> Epochs:
+        """Of the installed view."""
+        return self.ordered.epochs
+
+    @property
+    def done_untold(self) -> bool:
+        """An epoch has become complete, and nothing of ours has said so yet."""
+        return self.epochs.complete > self.ordered.told
+
+    def _advance(self, now_ns: int) -> None:
+        complete = self.epochs.complete
+        endings = self.ordered.advance()
+        if self.epochs.complete > complete:
+            self._stabilise()
+            if self.ordered.urgent:
+                self._timers.arm_earlier(Timer.ACK, "", now_ns)
+        self._say(endings, now_ns)
+
+    def _done(self, node: int, done: int) -> None:
+        """A member holds everything up to an epoch, ours included."""
+        own = self.out[0, Lane.ORDERED]
+        if self.ordered.member_done(node, done, own):
+            self._settle(own, Lane.ORDERED)
+        self._stabilise()
+
+    def _stabilise(self) -> None:
+        if self.view is None or self.closed:
+            return  # Safe is what the next view's cut holds.
+        for member, sequence in self.ordered.settle(self.view).items():
+            self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
+
+    def lazy_over(self, now_ns: int) -> None:
+        """Nothing of ours has come, so the epochs that others have closed are closed here."""
+        if not self.closed and self.epochs.lazy:
+            self._say(self.epochs.see_lazy(), now_ns)
+            self._advance(now_ns)
+
+    def end(self, node: int, end: End, now_ns: int) -> None:
         """A member has closed an epoch."""
         if self.view is None or end.view_id != self.view.id or self.closed:
             self.outputs.counters["end_of_other_view"] += 1
             return
-        self._say(self.epochs.ended(node, Ending(end.epoch, end.sequence, end.done)))
-        self._advance()
+        endings = self.epochs.ended(node, Ending(end.epoch, end.sequence, 0))
+        self._done(node, end.done)
+        self._say(endings, now_ns)
+        self._advance(now_ns)
 
-    def _say(self, endings: list[Ending]) -> None:
+    def _say(self, endings: list[Ending], now_ns: int) -> None:
         if not endings:
             return
+        self.ordered.said(now_ns)
         for node in sorted(self.synced):
             self.say_to(node, endings)
 
@@ -363,11 +379,20 @@ class Delivery:
 
     # ----------------------------------------------------------------------- acknowledgements
 
-    def send_acks(self) -> None:
+    def send_acks(self, now_ns: int, *, at_once: bool = False) -> None:
         """Tell everybody what has arrived since the last time."""
-        dirty = sorted(self._acks.dirty)
-        if self.view is None or self.closed or not (dirty or self.done_untold):
+        ordered = self.ordered
+        news = self._acks.dirty or self._acks.light or self.done_untold
+        if self.view is None or self.closed or not news:
             return
+        told_ns = ordered.told_ns + self._timing.ack_delay_ns
+        if not (self._acks.dirty or ordered.urgent or at_once) and now_ns < told_ns:
+            # What layers say one after the other acknowledges what they said before.
+            self._timers.arm_earlier(Timer.ACK, "", told_ns)
+            return
+        untold = self.done_untold
+        ordered.said(now_ns)
+        dirty = sorted(self._acks.dirty | self._acks.light)
         shared = [key for key in dirty if not key.addressee]
         for key in shared:
             self._holders.forget(key)
@@ -375,9 +400,8 @@ class Delivery:
         for key in dirty:
             if key.addressee:
                 directed.setdefault(key.origin, []).append(key)
-        common = self._ack_frame(shared) if shared or self.done_untold else b""
+        common = self._ack_frame(shared) if shared or untold else b""
         self._acks.begin()
-        self.done_untold = False
         for node in sorted(self.synced):
             extra = directed.get(node)
             frame = self._ack_frame(shared + extra) if extra else common
@@ -419,7 +443,7 @@ class Delivery:
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
             self._freeze_out(node)
-        self.epochs.member_done(node, ack.done)
+        self._done(node, ack.done)
         if node not in self.synced or ack.resync:
             self._sync(node)
 
@@ -429,13 +453,14 @@ class Delivery:
         self.to_push = True
         # What came from it before it was synced has been acknowledged to others only.
         self._acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
-        self.done_untold = True
         for stream in self.out.values():
             progress = stream.progress.get(node)
             if progress is not None:
                 progress.sent = progress.held
         if not self.closed:
+            # Both ENDs and what is complete: what was said of either before never came to it.
             self.say_to(node, list(self.epochs.own_ends))
+            self.ordered.told = -1
 
     def _freeze_out(self, node: int) -> None:
         """Number nothing more for lanes that a member's application does not read."""
@@ -460,14 +485,13 @@ class Delivery:
         """Install: every stream begins anew, and members are told that we are here."""
         self.view = view
         self.closed = False
-        self._index = 0
         self._acks.begin()
-        self.done_untold = False
         self.synced.clear()
-        self.epochs = Epochs(node=self.node, members=view.members)
         lanes = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
         keys = [StreamKey(member, 0, lane) for member in view.members for lane in lanes]
         self.ins = {key: InStream(key) for key in keys}
+        of_order = {m: self.ins[StreamKey(m, 0, Lane.ORDERED)] for m in view.members}
+        self.ordered.start(view, of_order)
         others = [member for member in view.members if member != self.node]
         self._holders = Holders(self.ins, others)
         for (addressee, _), stream in self.out.items():

@@ -13,6 +13,7 @@ from .. import wire
 from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
 from ..events import Lane, Member, PrimaryLost, PrimaryRegained, View, ViewId
 from ..wire import NO_VIEW, Kind
+from ..wire_data import Meeting
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
 from .peers import Verdict
@@ -169,9 +170,28 @@ class Endpoint:
 
     # ------------------------------------------------------------------------------ commands
 
-    def submit(self, addressee: int, lane: Lane, channel: bytes, payload: bytes) -> int:
-        """Queue a message for one member, or for all (0); 0 if there is no room."""
-        return self.delivery.submit(addressee, lane, channel, payload)
+    def submit(
+        self, addressee: int, lane: Lane, channel: bytes, payload: bytes, *, safe: bool = False
+    ) -> int:
+        """Queue a message for one member, or for all (0); 0 if there is no room.
+
+        On the ordered lane all are addressed, and `safe` asks for `Stable`.
+        """
+        return self.delivery.submit(addressee, lane, channel, payload, safe=safe)
+
+    def submit_entry(
+        self, channel: bytes, payload: bytes, *, safe: bool, meeting: Meeting | None
+    ) -> None:
+        """Queue an entry of a layer on the ordered lane, before all that waits there."""
+        self.delivery.submit_entry(channel, payload, safe=safe, meeting=meeting)
+
+    def numbered(self, lane: Lane) -> int:
+        """Up to which token the multicasts of a lane have been numbered."""
+        return self.delivery.out[0, lane].token_numbered
+
+    def accepted(self, lane: Lane) -> int:
+        """The token of the last multicast on a lane."""
+        return self.delivery.out[0, lane].token_accepted
 
     def leave(self, deadline_ns: int, now_ns: int) -> None:
         """Step down in good order, at the latest at the deadline."""
@@ -286,7 +306,7 @@ class Endpoint:
                 if message.resync:
                     self.outputs.counters["resyncs"] += 1
             case wire.End():
-                self.delivery.end(node, message)
+                self.delivery.end(node, message, now_ns)
             case wire.Fetch():
                 self.flush.serve(node, message)
             case wire.Row():
@@ -319,7 +339,9 @@ class Endpoint:
             case Timer.LIFELINE:
                 self.peers.lifeline_due(str(subject), now_ns)
             case Timer.ACK:
-                self.delivery.send_acks()
+                self.delivery.send_acks(now_ns)
+            case Timer.LAZY:
+                self.delivery.lazy_over(now_ns)
             case Timer.ROW:
                 self.acceptor.try_again()
                 self.gather.tell(now_ns)
@@ -351,11 +373,13 @@ class Endpoint:
             self.membership.evaluate(now_ns)
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
-        self.delivery.flush(may_number=acting)
+        self.delivery.flush(now_ns, may_number=acting)
         if self.delivery.pushed and not self.timers.armed(Timer.STALL):
             self.delivery.pushed = False
             if self.stalls.outstanding():
                 self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
+        if self.delivery.epochs.lazy:
+            self.timers.arm_earlier(Timer.LAZY, "", now_ns + self._timing.lazy_end_ns)
         if self.delivery.done_untold:
             self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
         if self.standing.leaving:
@@ -419,7 +443,7 @@ class Endpoint:
         if now_ns < self._leave_by_ns and (not acknowledged or self.state.owed(gone)):
             return
         # What arrived here counts for its senders: they may be about to leave as well.
-        self.delivery.send_acks()
+        self.delivery.send_acks(now_ns, at_once=True)
         self.standing.left = True
         self.delivery.closed = True
         self.outputs.stream.append(Left(acknowledged=acknowledged))

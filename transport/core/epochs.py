@@ -5,6 +5,10 @@ all members and the batches before them are held; it is delivered in rotated ran
 sequencer or token. Whoever sees anything of an epoch that it has not closed closes it at once,
 so an idle cluster costs nothing and a lone sender waits one round trip. The idea of rounds with
 null messages is Derecho's (doi 10.1145/3302258); several epochs are in flight.
+
+Most ENDs cost nothing: the last batch of a turn closes its epoch. Only who has nothing to say
+answers with an END of its own, and not even at once when what it saw was *lazy*: the others of a
+meeting are about to say the same (`Meeting`), and so may this member be.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ class Slot(NamedTuple):
     origin: int
     sequence: int
     epoch: int
+    ends: bool = False
+    """It closes the epoch of its sender."""
 
 
 class Ending(NamedTuple):
@@ -45,7 +51,9 @@ class Epochs:
         """The last complete epoch."""
         self._dirty = False
         self._highest = 0
-        """The highest epoch of which anything was seen."""
+        """The highest epoch of which anything was seen that has to be answered."""
+        self._lazily = 0
+        """The highest epoch of which anything lazy was seen."""
         self._ends: dict[int, dict[int, int]] = {}
         self.own_ends: deque[Ending] = deque()
         """Our ENDs that some member may lack."""
@@ -54,16 +62,43 @@ class Epochs:
         self._slots: dict[int, deque[Slot]] = {member: deque() for member in self._members}
         self._own_last = 0
         self._last = dict.fromkeys(self._members, 0)
+        self._unstable: deque[tuple[int, dict[int, int]]] = deque()
+        """Complete epochs that some member may lack, with the last batch of each member."""
+        self.stable = 0
+        """The last epoch that every member holds completely."""
+        self._own_lasts: dict[int, int] = {}
+        """Our last batch in each epoch that is closed here and not stable."""
 
-    def numbered(self, sequence: int) -> None:
-        """A batch of ours belongs to the current epoch."""
+    def may_close(self) -> bool:
+        """Whether one more epoch may be closed of our own accord."""
+        return self.current - self.complete <= IN_FLIGHT_MAX
+
+    def numbered(self, sequence: int, *, ends: bool = False) -> None:
+        """A batch of ours belongs to the current epoch, and closes it if it `ends`."""
         self._dirty = True
         self._own_last = sequence
+        self.add(Slot(self._node, sequence, self.current, ends))
+        if ends:
+            self._close()
 
-    def held(self, slot: Slot) -> list[Ending]:
-        """A batch has arrived, in order of its sender; returns ENDs that it makes us say."""
+    def held(self, slot: Slot, *, lazy: bool = False) -> list[Ending]:
+        """A batch of another member has arrived, in order; returns ENDs that it makes us say."""
         self.add(slot)
-        return self.see(slot.epoch) if slot.origin != self._node else []
+        if slot.ends and slot.epoch > self.complete:
+            self._ends.setdefault(slot.epoch, {})[slot.origin] = slot.sequence
+        if lazy:
+            self._lazily = max(self._lazily, slot.epoch)
+            return self.see(slot.epoch - 1)
+        return self.see(slot.epoch)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether there is an epoch that only lazy batches ask us to close."""
+        return self._lazily >= self.current
+
+    def see_lazy(self) -> list[Ending]:
+        """What was lazy is so no more: nothing of ours is about to come."""
+        return self.see(self._lazily)
 
     def last_slot(self, member: int) -> int:
         """The last batch of a member that waits here or was delivered; 0 if there is none."""
@@ -84,23 +119,29 @@ class Epochs:
         last = min(self._highest, self.complete + IN_FLIGHT_MAX)
         endings: list[Ending] = []
         while self.current <= last:
-            endings.append(self._close())
+            endings.append(self._say_end())
         return endings
 
     def close_if_due(self) -> list[Ending]:
         """Close the current epoch if it holds a batch of ours and not too many are open."""
-        if self._dirty and self.current - self.complete <= IN_FLIGHT_MAX:
-            return [self._close()]
-        return []
+        return [self._say_end()] if self._dirty and self.may_close() else []
 
-    def _close(self) -> Ending:
+    def _say_end(self) -> Ending:
         ending = Ending(self.current, self._own_last, self.complete)
-        self._ends.setdefault(self.current, {})[self._node] = self._own_last
         if len(self._members) > 1:
             self.own_ends.append(ending)
+        self._close()
+        return ending
+
+    def own_last(self, epoch: int) -> int | None:
+        """Our last batch of all epochs up to this one; None if all members hold it."""
+        return self._own_lasts.get(epoch)
+
+    def _close(self) -> None:
+        self._own_lasts[self.current] = self._own_last
+        self._ends.setdefault(self.current, {})[self._node] = self._own_last
         self.current += 1
         self._dirty = False
-        return ending
 
     def ended(self, member: int, ending: Ending) -> list[Ending]:
         """A member has closed an epoch; returns ENDs that it makes us say."""
@@ -113,11 +154,20 @@ class Epochs:
 
     def member_done(self, member: int, done: int) -> None:
         """A member holds every epoch up to `done`; our ENDs up to there are not needed again."""
-        if member in self.done and done > self.done[member]:
+        if done > self.done.get(member, done):
             self.done[member] = done
             lowest = min(self.done[other] for other in self._members if other != self._node)
             while self.own_ends and self.own_ends[0].epoch <= lowest:
                 self.own_ends.popleft()
+
+    def settle(self) -> dict[int, int]:
+        """Which batches, by member, every member is known to hold since the last call."""
+        stable: dict[int, int] = {}
+        lowest = min(self.done.values())
+        while self._unstable and self._unstable[0][0] <= lowest:
+            self.stable, stable = self._unstable.popleft()
+            del self._own_lasts[self.stable]
+        return stable
 
     def advance(self, held: Callable[[int], int]) -> tuple[list[Slot], list[Ending]]:
         """Batches of every epoch that has become complete, in the agreed order.
@@ -137,7 +187,7 @@ class Epochs:
                 slots = self._slots[member]
                 while slots and slots[0].sequence <= ends[member]:
                     delivered.append(slots.popleft())
-            del self._ends[epoch]
+            self._unstable.append((epoch, self._ends.pop(epoch)))
             self.complete = epoch
             self.done[self._node] = epoch
             endings += self.see(self._highest)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from ..drivers.base import Stream
 from ..events import Lane
-from ..wire import CutEntry, Fetch, Held, Source, StreamKey
+from ..wire import CutEntry, Fetch, Held, Source
+from ..wire_data import StreamKey
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
 from .epochs import Slot
@@ -177,7 +178,7 @@ class Flush:
                 self._queue_late(key)
         rest = delivery.epochs.remainder(lambda m: limits.get((m, int(Lane.ORDERED)), 0))
         for slot in rest:
-            delivery.deliver_ordered(slot)
+            delivery.ordered.deliver(slot)
 
     def _queue_late(self, key: StreamKey) -> None:
         """Batches that arrived after the view was closed are not in an epoch yet."""

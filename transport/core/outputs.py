@@ -105,8 +105,25 @@ class Ordered(NamedTuple):
     first: int
     """Position of the first of them in the view, from 1."""
     mark_fifo: int
+    """Batches that the sender had numbered on its FIFO lane before these."""
     mark_bulk: int
     size: int
+    """Bytes of payload."""
+    safe: bool
+    """Their sender asks for safe delivery: `Stable` follows."""
+    token: int
+    """On the sender's own node: of the last of them (`Endpoint.submit`), else 0."""
+
+
+class Stable(NamedTuple):
+    """Every member of the view holds its ordered messages up to this position.
+
+    Said when there is something safe among them; at a view change nobody says it, for whoever
+    goes on holds all of them.
+    """
+
+    view_id: ViewId
+    last: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +213,16 @@ class StateTooLarge:
 StateItem: TypeAlias = StateWanted | StateAwaited | StateArrived | StateVoid
 """Marks in the stream that tell a face when to ask its application, or to wait."""
 StreamItem: TypeAlias = (
-    Delivered | Ordered | Event | Settled | Room | RecordLost | Left | StateItem | StateTooLarge
+    Delivered
+    | Ordered
+    | Stable
+    | Event
+    | Settled
+    | Room
+    | RecordLost
+    | Left
+    | StateItem
+    | StateTooLarge
 )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..events import Member, ViewId
-from ..wire import ERA_FIRST, NO_VIEW, CutEntry, Promise, Source, StreamKey, ViewValue
+from ..wire import ERA_FIRST, NO_VIEW, CutEntry, Promise, Source, ViewValue
+from ..wire_data import StreamKey
 
 
 def adopted(promises: Iterable[Promise]) -> ViewValue | None:

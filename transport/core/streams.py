@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..._native import codec
-from .. import wire
+from .. import wire_data
 from ..config import Limits
 from ..events import Lane, ViewId
-from ..wire import StreamKey
+from ..wire_data import Data, Meeting, StreamKey
 from .framing import Framer
 
 MESSAGE_COST_BYTES = 64
@@ -37,8 +37,22 @@ class Queued(NamedTuple):
     payload: bytes
     channel: bytes
     token: int
-    after: int
-    """Token of the sender's FIFO multicast that has to be numbered first."""
+    safe: bool = False
+    """Its sender waits until every member holds it."""
+    meeting: Meeting | None = None
+    """With which others it is about to be said."""
+
+
+class Stamp(NamedTuple):
+    """What a batch says besides its messages, at the moment in which it is numbered."""
+
+    view_id: ViewId
+    mark_fifo: int
+    mark_bulk: int
+    epoch: int = 0
+    done: int = 0
+    may_end: bool = False
+    """The last batch of the turn may close its epoch."""
 
 
 class Sent(NamedTuple):
@@ -72,6 +86,8 @@ class OutStream:
         self._batch_bytes = limits.bulk_batch_bytes if lane is Lane.BULK else limits.batch_bytes
         self.queue: deque[Queued] = deque()
         self.queue_bytes = 0
+        self.urgent: deque[Queued] = deque()
+        """Entries of layers: they release others from waiting, so that no window holds them."""
         self.token_accepted = 0
         self.token_numbered = 0
         self.token_settled = 0
@@ -100,12 +116,18 @@ class OutStream:
         cost = size + MESSAGE_COST_BYTES
         return not self.queue or self.queue_bytes + cost <= self._limits.queue_bytes
 
-    def accept(self, payload: bytes, channel: bytes, after: int) -> int:
+    def accept(self, payload: bytes, channel: bytes, *, safe: bool = False) -> int:
         """Queue a message; returns its token."""
         self.token_accepted += 1
-        self.queue.append(Queued(payload, channel, self.token_accepted, after))
+        self.queue.append(Queued(payload, channel, self.token_accepted, safe))
         self.queue_bytes += len(payload) + MESSAGE_COST_BYTES
         return self.token_accepted
+
+    def accept_entry(
+        self, payload: bytes, channel: bytes, *, safe: bool, meeting: Meeting | None
+    ) -> None:
+        """Queue an entry of a layer: it goes before every message that waits."""
+        self.urgent.append(Queued(payload, channel, 0, safe, meeting))
 
     def abandon(self) -> None:
         """The addressee is gone: what waits for it is settled. Tokens go on, should it return."""
@@ -120,96 +142,105 @@ class OutStream:
         """Whether another batch may be numbered."""
         return self._window_used < self._limits.window_bytes and not self._frozen
 
-    def number(
-        self,
-        framer: Framer,
-        *,
-        view_id: ViewId,
-        epoch: int,
-        mark_fifo: int,
-        mark_bulk: int,
-        fifo_numbered: int,
-    ) -> tuple[wire.Data, list[bytes] | bytes] | None:
-        """Number the next batch; None if the head of the queue has to wait.
+    @property
+    def can_number(self) -> bool:
+        """Whether there is anything to number, and room for it."""
+        return bool(self.urgent or (self.queue and self.window_open()))
+
+    def number(self, framer: Framer, stamp: Stamp) -> tuple[Data, list[bytes] | bytes]:
+        """Number the next batch; only while `can_number`.
 
         Returns its header, and its payloads or, if it is a fragment, the piece.
         """
-        head = self.queue[0]
-        if head.after > fifo_numbered:
-            return None
-        flags = 0
+        head = self.urgent[0] if self.urgent else self.queue[0]
         payloads: list[bytes] | bytes
-        if self._piece_at or len(head.payload) > self._batch_bytes:
+        layered = bool(self.urgent)
+        if layered:
+            flags, payloads = self._take_messages(self.urgent, head)
+            body = codec.pack_batch(payloads)
+        elif self._piece_at or len(head.payload) > self._batch_bytes:
             flags, payloads = self._take_piece(head)
             body = payloads
         else:
-            payloads = self._take_messages(head, fifo_numbered)
+            flags, payloads = self._take_messages(self.queue, head)
+            self.token_numbered += len(payloads)
             body = codec.pack_batch(payloads)
-        data = wire.Data(
-            view_id,
-            self.key,
-            flags,
-            epoch,
-            self.next_sequence,
-            mark_fifo,
-            mark_bulk,
-            head.channel.decode(),
-            0,
-        )
-        header = wire.encode_data(
-            view_id,
+        if stamp.may_end and not self.urgent and not self._more_after(len(body)):
+            flags |= wire_data.END
+        meeting = head.meeting
+        header = wire_data.encode_data(
+            stamp.view_id,
             self.key,
             flags=flags,
-            epoch=epoch,
+            epoch=stamp.epoch,
             sequence=self.next_sequence,
-            mark_fifo=mark_fifo,
-            mark_bulk=mark_bulk,
+            mark_fifo=stamp.mark_fifo,
+            mark_bulk=stamp.mark_bulk,
             channel=head.channel,
+            done=stamp.done,
+            meeting=meeting,
         )
         frame = framer.data((header, body), addressee=self.key.addressee)
-        self._keep(Sent(frame, len(frame), self.token_numbered))
+        data = Data(
+            stamp.view_id,
+            self.key,
+            flags,
+            stamp.epoch,
+            self.next_sequence,
+            stamp.mark_fifo,
+            stamp.mark_bulk,
+            head.channel.decode(),
+            len(frame) - len(body),
+            stamp.done,
+            meeting,
+        )
+        self._keep(Sent(frame, len(frame), self.token_numbered), counts=not layered)
         return data, payloads
+
+    def _more_after(self, size: int) -> bool:
+        """Whether another batch will be numbered in this turn, behind one of `size` bytes."""
+        room = self._window_used + size < self._limits.window_bytes and not self._frozen
+        return bool(self.queue) and room
 
     def _take_piece(self, head: Queued) -> tuple[int, bytes]:
         start, end = self._piece_at, self._piece_at + self._batch_bytes
-        flags = wire.FRAGMENT
+        flags = wire_data.FRAGMENT | (wire_data.SAFE if head.safe else 0)
         if start == 0:
-            flags |= wire.FIRST
+            flags |= wire_data.FIRST
         piece = head.payload[start:end]
         if end >= len(head.payload):
-            flags |= wire.LAST
-            self._pop()
+            flags |= wire_data.LAST
+            self.queue.popleft()
+            self.queue_bytes -= len(head.payload) + MESSAGE_COST_BYTES
+            self.token_numbered = head.token
             self._piece_at = 0
         else:
             self._piece_at = end
         return flags, piece
 
-    def _take_messages(self, head: Queued, fifo_numbered: int) -> list[bytes]:
+    def _take_messages(self, queue: deque[Queued], head: Queued) -> tuple[int, list[bytes]]:
+        """As many messages as one batch takes; all are of one kind."""
         payloads: list[bytes] = []
         room = self._batch_bytes
-        queue = self.queue
         most = self._limits.batch_messages_max
+        channel, safe, meeting = head.channel, head.safe, head.meeting
+        size = 0
         while queue and len(payloads) < most:
-            message = queue[0]
-            room -= len(message.payload) + 4
-            if (
-                (payloads and room < 0)
-                or message.channel != head.channel
-                or message.after > fifo_numbered
-            ):
+            payload, other, _, safe_too, meets = queue[0]
+            room -= len(payload) + 4
+            alike = other == channel and safe_too is safe and meets == meeting
+            if not alike or (payloads and room < 0):
                 break
-            payloads.append(message.payload)
-            self._pop()
-        return payloads
+            payloads.append(payload)
+            size += len(payload) + MESSAGE_COST_BYTES
+            queue.popleft()
+        if queue is self.queue:
+            self.queue_bytes -= size
+        return wire_data.SAFE if safe else 0, payloads
 
-    def _pop(self) -> None:
-        message = self.queue.popleft()
-        self.queue_bytes -= len(message.payload) + MESSAGE_COST_BYTES
-        self.token_numbered = message.token
-
-    def _keep(self, sent: Sent) -> None:
+    def _keep(self, sent: Sent, *, counts: bool) -> None:
         self.sent[self.next_sequence] = sent
-        if self.progress:
+        if counts and self.progress:
             self._sizes.append((self.next_sequence, sent.size))
             self._window_used += sent.size
         if not self._piece_at:
@@ -265,7 +296,7 @@ class OutStream:
 
     def held_without(self, gone: Collection[int]) -> bool:
         """Nothing is queued, and every addressee but those `gone` holds everything."""
-        return not self.queue and all(
+        return not (self.queue or self.urgent) and all(
             progress.held >= self.last
             for node, progress in self.progress.items()
             if node not in gone
@@ -280,8 +311,12 @@ class OutStream:
 class Arrived(NamedTuple):
     """A batch that is held and not yet delivered."""
 
-    data: wire.Data
+    data: Data
     frame: bytes
+    payloads: list[bytes] | None = None
+    """What the frame holds, where that is known already."""
+    token: int = 0
+    """Of the last message that ends in it, on its sender's own node."""
 
 
 @dataclass(slots=True)
@@ -308,14 +343,15 @@ class InStream:
             self.kept.pop(self.kept_from, None)
             self.kept_from += 1
 
-    def assemble(self, data: wire.Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
+    def assemble(self, data: Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
         """The messages that this batch completes; None if it is malformed."""
-        if not data.flags & wire.FRAGMENT:
-            if self.pieces:
+        if not data.flags & wire_data.FRAGMENT:
+            # Entries of layers may stand between the pieces of a message (`OutStream.urgent`).
+            if self.pieces and not (data.key.lane == Lane.ORDERED and data.channel[:1] == "!"):
                 self._drop_pieces()
                 return None
             return codec.unpack_batch(frame, data.offset)
-        if bool(data.flags & wire.FIRST) is bool(self.pieces):
+        if bool(data.flags & wire_data.FIRST) is bool(self.pieces):
             self._drop_pieces()
             return None
         self.pieces.append(frame[data.offset :])
@@ -323,7 +359,7 @@ class InStream:
         if self.pieces_bytes > message_bytes_max:
             self._drop_pieces()
             return None
-        if not data.flags & wire.LAST:
+        if not data.flags & wire_data.LAST:
             return []
         message = b"".join(self.pieces)
         self._drop_pieces()

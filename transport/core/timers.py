@@ -28,6 +28,7 @@ class Timer(enum.IntEnum):
     LEAVE = enum.auto()  # the deadline of leaving in good order
     STALL = enum.auto()  # something is outstanding: does it move?
     STATE = enum.auto()  # the state of the view is awaited, and nothing of it has come
+    LAZY = enum.auto()  # an epoch is open only because something of ours was expected
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
 

@@ -17,7 +17,8 @@ from ..core.framing import HEADER_BYTES
 from ..core.leases import Quorum
 from ..core.outputs import Delivered, Ordered
 from ..events import Evicted, Lane, Member, ViewId, ViewInstalled
-from ..wire import Ballot, Kind, StreamKey, ViewValue
+from ..wire import Ballot, Kind, ViewValue
+from ..wire_data import StreamKey, decode_data
 from .simulated_node import Act, Life, SimulatedNode
 from .simulation import Simulation
 
@@ -369,7 +370,7 @@ class Referee:
 
     def _numbers(self, source: int, closed: _Closed, frame: bytes) -> None:
         """No new batch; what was numbered before may still be on its way, or repaired."""
-        data = wire.decode_data(frame, HEADER_BYTES)
+        data = decode_data(frame, HEADER_BYTES)
         if data is None or data.key.origin != source or data.view_id != closed.view_id:
             return
         last = closed.numbered.get(data.key, 0)

@@ -17,6 +17,7 @@ from .. import wire
 from ..config import MS
 from ..core.endpoint import Endpoint
 from ..events import Member, ViewId
+from ..wire_data import decode_data
 from .simulated_node import Life, SimulatedNode
 from .simulation import Simulation
 from .trace_text import (
@@ -176,7 +177,7 @@ class Tracer:
             return f"malformed frame of {len(frame)} bytes: {head.name}"
         kind, offset = head.kind, head.body_offset
         if kind == wire.Kind.DATA:
-            data = wire.decode_data(frame, offset)
+            data = decode_data(frame, offset)
             return data_text(data, frame, self._entry) if data is not None else "malformed DATA"
         body = memoryview(frame)[offset:]
         message = wire.decode_hello(body) if kind == wire.Kind.HELLO else wire.decode_control(body)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from ..._native import codec
-from .. import wire
+from .. import wire, wire_data
 from ..config import MS
 from ..core.outputs import Delivered, Left, Ordered, RecordLost, Room, Settled, StateArrived
 from ..events import (
@@ -28,6 +28,7 @@ from ..events import (
     ViewId,
     ViewInstalled,
 )
+from ..wire_data import Data
 from .barrier_checkers import Arrival, Outcome
 
 PAYLOADS_SHOWN = 3
@@ -51,14 +52,16 @@ def no_entry(channel: str, payload: bytes) -> str:
 # ------------------------------------------------------------------------------------- frames
 
 
-def data_text(data: wire.Data, frame: bytes, entry: EntryText) -> str:
+def data_text(data: Data, frame: bytes, entry: EntryText) -> str:
     """A batch, or a piece of a message, with the beginning of what is in it."""
     to = f" to {data.key.addressee}" if data.key.addressee else ""
     text = f"DATA {_lane(data.key.lane)} {data.key.origin}{to} #{data.sequence}"
     if data.key.lane == Lane.ORDERED:
         text += f" epoch={data.epoch}"
+        text += " end" if data.flags & wire_data.END else ""
+        text += f" done={data.done}" if data.done else ""
         text += f" after fifo #{data.mark_fifo}" if data.mark_fifo else ""
-    if data.flags & wire.FRAGMENT:
+    if data.flags & wire_data.FRAGMENT:
         return f"{text} piece of a message"
     messages = codec.unpack_batch(frame, data.offset)
     return text if messages is None else f"{text}: {payloads_text(data.channel, messages, entry)}"

@@ -1,0 +1,130 @@
+"""What the faces of layers need of a cluster: barriers and ordered channels stand on this.
+
+All of it is called from the cluster's own event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from .calls import Home
+from .config import ClusterConfig
+from .errors import UsageError
+from .events import Lane
+from .layers import Layer
+from .runtime import Runtime, now_ns
+from .sending import Sending
+
+_NUMBERED = (Lane.FIFO, Lane.BULK, Lane.ORDERED)
+
+
+class _Owner(Protocol):
+    """The cluster that it is a face of."""
+
+    config: ClusterConfig
+
+    @property
+    def node_id(self) -> int: ...
+    @property
+    def primary(self) -> bool: ...
+    @property
+    def detached(self) -> bool: ...
+    def check_state(self) -> None: ...
+
+
+class LayerFace:
+    """One per cluster: `Cluster.layer_face`."""
+
+    def __init__(
+        self,
+        owner: _Owner,
+        runtime: Runtime,
+        sending: Sending,
+        home: Home,
+        listeners: list[Callable[[], None]],
+    ) -> None:
+        self._owner = owner
+        self._runtime = runtime
+        self._sending = sending
+        self._home = home
+        self._listeners = listeners
+
+    @property
+    def config(self) -> ClusterConfig:
+        """The cluster's configuration."""
+        return self._owner.config
+
+    @property
+    def node_id(self) -> int:
+        """This node."""
+        return self._owner.node_id
+
+    @property
+    def primary(self) -> bool:
+        """Whether this node may act now."""
+        return self._owner.primary
+
+    @property
+    def detached(self) -> bool:
+        """Whether this node has been without a majority for a whole lease, or has ended."""
+        return self._owner.detached
+
+    def check_caller(self) -> None:
+        """Refuse a call from another event loop or process: it would never be woken.
+
+        Raises:
+            UsageError: it comes from there; the message says what to do.
+        """
+        self._home.check()
+
+    def check_state(self) -> None:
+        """Refuse a call that this node cannot serve now.
+
+        Raises:
+            UsageError: it comes from another event loop or process.
+            NoQuorum, EvictedError, ClosedError
+        """
+        self._owner.check_state()
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name.
+
+        Raises:
+            UsageError: it was not registered before this cluster was joined.
+        """
+        found = self._runtime.layers.get(name)
+        if found is None:
+            raise UsageError(
+                f"this cluster was joined without the layer {name!r}; "
+                "import phalanx.barrier before Cluster.join"
+            )
+        return found
+
+    def add_layer_listener(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each turn of the pump, when layers may have outcomes."""
+        self._listeners.append(callback)
+
+    @staticmethod
+    def now_ns() -> int:
+        """The clock of all deadlines, in monotonic nanoseconds."""
+        return now_ns()
+
+    def kick(self) -> None:
+        """Turn the pump soon: a layer has something to say."""
+        if self._runtime.pump is not None:
+            self._runtime.kick()
+
+    def accepted(self) -> dict[Lane, int]:
+        """By lane, the token of the last multicast of this node that was accepted."""
+        endpoint = self._runtime.endpoint
+        return {lane: endpoint.accepted(lane) for lane in _NUMBERED}
+
+    async def directed_held(self, timeout: float) -> None:
+        """Wait until every directed message sent before is held by its addressee, or lost.
+
+        Raises:
+            TimeoutError: not within `timeout` seconds.
+        """
+        self._owner.check_state()
+        await self._sending.directed_held(timeout)

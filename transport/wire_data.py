@@ -1,0 +1,142 @@
+"""The bodies of DATA frames: one numbered batch of a stream, and all that its delivery needs.
+
+A batch of the ordered lane belongs to an epoch. It says how far its sender has got (`done`), it
+may close its epoch at once (`END`), and it may be one of several that are about to be sent
+(`Meeting`), so that nobody has to answer it at once. Layouts are in docs/wire.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from .events import Lane, ViewId
+
+_DATA = struct.Struct("<IIIIBBHQQQQ")
+_ORDERED = struct.Struct("<Q")
+_MEETING = struct.Struct("<IBQ")
+DATA_HEADER_BYTES = _DATA.size
+
+FRAGMENT = 1
+"""The body is a piece of one message, not a batch."""
+FIRST = 2
+"""The first piece of a message."""
+LAST = 4
+"""The last piece of a message."""
+END = 8
+"""The last batch of its sender in this epoch: an END (PROTOCOL 5) that costs nothing."""
+SAFE = 16
+"""Somebody waits until every member holds it: who has its epoch says so at once."""
+MEETING = 32
+"""A `Meeting` follows."""
+
+MEETING_RANKS_MAX = 64
+
+
+class StreamKey(NamedTuple):
+    """One numbered stream of a view: sender, addressee (0 for everybody) and lane."""
+
+    origin: int
+    addressee: int
+    lane: int
+
+
+class Meeting(NamedTuple):
+    """Several members are about to say the same: what they say may travel together.
+
+    A hint, which says nothing about what the entries mean: with a wrong one they come later.
+    """
+
+    key: int
+    """The same at all that meet, another one each time; 32 bits."""
+    wanted: int
+    """How many meet; 1 to 64."""
+    ranks: int
+    """Bit r is set if the member of rank r (place by ascending id) may be one of them."""
+
+
+class Data(NamedTuple):
+    """The header of a DATA body; the batch or piece begins at `offset` of the frame."""
+
+    view_id: ViewId
+    key: StreamKey
+    flags: int
+    epoch: int
+    sequence: int
+    mark_fifo: int
+    """The last batch of the sender's FIFO multicasts that ended a message before this one."""
+    mark_bulk: int
+    channel: str
+    offset: int
+    done: int = 0
+    """The last epoch that the sender held completely; 0 on other lanes than the ordered one."""
+    meeting: Meeting | None = None
+
+
+def encode_data(
+    view_id: ViewId,
+    key: StreamKey,
+    *,
+    flags: int,
+    epoch: int,
+    sequence: int,
+    mark_fifo: int,
+    mark_bulk: int,
+    channel: bytes,
+    done: int = 0,
+    meeting: Meeting | None = None,
+) -> bytes:
+    """The header of a DATA body with its channel; the batch follows it directly."""
+    era, k = view_id
+    origin, addressee, lane = key
+    if meeting is not None:
+        flags |= MEETING
+    head = _DATA.pack(
+        era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
+    )
+    if lane == Lane.ORDERED:
+        head += _ORDERED.pack(done)
+        if meeting is not None:
+            head += _MEETING.pack(*meeting)
+    return head + channel if channel else head
+
+
+def decode_data(frame: bytes, offset: int) -> Data | None:
+    """The header of a DATA body at `offset` of a frame; None if it is malformed."""
+    end = offset + DATA_HEADER_BYTES
+    if len(frame) < end:
+        return None
+    era, k, origin, addressee, lane, flags, size, epoch, sequence, fifo, bulk = _DATA.unpack_from(
+        frame, offset
+    )
+    done, meeting, channel = 0, None, ""
+    if lane == Lane.ORDERED:
+        if len(frame) < end + 8:
+            return None
+        (done,) = _ORDERED.unpack_from(frame, end)
+        end += 8
+        if flags & MEETING:
+            if len(frame) < end + 13:
+                return None
+            meeting = Meeting._make(_MEETING.unpack_from(frame, end))
+            end += 13
+    if size:
+        if len(frame) < end + size:
+            return None
+        try:
+            channel = frame[end : end + size].decode()
+        except UnicodeDecodeError:
+            return None
+    return Data(
+        ViewId(era, k),
+        StreamKey(origin, addressee, lane),
+        flags,
+        epoch,
+        sequence,
+        fifo,
+        bulk,
+        channel,
+        end + size,
+        done,
+        meeting,
+    )
