@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from phalanx.transport.errors import UsageError
+from phalanx.transport.events import Lane
 from phalanx.transport.testing.barrier_checkers import Arrival, Outcome
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 
@@ -39,9 +40,10 @@ def arrive(node: SimulatedNode, name: str, timeout_ns: int | None) -> None:
         return  # It would be told that it is none of them.
     now_ns = node.clock()
     deadline_ns = None if timeout_ns is None else now_ns + timeout_ns
+    after = {lane: node.endpoint.accepted(lane) for lane in (Lane.FIFO, Lane.ORDERED)}
     try:
         ticket = barriers_of(node).arrive(
-            name, parties=parties, deadline_ns=deadline_ns, now_ns=now_ns
+            name, parties=parties, deadline_ns=deadline_ns, now_ns=now_ns, after=after
         )
     except UsageError:
         return  # It waits there already.

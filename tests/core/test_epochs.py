@@ -30,13 +30,14 @@ class Cluster:
                 self.links[node, other].extend(items)
 
     def send(self, node: int) -> None:
-        """A member numbers a batch."""
+        """A member numbers a batch, which may close its epoch."""
         part = self.epochs[node]
-        slot = Slot(node, self.held[node][node] + 1, part.current)
+        ends = part.may_close() and self.random.random() < 0.5
+        slot = Slot(node, self.held[node][node] + 1, part.current, ends)
         self.held[node][node] = slot.sequence
-        part.numbered(slot.sequence)
-        part.held(slot)
+        part.numbered(slot.sequence, ends=ends)
         self._tell(node, [slot])
+        self._advance(node)
 
     def close(self, node: int) -> None:
         """The end of a member's turn."""
@@ -49,7 +50,7 @@ class Cluster:
         part = self.epochs[target]
         if isinstance(item, Slot):
             self.held[target][source] = item.sequence
-            self._tell(target, part.held(item))
+            self._tell(target, part.held(item, lazy=self.random.random() < 0.3))
         else:
             self._tell(target, part.ended(source, item))
         self._advance(target)
@@ -69,6 +70,13 @@ class Cluster:
             if self.random.random() < 0.5:
                 self.send(node)
             self.close(node)
+            if self.random.random() < 0.1:
+                self.give_up(node)
+
+    def give_up(self, node: int) -> None:
+        """Nothing of this member's was about to come."""
+        self._tell(node, self.epochs[node].see_lazy())
+        self._advance(node)
 
     def quiesce(self) -> None:
         """Everything arrives and every turn ends, until nothing is left."""
@@ -79,6 +87,7 @@ class Cluster:
                 continue
             for node in self.members:
                 self.close(node)
+                self.give_up(node)
             if not any(self.links.values()):
                 return
         raise AssertionError("the epochs never come to rest")
@@ -147,7 +156,6 @@ def test_a_member_closes_a_bounded_number_of_epochs_of_its_own_accord() -> None:
     closed = 0
     for sequence in range(1, 100):
         part.numbered(sequence)
-        part.held(Slot(1, sequence, part.current))
         closed += len(part.close_if_due())
     assert closed == IN_FLIGHT_MAX
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phalanx.transport import wire, wire_data
+from phalanx.transport import wire_data
 from phalanx.transport.config import Limits
 from phalanx.transport.core.framing import Framer
-from phalanx.transport.core.streams import MESSAGE_COST_BYTES, InStream, OutStream
+from phalanx.transport.core.streams import MESSAGE_COST_BYTES, InStream, OutStream, Stamp
 from phalanx.transport.events import Lane, ViewId
 from phalanx.transport.wire_data import Data, StreamKey
 
@@ -33,13 +31,14 @@ def stream(limits: Limits = SMALL, lane: Lane = Lane.FIFO) -> OutStream:
     return out
 
 
+STAMP = Stamp(ViewId(1, 1), 0, 0)
+
+
 def number(out: OutStream) -> tuple[Data, bytes] | None:
     """The next batch as its receivers see it."""
-    numbered = out.number(
-        FRAMER, view_id=ViewId(1, 1), epoch=0, mark_fifo=0, mark_bulk=0, fifo_numbered=0
-    )
-    if numbered is None:
+    if not (out.urgent or out.queue):
         return None
+    out.number(FRAMER, STAMP)
     frame = out.sent[out.last].frame
     data = wire_data.decode_data(frame, 64)
     assert data is not None
@@ -79,7 +78,7 @@ def test_what_goes_in_comes_out_whatever_the_sizes(
     sent: list[bytes] = []
     for place, (size, channel) in enumerate(messages):
         payload = bytes([place]) * size
-        assert out.accept(payload, channel, 0) == place + 1
+        assert out.accept(payload, channel) == place + 1
         sent.append(payload)
     assert deliver(out) == sent
     assert out.token_numbered == out.token_accepted == len(messages)
@@ -94,7 +93,7 @@ def test_a_message_is_cut_only_past_the_size_of_a_batch(size: int, batches: int)
     limits = Limits()
     out = stream(limits)
     payload = bytes(size)
-    out.accept(payload, b"c" * 64, 0)
+    out.accept(payload, b"c" * 64)
     assert deliver(out, limits) == [payload]
     assert out.last == batches
 
@@ -104,7 +103,7 @@ def test_a_message_past_the_limit_is_dropped_by_its_receiver() -> None:
     limits = Limits(message_bytes_max=3000, batch_bytes=1024)
     for size, fits in ((3000, True), (3001, False)):
         out = stream(limits)
-        out.accept(bytes(size), b"", 0)
+        out.accept(bytes(size), b"")
         incoming = InStream(StreamKey(1, 0, 2))
         results: list[list[bytes] | None] = []
         while out.queue:
@@ -112,15 +111,15 @@ def test_a_message_past_the_limit_is_dropped_by_its_receiver() -> None:
             assert numbered is not None
             results.append(incoming.assemble(*numbered, limits.message_bytes_max))
         assert (results[-1] == [bytes(size)]) is fits
-        assert incoming.pieces == []
+        assert not incoming.pieces
 
 
 def test_a_batch_holds_messages_of_one_channel_up_to_its_count() -> None:
     """The channel stands once in a batch; the table of lengths is bounded."""
     out = stream()
     for _ in range(6):
-        out.accept(b"m", b"x", 0)
-    out.accept(b"m", b"y", 0)
+        out.accept(b"m", b"x")
+    out.accept(b"m", b"y")
     taken: list[int] = []
     while out.queue:
         before = len(out.queue)
@@ -133,7 +132,7 @@ def test_a_batch_holds_messages_of_one_channel_up_to_its_count() -> None:
 def test_the_queue_takes_up_to_its_bytes(more: int, room: bool) -> None:
     """Past it the sender waits; nothing grows without a bound."""
     out = stream()
-    out.accept(bytes(2000), b"", 0)
+    out.accept(bytes(2000), b"")
     left = SMALL.queue_bytes - 2000 - 2 * MESSAGE_COST_BYTES
     assert out.room_for(left + more) is room
 
@@ -143,7 +142,7 @@ def test_empty_messages_fill_the_queue_as_well() -> None:
     out = stream()
     count = 0
     while out.room_for(0):
-        out.accept(b"", b"", 0)
+        out.accept(b"", b"")
         count += 1
     assert count == SMALL.queue_bytes // MESSAGE_COST_BYTES
 
@@ -157,7 +156,7 @@ def test_the_window_closes_when_it_is_full_and_opens_when_all_have_taken() -> No
     """The slowest addressee sets the pace of its stream."""
     out = stream()
     for _ in range(20):
-        out.accept(bytes(900), b"", 0)
+        out.accept(bytes(900), b"")
     while out.window_open():
         number(out)
     assert SMALL.window_bytes <= out.window_used_bytes < SMALL.window_bytes + 1200
@@ -172,13 +171,13 @@ def test_the_window_closes_when_it_is_full_and_opens_when_all_have_taken() -> No
 def test_impossible_acknowledgements_are_clipped() -> None:
     """A number that was never given must not free what comes later."""
     out = stream()
-    out.accept(b"a", b"", 0)
+    out.accept(b"a", b"")
     number(out)
     out.acknowledged(2, 99, 99)
     out.acknowledged(3, 1, 99)
     out.acknowledged(9, 99, 99)
     assert out.settle() == 1
-    out.accept(b"b", b"", 0)
+    out.accept(b"b", b"")
     number(out)
     assert out.settle() is None
     assert sorted(out.sent) == [2]
@@ -190,8 +189,8 @@ def test_a_half_numbered_message_goes_again_as_a_whole_in_the_next_view() -> Non
     """Its pieces of the old view are no message there, and nobody may get only the rest."""
     out = stream()
     whole = bytes(range(250)) * 16
-    out.accept(b"before", b"", 0)
-    out.accept(whole, b"", 0)
+    out.accept(b"before", b"")
+    out.accept(whole, b"")
     number(out)
     number(out)
     number(out)
@@ -205,8 +204,8 @@ def test_a_half_numbered_message_goes_again_as_a_whole_in_the_next_view() -> Non
 def test_the_last_whole_batch_is_where_a_message_ends() -> None:
     """A mark in the middle of a message could never be reached by what is delivered."""
     out = stream()
-    out.accept(b"one", b"", 0)
-    out.accept(bytes(2000), b"", 0)
+    out.accept(b"one", b"")
+    out.accept(bytes(2000), b"")
     number(out)
     assert out.last_whole == 1
     number(out)
@@ -215,13 +214,39 @@ def test_the_last_whole_batch_is_where_a_message_ends() -> None:
     assert (out.last, out.last_whole) == (3, 3)
 
 
-def test_what_waits_for_the_fifo_lane_is_not_numbered_before() -> None:
-    """A barrier entry says what its sender had sent before it."""
+def test_entries_of_layers_go_first_also_between_the_pieces_of_a_message() -> None:
+    """They release others from waiting, so that neither a queue nor a window holds them up."""
     out = stream(lane=Lane.ORDERED)
-    out.accept(b"entry", b"!barrier", 3)
-    after = partial(out.number, FRAMER, view_id=ViewId(1, 1), epoch=1, mark_fifo=0, mark_bulk=0)
-    assert after(fifo_numbered=2) is None
-    assert after(fifo_numbered=3) is not None
+    whole, large = bytes(range(250)) * 16, bytes(range(200)) * 10
+    out.accept(whole, b"")
+    number(out)
+    out.accept_entry(b"small", b"!barrier", safe=False, meeting=None)
+    out.accept_entry(large, b"!barrier", safe=True, meeting=None)
+    incoming = InStream(out.key)
+    got: list[bytes] = []
+    first = wire_data.decode_data(out.sent[1].frame, 64)
+    assert first is not None
+    assert incoming.assemble(first, out.sent[1].frame, 1 << 20) == []
+    while (numbered := number(out)) is not None:
+        got += incoming.assemble(*numbered, 1 << 20) or []
+    assert got == [b"small", large, whole]
+    assert out.token_numbered == 1
+
+
+def test_the_last_batch_of_a_turn_closes_its_epoch() -> None:
+    """An END of its own for everybody would cost more than the batch."""
+    out = stream(lane=Lane.ORDERED)
+    for _ in range(7):
+        out.accept(b"m", b"x")
+    stamp = STAMP._replace(epoch=4, done=3, may_end=True)
+    ends: list[bool] = []
+    while out.can_number:
+        data, _ = out.number(FRAMER, stamp)
+        decoded = wire_data.decode_data(out.sent[out.last].frame, 64)
+        assert decoded is not None
+        assert (decoded.flags, decoded.done) == (data.flags, 3)
+        ends.append(bool(data.flags & wire_data.END))
+    assert ends == [False, True]
 
 
 def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
@@ -237,7 +262,7 @@ def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
     assert piece(wire_data.FIRST, b"again") is None
     assert piece(wire_data.FIRST, b"x") == []
     assert piece(wire_data.LAST, b"y") == [b"xy"]
-    assert incoming.pieces_bytes == 0
+    assert not incoming.pieces
 
 
 def test_kept_batches_are_forgotten_from_the_front() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phalanx.transport import wire, wire_data
-from phalanx.transport.events import Member, ViewId
+from phalanx.transport.events import Lane, Member, ViewId
 
 u63 = st.integers(0, 2**63 - 1)
 node_ids = st.integers(0, 2**31 - 1)
@@ -115,8 +115,9 @@ def test_damaged_messages_are_none_or_whole(message: wire.Control, data: st.Data
 @given(
     view_ids,
     st.tuples(u32, u32, st.integers(0, 255)),
-    st.integers(0, 255),
+    st.integers(0, 31),
     st.tuples(u63, u63, u63, u63),
+    st.none() | st.builds(wire_data.Meeting, u32, st.integers(1, 64), st.integers(0, 2**64 - 1)),
     st.text(max_size=20),
     st.binary(max_size=9),
 )
@@ -125,12 +126,16 @@ def test_a_data_header_survives_the_wire(
     key: tuple[int, int, int],
     flags: int,
     numbers: tuple[int, int, int, int],
+    meeting: wire_data.Meeting | None,
     channel: str,
     prefix: bytes,
 ) -> None:
     """Numbers, marks and the channel decide where a batch belongs."""
     stream = wire_data.StreamKey(*key)
     epoch, sequence, fifo, bulk = numbers
+    if stream.lane != Lane.ORDERED:
+        meeting = None
+    done = 7 if stream.lane == Lane.ORDERED else 0
     body = wire_data.encode_data(
         view_id,
         stream,
@@ -140,11 +145,17 @@ def test_a_data_header_survives_the_wire(
         mark_fifo=fifo,
         mark_bulk=bulk,
         channel=channel.encode(),
+        done=done,
+        meeting=meeting,
     )
     got = wire_data.decode_data(prefix + body, len(prefix))
     end = len(prefix) + len(body)
-    assert got == wire_data.Data(view_id, stream, flags, epoch, sequence, fifo, bulk, channel, end)
-    assert wire_data.decode_data(prefix + body[:-1], len(prefix)) is None
+    flags |= wire_data.MEETING if meeting is not None else 0
+    assert got == wire_data.Data(
+        view_id, stream, flags, epoch, sequence, fifo, bulk, channel, end, done, meeting
+    )
+    for size in range(len(body)):
+        assert wire_data.decode_data(prefix + body[:size], len(prefix)) is None
 
 
 def test_a_channel_that_is_no_utf_8_is_none() -> None:

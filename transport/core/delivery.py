@@ -195,7 +195,7 @@ class Delivery:
         own = self.ins[stream.key]
         own.held = own.delivered = data.sequence
         if isinstance(payloads, bytes):
-            whole = own.assemble(data, payloads, self.limits.message_bytes_max)
+            whole = own.assemble(data._replace(offset=0), payloads, self.limits.message_bytes_max)
             payloads = whole or []
         if payloads:
             self._deliver(data, payloads)

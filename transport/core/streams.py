@@ -92,7 +92,7 @@ class OutStream:
         self.token_numbered = 0
         self.token_settled = 0
         self.full = False
-        self._piece_at = 0
+        self._piece_at = self._entry_at = 0
         self.start(())
 
     def start(self, addressees: Iterable[int]) -> None:
@@ -107,7 +107,7 @@ class OutStream:
         self._frozen = False
         self._sizes: deque[tuple[int, int]] = deque()
         # A message whose pieces were not all numbered in the view before goes again as a whole.
-        self._piece_at = 0
+        self._piece_at = self._entry_at = 0
 
     # ------------------------------------------------------------------------------ accepting
 
@@ -152,18 +152,15 @@ class OutStream:
 
         Returns its header, and its payloads or, if it is a fragment, the piece.
         """
-        head = self.urgent[0] if self.urgent else self.queue[0]
-        payloads: list[bytes] | bytes
         layered = bool(self.urgent)
-        if layered:
-            flags, payloads = self._take_messages(self.urgent, head)
-            body = codec.pack_batch(payloads)
-        elif self._piece_at or len(head.payload) > self._batch_bytes:
-            flags, payloads = self._take_piece(head)
+        queue = self.urgent if layered else self.queue
+        head = queue[0]
+        payloads: list[bytes] | bytes
+        if len(head.payload) > self._batch_bytes:
+            flags, payloads = self._take_piece(queue, head)
             body = payloads
         else:
-            flags, payloads = self._take_messages(self.queue, head)
-            self.token_numbered += len(payloads)
+            flags, payloads = self._take_messages(queue, head)
             body = codec.pack_batch(payloads)
         if stamp.may_end and not self.urgent and not self._more_after(len(body)):
             flags |= wire_data.END
@@ -202,18 +199,24 @@ class OutStream:
         room = self._window_used + size < self._limits.window_bytes and not self._frozen
         return bool(self.queue) and room
 
-    def _take_piece(self, head: Queued) -> tuple[int, bytes]:
-        start, end = self._piece_at, self._piece_at + self._batch_bytes
+    def _take_piece(self, queue: deque[Queued], head: Queued) -> tuple[int, bytes]:
+        """Entries have a place of their own: they may stand between the pieces of a message."""
+        layered = queue is self.urgent
+        start = self._entry_at if layered else self._piece_at
+        end = start + self._batch_bytes
         flags = wire_data.FRAGMENT | (wire_data.SAFE if head.safe else 0)
         if start == 0:
             flags |= wire_data.FIRST
         piece = head.payload[start:end]
         if end >= len(head.payload):
             flags |= wire_data.LAST
-            self.queue.popleft()
-            self.queue_bytes -= len(head.payload) + MESSAGE_COST_BYTES
-            self.token_numbered = head.token
-            self._piece_at = 0
+            queue.popleft()
+            end = 0
+            if not layered:
+                self.queue_bytes -= len(head.payload) + MESSAGE_COST_BYTES
+                self.token_numbered = head.token
+        if layered:
+            self._entry_at = end
         else:
             self._piece_at = end
         return flags, piece
@@ -236,6 +239,7 @@ class OutStream:
             queue.popleft()
         if queue is self.queue:
             self.queue_bytes -= size
+            self.token_numbered += len(payloads)
         return wire_data.SAFE if safe else 0, payloads
 
     def _keep(self, sent: Sent, *, counts: bool) -> None:
@@ -319,6 +323,31 @@ class Arrived(NamedTuple):
     """Of the last message that ends in it, on its sender's own node."""
 
 
+class _Pieces:
+    """What has come of one message."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def append(self, part: bytes) -> None:
+        self._parts.append(part)
+        self.size += len(part)
+
+    def take(self) -> bytes:
+        """All of it as one; nothing is left."""
+        whole = b"".join(self._parts)
+        self.clear()
+        return whole
+
+    def clear(self) -> None:
+        self._parts = []
+        self.size = 0
+
+
 @dataclass(slots=True)
 class InStream:
     """The receiving half, for one view."""
@@ -333,9 +362,10 @@ class InStream:
     kept: dict[int, bytes] = field(default_factory=dict[int, bytes])
     """Frames that some member may still lack."""
     kept_from: int = 1
-    pieces: list[bytes] = field(default_factory=list[bytes])
-    pieces_bytes: int = 0
-    unacked_bytes: int = 0
+    pieces: _Pieces = field(default_factory=_Pieces)
+    """Of a message that is not whole yet."""
+    entry_pieces: _Pieces = field(default_factory=_Pieces)
+    """Of a layer's entry: it may come between the pieces of a message."""
 
     def forget_up_to(self, sequence: int) -> None:
         """Every member holds these: nobody will ask for them any more."""
@@ -345,29 +375,23 @@ class InStream:
 
     def assemble(self, data: Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
         """The messages that this batch completes; None if it is malformed."""
+        layered = data.key.lane == Lane.ORDERED and data.channel[:1] == "!"
+        pieces = self.entry_pieces if layered else self.pieces
         if not data.flags & wire_data.FRAGMENT:
-            # Entries of layers may stand between the pieces of a message (`OutStream.urgent`).
-            if self.pieces and not (data.key.lane == Lane.ORDERED and data.channel[:1] == "!"):
-                self._drop_pieces()
+            if pieces:
+                pieces.clear()
                 return None
             return codec.unpack_batch(frame, data.offset)
-        if bool(data.flags & wire_data.FIRST) is bool(self.pieces):
-            self._drop_pieces()
+        if bool(data.flags & wire_data.FIRST) is bool(pieces):
+            pieces.clear()
             return None
-        self.pieces.append(frame[data.offset :])
-        self.pieces_bytes += len(self.pieces[-1])
-        if self.pieces_bytes > message_bytes_max:
-            self._drop_pieces()
+        pieces.append(frame[data.offset :])
+        if pieces.size > message_bytes_max:
+            pieces.clear()
             return None
         if not data.flags & wire_data.LAST:
             return []
-        message = b"".join(self.pieces)
-        self._drop_pieces()
-        return [message]
-
-    def _drop_pieces(self) -> None:
-        self.pieces = []
-        self.pieces_bytes = 0
+        return [pieces.take()]
 
 
 class Holders:
