@@ -118,19 +118,17 @@ class Spread(ABC):
             return []
         self.holds |= new
         self.count += len(new)
-        direct: list[Forward] = []
-        if self.rank in new and (self.given_up or self._askers):
-            # They no longer wait for a schedule, which may be broken between them and us.
-            own = RankSet.one(self.rank)
-            if self.given_up:
-                self._told |= own
-            askers = self.others if self.given_up else RankSet.of(self._askers)
-            direct.append(Forward(askers, own))
         forwards = self._schedule(new)
+        own = RankSet.one(self.rank) if self.rank in new else NOBODY
         if self.given_up:
-            # Others still go by the schedule: it goes on, without what they were told by all.
+            self._told |= own
+            # Others still go by the schedule: it goes on, without what all were told at once.
             forwards = [forward._replace(what=forward.what - self._told) for forward in forwards]
-        return direct + [forward for forward in forwards if forward.to and forward.what]
+        if own and (self.given_up or self._askers):
+            # They no longer wait for a schedule, which may be broken between them and us.
+            askers = self.others if self.given_up else RankSet.of(self._askers)
+            forwards.insert(0, Forward(askers, own))
+        return [forward for forward in forwards if forward.to and forward.what]
 
     def give_up(self) -> list[Forward]:
         """A deadline has passed, or a relay is suspected: tell everybody, and ask everybody.
