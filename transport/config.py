@@ -88,6 +88,8 @@ class Timing:
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
+    recast_ns: int = 4 * MS
+    """A datagram that is not acknowledged for so long goes again over the association."""
     lazy_end_ns: int = 10 * MS
     """Who is about to arrive at a barrier as well leaves an epoch open for so long at most."""
     reconnect_min_ns: int = 100 * MS
@@ -165,6 +167,8 @@ PROFILES: Mapping[str, Timing] = {
         flap_half_life_ns=300 * S,
         phase_timeout_ns=2 * S,
         ack_delay_ns=20 * MS,
+        recast_ns=500 * MS,
+        lazy_end_ns=50 * MS,
         reconnect_min_ns=1 * S,
         reconnect_max_ns=10 * S,
     ),

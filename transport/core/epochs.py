@@ -92,6 +92,11 @@ class Epochs:
         return self.see(slot.epoch)
 
     @property
+    def asked(self) -> int:
+        """The last epoch that somebody waits for."""
+        return self._highest
+
+    @property
     def lazy(self) -> bool:
         """Whether there is an epoch that only lazy batches ask us to close."""
         return self._lazily >= self.current

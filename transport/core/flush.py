@@ -14,7 +14,6 @@ from ..wire_data import StreamKey
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
 from .epochs import Slot
-from .framing import HEADER_BYTES
 from .outputs import Settled, Transmit
 
 FETCH_MAX = 1 << 16
@@ -136,11 +135,11 @@ class Flush:
             sent = stream.sent.get(sequence)
             return sent.frame if sent else None
         incoming = delivery.ins.get(key)
-        frame = incoming.kept.get(sequence) if incoming else None
-        if frame is None:
+        arrived = incoming.kept.get(sequence) if incoming else None
+        if arrived is None:
             return None
         # The header names who sends a frame, so another holder puts its own before the body.
-        return delivery.framer.data((frame[HEADER_BYTES:],), addressee=node)
+        return delivery.framer.data((arrived.frame[arrived.offset :],), addressee=node)
 
     # ------------------------------------------------------------------------------- finishing
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from .. import wire_data
 from ..config import Limits
 from ..events import View
-from ..wire_data import Data, Meeting
+from ..wire_data import Data
 from .epochs import Ending, Epochs, Slot
-from .meetings import Meetings
+from .framing import HEADER_BYTES
+from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
 from .streams import Arrived, InStream, OutStream, Stamp
 
@@ -27,15 +28,15 @@ class OrderedLane:
         self._limits = limits
         self._outputs = outputs
         self.epochs = Epochs(node=node, members=(node,))
-        self.told = 0
-        """The last complete epoch of which everybody was told."""
-        self.told_ns = 0
-        """When anything was last said to everybody that tells how far we are."""
+        self._untold: deque[tuple[int, int]] = deque()
+        """Epochs of which something is here that not everybody knows of, and since when."""
         self.urgent = False
         """Somebody waits to know that we hold what has become complete."""
         self._ins: Mapping[int, InStream] = {}
         self._incarnations: dict[int, int] = {}
-        self._meetings = Meetings(members=(node,), node=node)
+        self.meetings = Meetings(members=(node,), node=node)
+        self.stamped = 0
+        """The last complete epoch that a batch of ours has named."""
         self._index = 0
         self._safe: deque[tuple[int, int]] = deque()
         """Epochs with something safe in them, and the position at which each ends."""
@@ -43,57 +44,90 @@ class OrderedLane:
     def start(self, view: View, ins: Mapping[int, InStream]) -> None:
         """A view is installed; `ins` are the streams of this lane by member."""
         self.epochs = Epochs(node=self._node, members=view.members)
-        self.told = 0
+        self._untold.clear()
         self.urgent = False
         self._ins = ins
         self._incarnations = dict(view.incarnations)
-        self._meetings = Meetings(members=view.members, node=self._node)
+        self.meetings = Meetings(members=view.members, node=self._node)
         self._index = 0
         self._safe.clear()
 
     # ------------------------------------------------------------------------------- sending
 
-    def stamp(self, view: View, *, mark_fifo: int, mark_bulk: int, now_ns: int) -> Stamp:
+    def stamp(self, view: View, *, mark_fifo: int, mark_bulk: int) -> Stamp:
         """What the next batch of ours says."""
         epochs = self.epochs
-        self._tell(now_ns)
         return Stamp(
             view.id, mark_fifo, mark_bulk, epochs.current, epochs.complete, epochs.may_close()
         )
 
-    def _tell(self, now_ns: int) -> None:
-        self.told = self.epochs.complete
-        self.told_ns = now_ns
-        self.urgent = False
+    def numbered(
+        self, data: Data, frame: bytes, payloads: list[bytes] | bytes, token: int
+    ) -> list[Bundle] | None:
+        """A batch of ours waits for its epoch like any other.
 
-    def numbered(self, data: Data, frame: bytes, payloads: list[bytes] | bytes, token: int) -> None:
-        """A batch of ours waits for its epoch like any other."""
+        Returns what goes where if it goes by a schedule; None if it goes to everybody.
+        """
         whole = None if isinstance(payloads, bytes) else payloads
-        self._ins[self._node].waiting.append(Arrived(data, frame, whole, token))
+        arrived = Arrived(data, frame, HEADER_BYTES, whole, token)
+        self._ins[self._node].waiting.append(arrived)
+        self.stamped = data.done
         self.epochs.numbered(data.sequence, ends=bool(data.flags & wire_data.END))
+        bundles = None
         if data.meeting is not None:
-            self._meetings.said(data.meeting)
+            bundles = self.meetings.said(data.meeting, data.epoch, frame[HEADER_BYTES:])
+        if bundles is None:
+            self.told(data.done)
+        return bundles
 
-    def said(self, now_ns: int) -> None:
-        """ENDs of ours go to everybody, and say how far we are."""
-        self._tell(now_ns)
+    # --------------------------------------------------------------- what others know of us
+
+    @property
+    def untold_since_ns(self) -> int | None:
+        """Since when there is something here of which not everybody knows that it is."""
+        return self._untold[0][1] if self._untold else None
+
+    def _note(self, epoch: int, now_ns: int) -> None:
+        """Something of an epoch is here; telling that the epoch is complete tells it."""
+        if not self._untold or self._untold[-1][0] < epoch:
+            self._untold.append((epoch, now_ns))
+
+    def told(self, done: int) -> None:
+        """Something of ours has gone to everybody that says which epochs are complete here."""
+        untold = self._untold
+        while untold and untold[0][0] <= done:
+            untold.popleft()
+        if not untold:
+            self.urgent = False
+
+    def all_told(self) -> None:
+        """An acknowledgement tells everybody everything."""
+        self._untold.clear()
+        self.urgent = False
 
     # ----------------------------------------------------------------------------- receiving
 
-    def arrived(self, stream: InStream, data: Data, frame: bytes) -> list[Ending]:
-        """A batch of another member is held; returns ENDs that it makes us say."""
-        stream.waiting.append(Arrived(data, frame))
-        ends = bool(data.flags & wire_data.END)
-        slot = Slot(data.key.origin, data.sequence, data.epoch, ends)
-        return self.epochs.held(slot, lazy=self._is_lazy(data.meeting))
+    def arrived(
+        self, stream: InStream, arrived: Arrived, now_ns: int
+    ) -> tuple[list[Ending], list[Bundle]]:
+        """A batch of another member is held: ENDs that it makes us say, and what to pass on."""
+        data = arrived.data
+        stream.waiting.append(arrived)
+        self._note(data.epoch, now_ns)
+        slot = Slot(data.key.origin, data.sequence, data.epoch, bool(data.flags & wire_data.END))
+        meeting = data.meeting
+        if meeting is None:
+            return self.epochs.held(slot), []
+        body = arrived.frame[arrived.offset :]
+        bundles = self.meetings.heard(meeting, data.key.origin, data.epoch, body)
+        return self.epochs.held(slot, lazy=self.meetings.expects(meeting)), bundles
 
-    def _is_lazy(self, meeting: Meeting | None) -> bool:
-        """Whether the same is about to come from this node, which will close the epoch."""
-        return meeting is not None and self._meetings.expects(meeting)
-
-    def advance(self) -> list[Ending]:
+    def advance(self, now_ns: int) -> list[Ending]:
         """Deliver what has become complete; returns ENDs for which there is room now."""
+        before = self.epochs.complete
         slots, endings = self.epochs.advance(self._held)
+        if self.epochs.complete > before:
+            self._note(self.epochs.complete, now_ns)
         for slot in slots:
             self.deliver(slot)
         return endings
@@ -104,7 +138,7 @@ class OrderedLane:
     def deliver(self, slot: Slot) -> None:
         """Deliver the next batch of the agreed order."""
         stream = self._ins[slot.origin]
-        data, frame, payloads, token = stream.waiting.popleft()
+        data, frame, _, payloads, token = stream.waiting.popleft()
         assert data.sequence == slot.sequence, "slots and batches are kept in the same order"
         stream.delivered = data.sequence
         if payloads is None:
