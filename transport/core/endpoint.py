@@ -96,6 +96,11 @@ class Endpoint:
         else:
             self.outputs.counters["frame_of_unknown_kind"] += 1
 
+    def receive_datagram(self, node: int, rail: str, frame: bytes, now_ns: int) -> None:
+        """A frame that came as a datagram, from the address of a node; nothing is raised."""
+        del node, rail, frame, now_ns  # nothing is sent so yet
+        self.outputs.counters["datagrams_unused"] += 1
+
     def notice(self, notice: Notice, now_ns: int) -> None:
         """What a driver says of an association or a path."""
         match notice:

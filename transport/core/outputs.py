@@ -23,6 +23,14 @@ class Transmit(NamedTuple):
     rail: str | None = None
 
 
+class Cast(NamedTuple):
+    """Send a frame as a datagram to several nodes: it may be lost, and nobody will say so."""
+
+    nodes: tuple[int, ...]
+    rail: str
+    frame: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connect:
     """Dial a peer; answer with `Endpoint.dialled`."""
@@ -231,6 +239,7 @@ class Outputs:
 
     def __init__(self) -> None:
         self.transmits: list[Transmit] = []
+        self.casts: list[Cast] = []
         self.commands: list[Command] = []
         self.stream: list[StreamItem] = []
         self.counters: Counter[str] = Counter()
@@ -241,7 +250,12 @@ class Outputs:
         self.transmits, self.commands, self.stream = [], [], []
         return taken
 
+    def take_casts(self) -> list[Cast]:
+        """The datagrams since the last call."""
+        taken, self.casts = self.casts, []
+        return taken
+
     @property
     def pending(self) -> bool:
         """Whether there is anything to take."""
-        return bool(self.transmits or self.commands or self.stream)
+        return bool(self.transmits or self.commands or self.stream or self.casts)
