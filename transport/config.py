@@ -224,6 +224,8 @@ class NodeConfig:
     """SCTP port."""
     udp_port: int = 9899
     """UDP port of the encapsulation (RFC 6951), and TCP port of the lifelines."""
+    datagram_port: int = 9900
+    """UDP port of the datagrams; in a cluster file by default the one after `udp_port`."""
     uuid: str = ""
     """The name other systems know this node by; empty for one derived from its name."""
 
@@ -249,6 +251,8 @@ class TrafficConfig:
 
     rails: str = "passive"
     """passive: one rail carries the traffic to a peer, the others stand by."""
+    datagrams: bool = True
+    """Small frames go as UDP datagrams first, and over SCTP if they do not arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from .core.outputs import (
     StreamItem,
     Transmit,
 )
-from .drivers.base import Driver, PeerEndpoint, Received
+from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import Layer
 
@@ -62,6 +62,7 @@ class Pump:
         endpoint: Endpoint,
         driver: Driver,
         lifelines: LifelineSide | None,
+        datagrams: Datagrams | None = None,
         disk: Disk,
         layers: Mapping[str, Layer],
         peers: Mapping[int, PeerEndpoint],
@@ -71,6 +72,7 @@ class Pump:
         self.endpoint = endpoint
         self._driver = driver
         self._lifelines = lifelines
+        self._datagrams = datagrams
         self._disk = disk
         self._layers = dict(layers)
         self._owners: dict[str, Layer | None] = {}
@@ -94,12 +96,16 @@ class Pump:
                 endpoint.receive(given, now_ns)
             else:
                 endpoint.notice(given, now_ns)
+        if self._datagrams is not None:
+            for node, rail, frame in self._datagrams.poll():
+                endpoint.receive_datagram(node, rail, frame, now_ns)
         if self._lifelines is not None:
             self._lifelines.feed(endpoint, now_ns)
         endpoint.wake(now_ns)
         for layer in self._layers.values():
             layer.wake(now_ns)
         while True:
+            self._cast()
             transmits, commands, stream = endpoint.outputs.take()
             # Frames of the turn that leaves a path must not be given to it any more.
             for command in commands:
@@ -126,6 +132,13 @@ class Pump:
         deadlines = [layer.next_deadline() for layer in self._layers.values()]
         deadlines.append(self.endpoint.next_deadline())
         return min((at for at in deadlines if at is not None), default=None)
+
+    def _cast(self) -> None:
+        """Send what goes as datagrams: first, for somebody waits for it."""
+        casts = self.endpoint.outputs.take_casts()
+        if self._datagrams is not None:
+            for nodes, rail, frame in casts:
+                self._datagrams.cast(nodes, rail, frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:
         full: set[int] = set()

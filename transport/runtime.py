@@ -27,7 +27,8 @@ from .core.founding import forced, taken_back, without_memory
 from .core.outputs import StreamItem
 from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
-from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
+from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
+from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
 from .events import RecordUnwritable, ViewId
@@ -65,6 +66,7 @@ def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
         networks={rail.name: ipaddress.ip_network(rail.network) for rail in config.rails},
         port=node.port,
         udp_port=node.udp_port,
+        datagram_port=node.datagram_port,
     )
 
 
@@ -83,6 +85,12 @@ class DriverFactory(Protocol):
         self, local: LocalEndpoint, *, cluster: int, incarnation: int, nonce: int
     ) -> Lifelines | None:
         """Lifelines that are not open yet; None where there are none."""
+        ...
+
+    def datagrams(
+        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
+    ) -> Datagrams | None:
+        """Datagrams that are not open yet; None where there are none."""
         ...
 
 
@@ -108,6 +116,11 @@ class RealDrivers:
         addresses = {rail: addr for rail, addr in local.addresses.items() if rail in rails}
         only = dataclasses.replace(local, addresses=addresses)
         return Lifelines(only, cluster=cluster, incarnation=incarnation, nonce=nonce)
+
+    def datagrams(
+        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
+    ) -> Datagrams | None:
+        return UdpDatagrams(local, peers) if config.traffic.datagrams else None
 
 
 class _LifelineSide:
@@ -174,6 +187,7 @@ class Runtime:
         self._file = RecordFile(state_directory(config), node.name, cluster=config.name)
         self._disk = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="phalanx-record")
         self._driver: Driver | None = None
+        self._datagrams: Datagrams | None = None
         self._lifelines: Lifelines | None = None
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
@@ -198,12 +212,21 @@ class Runtime:
         driver.open()
         self._driver = driver
         self._watch(driver.fileno())
+        self._open_datagrams(self._local)
         record = self._load(readmit=readmit or force)
         if force:
             record = forced(record)
         elif readmit and record.founding:
             record = taken_back(record)
         self.begin(record)
+
+    def _open_datagrams(self, local: LocalEndpoint) -> None:
+        datagrams = self._drivers.datagrams(self.config, local, self._peers())
+        if datagrams is not None:
+            datagrams.open()
+            self._datagrams = datagrams
+            for descriptor in datagrams.filenos():
+                self._watch(descriptor)
 
     def _load(self, *, readmit: bool) -> wire.Record:
         """The record of the incarnation before, or an empty one that may not vote.
@@ -280,6 +303,7 @@ class Runtime:
             endpoint=endpoint,
             driver=self._driver,
             lifelines=side,
+            datagrams=self._datagrams,
             disk=self,
             layers=self.layers,
             peers=self._peers(),
@@ -295,6 +319,7 @@ class Runtime:
                 addresses=node.addresses,
                 port=node.port,
                 udp_port=node.udp_port,
+                datagram_port=node.datagram_port,
             )
             for node in self.config.nodes
             if node.id != self.node.id
@@ -324,6 +349,10 @@ class Runtime:
     def lifeline_stats(self) -> dict[str, int]:
         """Counters of the lifelines of this incarnation."""
         return self._lifelines.stats() if self._lifelines is not None else {}
+
+    def datagram_stats(self) -> dict[str, int]:
+        """Counters of the datagrams since the node was started."""
+        return self._datagrams.stats() if self._datagrams is not None else {}
 
     def _drop_lifelines(self) -> None:
         if self._lifelines is not None:
@@ -443,6 +472,11 @@ class Runtime:
             self._timer.cancel()
             self._timer = None
         self._drop_lifelines()
+        if self._datagrams is not None:
+            for descriptor in self._datagrams.filenos():
+                self._unwatch(descriptor)
+            self._datagrams.close()
+            self._datagrams = None
         if self._driver is not None:
             self._unwatch(self._driver.fileno())
             self._driver.close()
