@@ -283,6 +283,7 @@ class Runtime:
                 rails=tuple(rail.name for rail in self.config.rails),
                 now_ns=now_ns(),
                 jitter=random.random,
+                datagrams=self._datagrams is not None,
                 stateful=self._stateful,
                 # The application is the same: it still has what it had.
                 synced=self.endpoint.standing.synced if self.pump is not None else wire.NO_VIEW,

@@ -58,7 +58,7 @@ class Casting:
         self.rails: dict[int, str] = {}
         """Over which rail datagrams go to a peer; not in here is who gets none."""
 
-    # --------------------------------------------------------------------- who is asked, and answers
+    # ------------------------------------------------------------ who is asked, and answers
 
     def ask(self, now_ns: int) -> None:
         """Ask all peers on all rails whether datagrams arrive, and see who has answered lately."""

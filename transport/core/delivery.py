@@ -19,9 +19,9 @@ from ..events import Lane, View
 from ..wire import Ack, End
 from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
-from .epochs import Ending, Epochs
 from .carrying import Carrying
 from .casting import Casting
+from .epochs import Ending, Epochs
 from .framing import Framer, unbundle
 from .meetings import Bundle
 from .ordered import OrderedLane
@@ -370,6 +370,8 @@ class Delivery:
 
     def due(self, timers: TimerTable, now_ns: int) -> None:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
+        if self.closed:
+            return
         if self.epochs.lazy or self.ordered.meetings.relaying:
             timers.arm_earlier(Timer.LAZY, "", now_ns + self._timing.lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
@@ -399,11 +401,12 @@ class Delivery:
         since_ns = ordered.untold_since_ns
         if self.view is None or self.closed:
             return
-        if not (self._acks.dirty or ordered.urgent or at_once):
-            # What layers say one after the other acknowledges what they said before.
-            if since_ns is None or now_ns < since_ns + self._timing.ack_delay_ns:
-                return  # `due` looks again.
         untold = since_ns is not None
+        overdue = untold and now_ns >= since_ns + self._timing.ack_delay_ns
+        if not (self._acks.dirty or ordered.urgent or overdue or at_once):
+            # What layers say one after the other acknowledges what they said before; `due`
+            # looks again.
+            return
         if untold:
             self._acks.dirty.update(k for k in self.ins if k.lane == Lane.ORDERED)
         ordered.all_told()
