@@ -21,7 +21,7 @@ from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
 from .carrying import Carrying
 from .casting import Casting
-from .epochs import Ending, Epochs
+from .epochs import Epochs
 from .framing import Framer, unbundle
 from .meetings import Bundle
 from .ordered import OrderedLane
@@ -122,25 +122,32 @@ class Delivery:
         """Number what the windows allow, close the epoch, and hand over what is new."""
         if self.view is None or self.closed:
             return
-        if not may_number:
-            self.carrying.push_all(now_ns)
-            return
+        if may_number:
+            self._number_all(self.view, now_ns)
+        self._settle_order(self.view)
+        endings = self.ordered.turn(now_ns)
+        self.carrying.push_all(now_ns)
+        if endings:
+            self.carrying.say(endings, now_ns)
+            self.ordered.told(endings[-1].done)
+        meetings = self.ordered.meetings
+        if meetings.relaying:
+            # An epoch that somebody waits for is held up by nothing that waits here.
+            self._pass_on(meetings.asked(self.epochs.asked))
+        if self.ordered.urgent:
+            self._timers.arm_earlier(Timer.ACK, "", now_ns)
+
+    def _number_all(self, view: View, now_ns: int) -> None:
         for (_, lane), stream in self.out.items():
             addressee = stream.key.addressee
             if not stream.queue or lane is Lane.ORDERED:
                 continue
-            if addressee and addressee not in self.view.members:
+            if addressee and addressee not in view.members:
                 self._turn_away(stream, lane)
             # What this node's own application does not read stops it like any other's.
             elif addressee or lane not in self._acks.frozen:
                 self._number(stream, lane)
-        numbered = self._number_ordered(now_ns)
-        endings = self.epochs.close_if_due()
-        self.carrying.push_all(now_ns)
-        self._say(endings, now_ns)
-        self._pass_on_if_asked()
-        if numbered or endings:
-            self._advance(now_ns)
+        self._number_ordered(now_ns)
 
     def _number(self, stream: OutStream, lane: Lane) -> None:
         assert self.view is not None, "checked by the caller"
@@ -153,13 +160,14 @@ class Delivery:
                 self._take_own(stream, data, payloads)
         self._numbered(stream, lane)
 
-    def _number_ordered(self, now_ns: int) -> bool:
+    def _number_ordered(self, now_ns: int) -> None:
         assert self.view is not None, "checked by the caller"
         stream = self.out[0, Lane.ORDERED]
-        numbered = False
+        if not (stream.urgent or stream.queue):
+            return
         # What this node's own application does not read stops it, but not entries of layers.
         while stream.urgent or (stream.can_number and Lane.ORDERED not in self._acks.frozen):
-            numbered = self.carrying.to_push = True
+            self.carrying.to_push = True
             stamp = self.ordered.stamp(
                 self.view,
                 mark_fifo=self.out[0, Lane.FIFO].last_whole,
@@ -171,9 +179,8 @@ class Delivery:
             bundles = self.ordered.numbered(data, sent.frame, payloads, sent.token)
             if bundles is not None:
                 self.carrying.relayed(stream, bundles, now_ns)
-        if numbered:
-            self._numbered(stream, Lane.ORDERED)
-        return numbered
+                self._passed_on(bundles)
+        self._numbered(stream, Lane.ORDERED)
 
     def _numbered(self, stream: OutStream, lane: Lane) -> None:
         if stream.full and stream.queue_bytes * 2 <= self.limits.queue_bytes:
@@ -276,11 +283,9 @@ class Delivery:
         elif data.key.lane == Lane.ORDERED:
             if data.channel[:1] != "!":
                 self._acks.note(stream.key, len(arrived.frame), now_ns)
-            endings, bundles = self.ordered.arrived(stream, arrived, now_ns)
-            self._done(data.key.origin, data.done)
-            self._pass_on(bundles)
-            self._say(endings, now_ns)
-            self._advance(now_ns)
+            bundles = self.ordered.arrived(stream, arrived, now_ns)
+            if bundles:
+                self._pass_on(bundles)
         else:
             self._acks.note(stream.key, len(arrived.frame), now_ns)
             self.hand_over(stream, arrived)
@@ -327,45 +332,28 @@ class Delivery:
         """Of the installed view."""
         return self.ordered.epochs
 
-    def _advance(self, now_ns: int) -> None:
-        complete = self.epochs.complete
-        endings = self.ordered.advance(now_ns)
-        if self.epochs.complete > complete:
-            self._stabilise()
-            if self.ordered.urgent:
-                self._timers.arm_earlier(Timer.ACK, "", now_ns)
-        self._say(endings, now_ns)
-
-    def _done(self, node: int, done: int) -> None:
-        """A member holds everything up to an epoch, ours included."""
+    def _settle_order(self, view: View) -> None:
+        """What all members are known to hold is kept no longer."""
         own = self.out[0, Lane.ORDERED]
-        if self.ordered.member_done(node, done, own):
+        stable = self.ordered.settle(view, own)
+        if stable is not None:
             self._settle(own, Lane.ORDERED)
-        self._stabilise()
+            for member, sequence in stable.items():
+                self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
 
-    def _stabilise(self) -> None:
-        if self.view is None or self.closed:
-            return  # Safe is what the next view's cut holds.
-        for member, sequence in self.ordered.settle(self.view).items():
-            self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
-
-    def lazy_over(self, now_ns: int) -> None:
+    def lazy_over(self) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
-        if self.closed:
-            return
-        self._pass_on(self.ordered.meetings.give_up())
-        self._say(self.epochs.see_lazy(), now_ns)
-        self._advance(now_ns)
-
-    def _pass_on_if_asked(self) -> None:
-        """An epoch that somebody waits for is held up by nothing that waits here."""
-        meetings = self.ordered.meetings
-        if meetings.relaying:
-            self._pass_on(meetings.asked(self.epochs.asked))
+        if not self.closed:
+            self._pass_on(self.ordered.meetings.give_up())
+            self.epochs.give_up()
 
     def _pass_on(self, bundles: Sequence[Bundle]) -> None:
-        if bundles:
-            self.carrying.bundle(bundles)
+        self.carrying.bundle(bundles)
+        self._passed_on(bundles)
+
+    def _passed_on(self, bundles: Sequence[Bundle]) -> None:
+        """Who passes on to everybody tells everybody what its own batch says."""
+        if any(len(nodes) > 1 for nodes, _ in bundles):
             self.ordered.told(self.ordered.stamped)
 
     def due(self, timers: TimerTable, now_ns: int) -> None:
@@ -378,20 +366,12 @@ class Delivery:
         if since_ns is not None:
             timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.ack_delay_ns)
 
-    def end(self, node: int, end: End, now_ns: int) -> None:
+    def end(self, node: int, end: End) -> None:
         """A member has closed an epoch."""
         if self.view is None or end.view_id != self.view.id or self.closed:
             self.outputs.counters["end_of_other_view"] += 1
             return
-        endings = self.epochs.ended(node, Ending(end.epoch, end.sequence, 0))
-        self._done(node, end.done)
-        self._say(endings, now_ns)
-        self._advance(now_ns)
-
-    def _say(self, endings: list[Ending], now_ns: int) -> None:
-        if endings:
-            self.carrying.say(endings, now_ns)
-            self.ordered.told(endings[-1].done)
+        self.ordered.ended(node, end.epoch, end.sequence, end.done)
 
     # ----------------------------------------------------------------------- acknowledgements
 
@@ -402,7 +382,7 @@ class Delivery:
         if self.view is None or self.closed:
             return
         untold = since_ns is not None
-        overdue = untold and now_ns >= since_ns + self._timing.ack_delay_ns
+        overdue = since_ns is not None and now_ns >= since_ns + self._timing.ack_delay_ns
         if not (self._acks.dirty or ordered.urgent or overdue or at_once):
             # What layers say one after the other acknowledges what they said before; `due`
             # looks again.
@@ -463,7 +443,7 @@ class Delivery:
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
             self._freeze_out(node)
-        self._done(node, ack.done)
+        self.epochs.member_done(node, ack.done)
         if node not in self.carrying.synced or ack.resync:
             self._sync(node, now_ns)
 

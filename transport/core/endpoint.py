@@ -126,7 +126,7 @@ class Endpoint:
         elif kind == Kind.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
-                self.delivery.end(node, message, now_ns)
+                self.delivery.end(node, message)
             else:
                 self.outputs.counters["datagram_of_other_kind"] += 1
         else:
@@ -343,7 +343,7 @@ class Endpoint:
                 if message.resync:
                     self.outputs.counters["resyncs"] += 1
             case wire.End():
-                self.delivery.end(node, message, now_ns)
+                self.delivery.end(node, message)
             case wire.Fetch():
                 self.flush.serve(node, message)
             case wire.Row():
@@ -383,7 +383,7 @@ class Endpoint:
                 if not self.delivery.closed:
                     self.delivery.carrying.recast(now_ns)
             case Timer.LAZY:
-                self.delivery.lazy_over(now_ns)
+                self.delivery.lazy_over()
             case Timer.ROW:
                 self.acceptor.try_again()
                 self.gather.tell(now_ns)

@@ -13,7 +13,6 @@ from ..wire import CutEntry, Fetch, Held, Source
 from ..wire_data import StreamKey
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
-from .epochs import Slot
 from .outputs import Settled, Transmit
 
 FETCH_MAX = 1 << 16
@@ -151,7 +150,7 @@ class Flush:
         if delivery.view is None:
             return
         limits = {(entry.origin, entry.lane): entry.sequence for entry in cut}
-        self._deliver_ordered(limits)
+        delivery.ordered.finish(lambda member: limits.get((member, int(Lane.ORDERED)), 0))
         for key in sorted(delivery.ins):
             stream = delivery.ins[key]
             if key.lane == Lane.ORDERED:
@@ -169,24 +168,6 @@ class Flush:
                 sending.token_settled = token
             if addressee in gone:
                 delivery.abandon(sending, lane)
-
-    def _deliver_ordered(self, limits: Mapping[tuple[int, int], int]) -> None:
-        delivery = self._delivery
-        for key in sorted(delivery.ins):
-            if key.lane == Lane.ORDERED:
-                self._queue_late(key)
-        rest = delivery.epochs.remainder(lambda m: limits.get((m, int(Lane.ORDERED)), 0))
-        for slot in rest:
-            delivery.ordered.deliver(slot)
-
-    def _queue_late(self, key: StreamKey) -> None:
-        """Batches that arrived after the view was closed are not in an epoch yet."""
-        delivery = self._delivery
-        known = delivery.epochs.last_slot(key.origin)
-        for arrived in delivery.ins[key].waiting:
-            if arrived.data.sequence > known:
-                slot = Slot(key.origin, arrived.data.sequence, arrived.data.epoch)
-                delivery.epochs.add(slot)
 
     @staticmethod
     def _losses(

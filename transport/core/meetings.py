@@ -14,7 +14,10 @@ from typing import NamedTuple
 from ..wire_data import Meeting
 from .ranks import RankSet
 from .spread import Forward, Kind, Spread, choose, make
+from .streams import Arrived
 
+RELAYED_BYTES_MAX = 1024
+"""Larger batches go from each to each."""
 OPEN_MAX = 1024
 """Meetings that are remembered; of the oldest it is forgotten that this node has spoken."""
 
@@ -29,15 +32,17 @@ class Bundle(NamedTuple):
 class _Open:
     """One meeting, as far as it is known here."""
 
-    __slots__ = ("bodies", "count", "kind", "spoken", "spread")
+    __slots__ = ("bodies", "count", "epoch", "kind", "spoken", "spread")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.spoken = False
         self.count = 0
         """How many have spoken; only the relay counts."""
-        self.bodies: dict[int, tuple[int, bytes]] = {}
-        """By rank what is to be passed on, with its epoch."""
+        self.bodies: dict[int, bytes] = {}
+        """By rank what is to be passed on."""
+        self.epoch = 0
+        """The first epoch that any of it belongs to."""
         self.spread: Spread | None = None
 
 
@@ -51,8 +56,13 @@ class Meetings:
         self._bit = 1 << self._rank
         self._others = tuple(member for member in self._members if member != node)
         self._open: dict[int, _Open] = {}
-        self.relaying = False
-        """Something waits here to be passed on."""
+        self._waiting: dict[int, _Open] = {}
+        """Those of which something waits here to be passed on."""
+
+    @property
+    def relaying(self) -> bool:
+        """Whether something waits here to be passed on."""
+        return bool(self._waiting)
 
     def expects(self, meeting: Meeting) -> bool:
         """Whether this node may be about to speak at it."""
@@ -74,32 +84,38 @@ class Meetings:
                 del self._open[next(iter(self._open))]
         return known
 
-    def said(self, meeting: Meeting, epoch: int, body: bytes) -> list[Bundle] | None:
+    def said(self, meeting: Meeting, epoch: int, batch: Arrived) -> Sequence[Bundle] | None:
         """A batch of ours; None if it goes to everybody, as any other does."""
         known = self._of(meeting)
         known.spoken = True
-        if known.kind is Kind.ALL_TO_ALL:
+        if known.kind is Kind.ALL_TO_ALL or len(batch.frame) > RELAYED_BYTES_MAX:
             return None
         if known.kind is Kind.COORDINATOR and self._rank:
-            return [Bundle(self._members[:1], (body,))]
-        return self._take(known, meeting, self._rank, epoch, body)
+            return [Bundle(self._members[:1], (_body(batch),))]
+        return self._take(known, meeting, self._rank, epoch, batch)
 
-    def heard(self, meeting: Meeting, origin: int, epoch: int, body: bytes) -> list[Bundle]:
+    def heard(self, meeting: Meeting, origin: int, epoch: int, batch: Arrived) -> Sequence[Bundle]:
         """A batch of another member; returns what is to be passed on now."""
         known = self._of(meeting)
         relays = known.spread is not None or (known.kind is Kind.COORDINATOR and not self._rank)
-        return self._take(known, meeting, self._rank_of[origin], epoch, body) if relays else []
+        if not relays or len(batch.frame) > RELAYED_BYTES_MAX:
+            return ()
+        return self._take(known, meeting, self._rank_of[origin], epoch, batch)
 
     def _take(
-        self, known: _Open, meeting: Meeting, rank: int, epoch: int, body: bytes
-    ) -> list[Bundle]:
-        known.bodies[rank] = epoch, body
+        self, known: _Open, meeting: Meeting, rank: int, epoch: int, batch: Arrived
+    ) -> Sequence[Bundle]:
+        if not known.bodies:
+            known.epoch = epoch
+        known.bodies[rank] = _body(batch)
         known.count += 1
         if known.spread is not None:
             return self._forward(known, known.spread.held(RankSet.one(rank)))
         if known.count < meeting.wanted:
-            self.relaying = True
-            return []
+            self._waiting[meeting.key] = known
+            return ()
+        self._waiting.pop(meeting.key, None)
+        del self._open[meeting.key]
         return [self._pass_on(known)]
 
     def _forward(self, known: _Open, forwards: Iterable[Forward]) -> list[Bundle]:
@@ -107,32 +123,26 @@ class Meetings:
         return [
             Bundle(
                 [self._members[rank] for rank in forward.to],
-                [known.bodies[rank][1] for rank in forward.what if rank in known.bodies],
+                [known.bodies[rank] for rank in forward.what if rank in known.bodies],
             )
             for forward in forwards
         ]
 
     def _pass_on(self, known: _Open) -> Bundle:
-        bodies = [body for _, body in known.bodies.values()]
+        bodies = list(known.bodies.values())
         known.bodies.clear()
         return Bundle(self._others, bodies)
 
     def asked(self, epoch: int) -> list[Bundle]:
         """Somebody waits for an epoch: what belongs to it is passed on now."""
-        return self._give_up(epoch)
+        due = [key for key, known in self._waiting.items() if known.epoch <= epoch]
+        return [self._pass_on(self._waiting.pop(key)) for key in due]
 
     def give_up(self) -> list[Bundle]:
         """Those who were expected did not come: everybody is told of those who did."""
-        return self._give_up(None)
+        waiting, self._waiting = self._waiting, {}
+        return [self._pass_on(known) for known in waiting.values()]
 
-    def _give_up(self, epoch: int | None) -> list[Bundle]:
-        bundles: list[Bundle] = []
-        self.relaying = False
-        for known in self._open.values():
-            if not known.bodies or known.spread is not None:
-                continue
-            if epoch is None or any(at <= epoch for at, _ in known.bodies.values()):
-                bundles.append(self._pass_on(known))
-            else:
-                self.relaying = True
-        return bundles
+
+def _body(batch: Arrived) -> bytes:
+    return batch.frame[batch.offset :]

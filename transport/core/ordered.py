@@ -7,13 +7,13 @@ only this lane has: ENDs, `done`, and what every member is known to hold (PROTOC
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from .. import wire_data
 from ..config import Limits
 from ..events import View
 from ..wire_data import Data
-from .epochs import Ending, Epochs, Slot
+from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
 from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
@@ -63,7 +63,7 @@ class OrderedLane:
 
     def numbered(
         self, data: Data, frame: bytes, payloads: list[bytes] | bytes, token: int
-    ) -> list[Bundle] | None:
+    ) -> Sequence[Bundle] | None:
         """A batch of ours waits for its epoch like any other.
 
         Returns what goes where if it goes by a schedule; None if it goes to everybody.
@@ -75,7 +75,7 @@ class OrderedLane:
         self.epochs.numbered(data.sequence, ends=bool(data.flags & wire_data.END))
         bundles = None
         if data.meeting is not None:
-            bundles = self.meetings.said(data.meeting, data.epoch, frame[HEADER_BYTES:])
+            bundles = self.meetings.said(data.meeting, data.epoch, arrived)
         if bundles is None:
             self.told(data.done)
         return bundles
@@ -107,49 +107,61 @@ class OrderedLane:
 
     # ----------------------------------------------------------------------------- receiving
 
-    def arrived(
-        self, stream: InStream, arrived: Arrived, now_ns: int
-    ) -> tuple[list[Ending], list[Bundle]]:
-        """A batch of another member is held: ENDs that it makes us say, and what to pass on."""
+    def arrived(self, stream: InStream, arrived: Arrived, now_ns: int) -> Sequence[Bundle]:
+        """A batch of another member is held; returns what is to be passed on."""
         data = arrived.data
+        epochs, epoch, origin = self.epochs, data.epoch, data.key.origin
         stream.waiting.append(arrived)
-        self._note(data.epoch, now_ns)
-        slot = Slot(data.key.origin, data.sequence, data.epoch, bool(data.flags & wire_data.END))
+        self._note(epoch, now_ns)
+        if data.flags & wire_data.END:
+            epochs.ended(origin, epoch, data.sequence)
+        epochs.member_done(origin, data.done)
         meeting = data.meeting
         if meeting is None:
-            return self.epochs.held(slot), []
-        body = arrived.frame[arrived.offset :]
-        bundles = self.meetings.heard(meeting, data.key.origin, data.epoch, body)
-        return self.epochs.held(slot, lazy=self.meetings.expects(meeting)), bundles
+            epochs.see(epoch)
+            return ()
+        if self.meetings.expects(meeting):
+            epochs.see_lazily(epoch)
+        else:
+            epochs.see(epoch)
+        return self.meetings.heard(meeting, origin, epoch, arrived)
 
-    def advance(self, now_ns: int) -> list[Ending]:
-        """Deliver what has become complete; returns ENDs for which there is room now."""
-        before = self.epochs.complete
-        slots, endings = self.epochs.advance(self._held)
-        if self.epochs.complete > before:
-            self._note(self.epochs.complete, now_ns)
-        for slot in slots:
-            self.deliver(slot)
+    def ended(self, node: int, epoch: int, sequence: int, done: int) -> None:
+        """An END that comes by itself."""
+        epochs = self.epochs
+        if node in epochs.done:
+            epochs.ended(node, epoch, sequence)
+            epochs.member_done(node, done)
+            epochs.see(epoch)
+
+    def turn(self, now_ns: int) -> list[Ending]:
+        """Close and deliver what is due at the end of a turn; returns ENDs to say."""
+        epochs = self.epochs
+        endings = epochs.catch_up()
+        while (ends := epochs.step(self._ins)) is not None:
+            for member, last in ends.items():
+                waiting = self._ins[member].waiting
+                while waiting and waiting[0].data.sequence <= last:
+                    self._deliver(member, waiting.popleft())
+            self._note(epochs.complete, now_ns)
+            endings += epochs.catch_up()
         return endings
 
-    def _held(self, member: int) -> int:
-        return self._ins[member].held
-
-    def deliver(self, slot: Slot) -> None:
+    def _deliver(self, member: int, arrived: Arrived) -> None:
         """Deliver the next batch of the agreed order."""
-        stream = self._ins[slot.origin]
-        data, frame, _, payloads, token = stream.waiting.popleft()
-        assert data.sequence == slot.sequence, "slots and batches are kept in the same order"
+        data, frame, _, payloads, token = arrived
+        stream = self._ins[member]
         stream.delivered = data.sequence
         if payloads is None:
             payloads = stream.assemble(data, frame, self._limits.message_bytes_max)
         if not payloads:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
+        safe = bool(data.flags & wire_data.SAFE)
         self._outputs.stream.append(
             Ordered(
-                slot.origin,
-                self._incarnations[slot.origin],
+                member,
+                self._incarnations[member],
                 data.channel,
                 payloads,
                 data.view_id,
@@ -157,34 +169,40 @@ class OrderedLane:
                 data.mark_fifo,
                 data.mark_bulk,
                 sum(map(len, payloads)),
-                bool(data.flags & wire_data.SAFE),
+                safe,
                 token,
             )
         )
         self._index += len(payloads)
-        if data.flags & wire_data.SAFE:
+        if safe:
             self.urgent = True
-            self._safe.append((slot.epoch, self._index))
+            self._safe.append((data.epoch, self._index))
+
+    def finish(self, cut: Callable[[int], int]) -> None:
+        """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
+        place = self.epochs.place
+        rest = [
+            (arrived.data.epoch, place(member, arrived.data.epoch), arrived.data.sequence, member)
+            for member, stream in self._ins.items()
+            for arrived in stream.waiting
+            if arrived.data.sequence <= cut(member)
+        ]
+        for _, _, _, member in sorted(rest):
+            self._deliver(member, self._ins[member].waiting.popleft())
 
     # ----------------------------------------------------------------------------- stability
 
-    def member_done(self, node: int, done: int, own: OutStream) -> bool:
-        """A member holds all epochs up to `done`; True if more of ours is held by it."""
-        if done <= self.epochs.done.get(node, done):
-            return False
-        self.epochs.member_done(node, done)
-        held = self.epochs.own_last(done)
-        if held is None:
-            return False
-        own.acknowledged(node, held, 0)
-        return True
-
-    def settle(self, view: View) -> dict[int, int]:
-        """Which batches, by member, all members hold since the last call; say what is safe."""
-        stable = self.epochs.settle()
-        index = 0
-        while self._safe and self._safe[0][0] <= self.epochs.stable:
-            _, index = self._safe.popleft()
-        if index:
-            self._outputs.stream.append(Stable(view.id, index))
+    def settle(self, view: View, own: OutStream) -> Mapping[int, int] | None:
+        """Which batches, by member, all members hold; None without news. Says what is safe."""
+        epochs = self.epochs
+        stable = epochs.settle()
+        if stable is None:
+            return None
+        for node in own.progress:
+            own.holds(node, epochs.own_last(epochs.done[node]))
+        last = 0
+        while self._safe and self._safe[0][0] <= epochs.stable:
+            _, last = self._safe.popleft()
+        if last:
+            self._outputs.stream.append(Stable(view.id, last))
         return stable

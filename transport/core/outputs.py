@@ -7,7 +7,7 @@ to the attached layers and then to the application, in exactly this order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -26,7 +26,7 @@ class Transmit(NamedTuple):
 class Cast(NamedTuple):
     """Hand a frame to the datagrams of one rail, for each of these nodes; it may be lost."""
 
-    nodes: Collection[int]
+    nodes: Sequence[int]
     rail: str
     frame: bytes
 

@@ -277,6 +277,11 @@ class OutStream:
         while sizes and sizes[0][0] <= lowest:
             self._window_used -= sizes.popleft()[1]
 
+    def holds(self, node: int, held: int) -> None:
+        """An addressee has said by other means how far it holds this stream."""
+        progress = self.progress[node]
+        progress.held = max(progress.held, held)
+
     def freeze(self, node: int, *, frozen: bool) -> None:
         """An addressee's application does not read (or does again)."""
         progress = self.progress.get(node)
