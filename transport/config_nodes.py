@@ -21,7 +21,7 @@ def check_own_ports(table: Table, node: NodeConfig) -> None:
     """
     if node.datagram_port == node.udp_port:
         raise table.error(
-            "datagram_port" if table.has("datagram_port") else "udp_port",
+            "datagram_port",
             f"datagram_port {node.datagram_port} is the udp_port of the same node",
             "write another number, or leave datagram_port out: then it is the one after udp_port",
         )

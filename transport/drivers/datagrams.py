@@ -182,16 +182,18 @@ class UdpDatagrams:
     def _read(self, rail: _Rail, most: int, taken: list[Datagram]) -> int:
         """Read one socket until it is empty; how many times something was there."""
         receive, node_at, name = rail.receive, rail.node_at.get, rail.name
-        append, size = taken.append, 0
-        for count in range(most):
+        append, size, count = taken.append, 0, 0
+        while count < most:
             try:
                 # One byte more, by which a frame that is too long is known.
                 frame, source = receive(DATAGRAM_BYTES_MAX + 1)
             except BlockingIOError:
                 break
             except OSError as error:
+                count += 1
                 self._count("receive", error)
                 continue
+            count += 1
             node = node_at(source)
             if node is None:
                 self._drops["strangers"] += 1
@@ -200,8 +202,6 @@ class UdpDatagrams:
                 size += len(frame)
             else:
                 self._drops["sizes_received"] += 1
-        else:
-            count = most
         self._bytes_received += size
         return count
 
