@@ -5,18 +5,27 @@ Import this before joining a cluster: every cluster opened afterwards carries th
 
 from phalanx.transport.layers import register
 
+from .channels import LAYER as CHANNELS_LAYER
+from .channels import Entry, OrderedChannel, Publication
 from .core import BarrierCore
 from .events import GenerationStatus, Release
 from .messages import Strength
+from .order import ChannelsCore, Entries
 from .service import LAYER, Arrival, Barriers
 
 register(LAYER, BarrierCore)
+register(CHANNELS_LAYER, ChannelsCore)
 
 __all__ = [
     "Arrival",
     "BarrierCore",
     "Barriers",
+    "ChannelsCore",
+    "Entries",
+    "Entry",
     "GenerationStatus",
+    "OrderedChannel",
+    "Publication",
     "Release",
     "Strength",
 ]

@@ -28,7 +28,7 @@ from .core.outputs import (
 )
 from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
-from .layers import Layer
+from .layers import DirectingLayer, Layer
 
 OWNERS_MAX = 4096
 """Channels whose layer is remembered."""
@@ -75,6 +75,7 @@ class Pump:
         self._datagrams = datagrams
         self._disk = disk
         self._layers = dict(layers)
+        self._directing = [it for it in layers.values() if isinstance(it, DirectingLayer)]
         self._owners: dict[str, Layer | None] = {}
         """By channel of the ordered lane, as far as entries of it have come."""
         self._peers = peers
@@ -115,8 +116,8 @@ class Pump:
             for command in commands:
                 self._carry_out(command)
             for item in stream:
-                self._through_layers(item, now_ns)
-                self._sink(item)
+                if self._through_layers(item, now_ns):
+                    self._sink(item)
             if not self._publish() and not endpoint.outputs.pending:
                 break
             endpoint.settle(now_ns)
@@ -174,9 +175,12 @@ class Pump:
                 if lifelines is not None:
                     lifelines.farewell()
 
-    def _through_layers(self, item: StreamItem, now_ns: int) -> None:
+    def _through_layers(self, item: StreamItem, now_ns: int) -> bool:
+        """False if it is for a layer alone."""
         match item:
             case Delivered():
+                if item.channel[:1] == "!":
+                    return self._directed(item, now_ns)
                 if not item.directed:
                     for layer in self._layers.values():
                         layer.progressed(
@@ -201,6 +205,14 @@ class Pump:
                     layer.detached(_reason(item), now_ns=now_ns)
             case _:
                 pass
+        return True
+
+    def _directed(self, item: Delivered, now_ns: int) -> bool:
+        """A message from one layer to another; who carries no such layer has no use for it."""
+        owner = self._owner(item.channel)
+        if isinstance(owner, DirectingLayer):
+            owner.directed(item.sender, item.payloads, now_ns=now_ns)
+        return False
 
     def _owner(self, channel: str) -> Layer | None:
         if channel not in self._owners:
@@ -218,6 +230,14 @@ class Pump:
         for layer in self._layers.values():
             for channel, payload, safe, meeting in layer.take_entries(numbered):
                 endpoint.submit_entry(channel, payload, safe=safe, meeting=meeting)
+                put = True
+        for layer in self._directing:
+            waiting = layer.take_directed()
+            while waiting:
+                node, payload = waiting[0]
+                if not endpoint.submit(node, Lane.BULK, layer.directed_channel, payload):
+                    break
+                waiting.popleft()
                 put = True
         return put
 

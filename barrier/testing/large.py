@@ -138,9 +138,7 @@ _ARRIVE, _DEADLINE = -1, -2
 class LargeBarrier:
     """A run of one barrier."""
 
-    def __init__(
-        self, options: LargeOptions, make_spread: Callable[..., Spread] = make
-    ) -> None:
+    def __init__(self, options: LargeOptions, make_spread: Callable[..., Spread] = make) -> None:
         n = options.nodes
         self.options = options
         self.figures = Figures(options=options, messages=[0] * n, payload_bytes=[0] * n)
@@ -176,9 +174,7 @@ class LargeBarrier:
         self._judge()
         return self.figures
 
-    def _at(
-        self, at_ns: int, rank: int, source: int, payload: bytes = b"", depth: int = 0
-    ) -> None:
+    def _at(self, at_ns: int, rank: int, source: int, payload: bytes = b"", depth: int = 0) -> None:
         self._number += 1
         heapq.heappush(self._events, (at_ns, self._number, rank, source, payload, depth))
 
