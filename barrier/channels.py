@@ -59,6 +59,8 @@ class _Service:
         self.face = face
         self.core = core
         self.queues: dict[str, ChannelQueue] = {}
+        self.opened: dict[str, asyncio.Future[Position]] = {}
+        """By name of each open channel where it begins."""
         # Places are given in the order of tokens, but safe ones are told later than others.
         self._waiting: dict[bool, deque[_Waiting]] = {False: deque(), True: deque()}
         face.add_layer_listener(self.collect)
@@ -70,11 +72,17 @@ class _Service:
             queue = self.queues.get(name)
             if queue is not None:
                 queue.put(item)
+                if isinstance(item, Opening) and not self.opened[name].done():
+                    self.opened[name].set_result(item.position)
         for queue in self.queues.values():
             queue.wake()
         reason = core.take_detached()
         if face.ended is not None:
             self._fail(face.ended)
+            for opened in self.opened.values():
+                if not opened.done():
+                    opened.set_exception(again(face.ended))
+                    opened.exception()
             for queue in self.queues.values():
                 queue.end(face.ended, in_good_order=face.left)
         elif reason:
@@ -95,6 +103,20 @@ class _Service:
             if not future.done():
                 place = first.index + max(0, token - first_token)
                 future.set_result(Position(first.era, first.k, place))
+
+    def open(self, name: str, queue: ChannelQueue, *, hooks: bool) -> None:
+        """Open a channel with its queue."""
+        self.core.open(name, takes=hooks, gives=hooks)
+        self.queues[name] = queue
+        self.opened[name] = asyncio.get_running_loop().create_future()
+        self.face.kick()
+
+    def close(self, name: str) -> None:
+        """Forget a channel."""
+        del self.queues[name]
+        self.opened.pop(name).cancel()
+        self.core.close(name)
+        self.face.kick()
 
     def _fail(self, error: PhalanxError) -> None:
         for waiting in self._waiting.values():
@@ -198,10 +220,22 @@ class OrderedChannel:
             give=self._give,
             take=self._take,
         )
-        hooks = on_state is not None
-        self._service.core.open(name, takes=hooks, gives=hooks)
-        self._service.queues[name] = self._queue
-        face.kick()
+        self._service.open(name, self._queue, hooks=on_state is not None)
+
+    async def opened(self, *, timeout: float | None = None) -> Position:
+        """Return where the channel begins here, when that is known; reading waits for it anyway.
+
+        Raises:
+            TimeoutError: it is not within `timeout` seconds.
+            UsageError: the channel was closed.
+            EvictedError, ClosedError
+        """
+        self._face.check_caller()
+        opened = self._service.opened.get(self.name)
+        if opened is None or self._service.queues.get(self.name) is not self._queue:
+            raise UsageError(f"channel {self.name!r} was closed")
+        async with asyncio.timeout(seconds(timeout, self._call_timeout_s)):
+            return await asyncio.shield(opened)
 
     # ---------------------------------------------------------------------------- publishing
 
@@ -253,6 +287,10 @@ class OrderedChannel:
     async def _submit(
         self, payloads: list[bytes], *, safe: bool, wait: bool, deadline: float
     ) -> Publication:
+        opened = self._service.opened.get(self.name)
+        if opened is None or not opened.done():
+            # Whoever publishes on a channel reads its own entries there.
+            await self.opened(timeout=deadline - self._loop.time())
         token = await self._face.publish(
             self.name, payloads, safe=safe, wait=wait, deadline=deadline
         )
@@ -336,10 +374,8 @@ class OrderedChannel:
     def close(self) -> None:
         """Read no more of this channel here; idempotent. The name can be opened again."""
         if self._service.queues.get(self.name) is self._queue:
-            del self._service.queues[self.name]
-            self._service.core.close(self.name)
+            self._service.close(self.name)
             self._face.freeze_ordered(self, frozen=False)
-            self._face.kick()
             self._queue.end(UsageError(f"channel {self.name!r} was closed"), in_good_order=True)
 
     # --------------------------------------------------------------------------------- hooks
