@@ -25,12 +25,8 @@ class Barriers:
         Raises:
             UsageError: the cluster was joined before `phalanx.barrier` was imported.
         """
-
-        async def made() -> service.Barriers:
-            return service.Barriers(cluster.inner)
-
         self._cluster = cluster
-        self._inner = cluster.call(made)
+        self._inner = cluster.ask(lambda: service.Barriers(cluster.inner))
 
     def wait(
         self,
@@ -74,19 +70,15 @@ class Barriers:
 
     def missing(self, name: str) -> dict[int, str]:
         """Who is waited for at barrier `name`, and why, by node id; empty if it is not in use."""
-
-        async def missing() -> dict[int, str]:
-            return self._inner.missing(name)
-
-        return self._cluster.call(missing)
+        return self._cluster.ask(lambda: self._inner.missing(name))
 
     def open(self) -> list[events.GenerationStatus]:
         """All open generations in the cluster, as far as the agreed order is known here."""
+        return self._cluster.ask(self._inner.open)
 
-        async def statuses() -> list[events.GenerationStatus]:
-            return self._inner.open()
-
-        return self._cluster.call(statuses)
+    def stats(self) -> dict[str, int]:
+        """Counters since the cluster was joined."""
+        return self._cluster.ask(self._inner.stats)
 
 
 class Arrival:
@@ -101,19 +93,11 @@ class Arrival:
     @property
     def done(self) -> bool:
         """Whether `wait` would return or raise at once."""
-
-        async def done() -> bool:
-            return self._inner.done
-
-        return self._cluster.call(done)
+        return self._cluster.ask(lambda: self._inner.done)
 
     def cancel(self) -> None:
         """Take the arrival back, which breaks the generation unless it is released already."""
-
-        async def cancel() -> None:
-            self._inner.cancel()
-
-        self._cluster.call(cancel)
+        self._cluster.ask(self._inner.cancel)
 
     def wait(self) -> Release:
         """Wait for the other parties; may be called again for the same answer.

@@ -7,7 +7,7 @@ that
 
 * `ClosedError` once the loop is gone, with the cause if it died of one,
 * `UsageError` in the loop's own thread, where waiting would be a deadlock, and in a forked child,
-* `TimeoutError` if the loop is stuck and has not answered `SLACK_S` after the call's deadline.
+* `TimeoutError` if the loop is stuck and has not answered long after the call's deadline.
 
 A call that is interrupted (Ctrl-C) is cancelled in the loop as well: a barrier's arrival is
 taken back, a message that was not accepted yet is not sent.
@@ -131,7 +131,10 @@ class Cluster:
         self._bridge = bridge
         self._reader = reader
         self._thread = thread
-        self._call_timeout_s = inner.config.timing.call_timeout_ns / 1e9
+        timing = inner.config.timing
+        self._call_timeout_s = timing.call_timeout_ns / 1e9
+        # The order answers a barrier's withdrawal at most a lease after the deadline.
+        self._late_s = timing.lease_ns / 1e9 + SLACK_S
 
     # ------------------------------------------------------------------------------ life
 
@@ -182,12 +185,16 @@ class Cluster:
         of this kind are built on it.
 
         Args:
-            timeout: the deadline, in seconds, that the coroutine itself keeps to; `SLACK_S` after
-                it the coroutine is cancelled. The default is the profile's call time-out.
+            timeout: the deadline, in seconds, that the coroutine itself keeps to; a lease and
+                `SLACK_S` after it the coroutine is cancelled. The default is that of the profile.
             undo: given, in the loop, a result for which nobody waits any more.
         """
-        limit_s = seconds(timeout, self._call_timeout_s) + SLACK_S
+        limit_s = seconds(timeout, self._call_timeout_s) + self._late_s
         return self._bridge.call(make, limit_s, undo=undo)
+
+    def ask(self, function: Callable[[], T]) -> T:
+        """Call a function in the cluster's event loop, and return what it returns."""
+        return self._bridge.ask(function)
 
     # ------------------------------------------------------------------------------- reading
 
@@ -368,11 +375,7 @@ class Receipt:
     @property
     def missing(self) -> dict[int, str]:
         """Who does not hold it, and why, as far as it is settled."""
-
-        async def missing() -> dict[int, str]:
-            return self._inner.missing
-
-        return self._cluster.call(missing)
+        return self._cluster.ask(lambda: self._inner.missing)
 
     def held(self, timeout: float | None = None) -> None:
         """Wait until every addressee that goes on holds it.

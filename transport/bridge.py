@@ -32,14 +32,13 @@ _LOOK_S = 0.5
 
 
 class _Call(Generic[T]):
-    """One call; all methods run in the event loop."""
+    """One call; its methods run in the event loop."""
 
     def __init__(self, make: CoroutineFactory[T], undo: Callable[[T], None] | None) -> None:
         self.outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
         self.task: asyncio.Task[T] | None = None
         self._make = make
         self._undo = undo
-        self._unwanted = False
 
     def start(self) -> None:
         """Begin, unless nobody waits any more."""
@@ -47,17 +46,23 @@ class _Call(Generic[T]):
             self.task = asyncio.get_running_loop().create_task(self._make())
             self.task.add_done_callback(self._finish)
 
+    def failed_with(self, error: BaseException) -> bool:
+        """Whether this is what the call itself has raised; asked by who waited for it."""
+        done = self.outcome.done() and not self.outcome.cancelled()
+        return done and self.outcome.exception() is error
+
     def _finish(self, task: asyncio.Task[T]) -> None:
-        error = None if task.cancelled() else task.exception()  # asked for: it is not reported
-        if self.outcome.done():
-            return  # The bridge has ended meanwhile.
         if task.cancelled():
             self.outcome.cancel()
+            return
+        error = task.exception()
+        if not self.outcome.set_running_or_notify_cancel():
+            if error is None:  # Nobody waits any more.
+                self._throw_away(task.result())
         elif error is not None:
             self.outcome.set_exception(error)
         else:
             self.outcome.set_result(task.result())
-            self._throw_away()
 
     def cancel(self) -> None:
         """End it, if it has not ended."""
@@ -67,14 +72,13 @@ class _Call(Generic[T]):
             self.task.cancel()
 
     def discard(self) -> None:
-        """Nobody will take its result: whatever that is must not stay."""
-        self._unwanted = True
-        self._throw_away()
+        """Nobody has taken its result: whatever that is must not stay."""
+        if self.outcome.exception() is None:
+            self._throw_away(self.outcome.result())
 
-    def _throw_away(self) -> None:
-        done = self.outcome.done() and not self.outcome.cancelled()
-        if self._unwanted and self._undo is not None and done and not self.outcome.exception():
-            self._undo(self.outcome.result())
+    def _throw_away(self, result: T) -> None:
+        if self._undo is not None:
+            self._undo(result)
 
 
 class Bridge:
@@ -108,21 +112,18 @@ class Bridge:
         call = _Call(make, undo)
         try:
             self._submit(call)
-            in_time = self._wait(call, limit_s)
-        except BaseException:
-            self._give_up(call, discard=True)
-            raise
-        if not in_time:
-            self._give_up(call, discard=False)
-            ended = call.outcome.done()
-            if not ended:
-                self._soon(call.discard)
-            if not ended or call.outcome.cancelled():
-                raise TimeoutError(f"no answer of the event loop within {limit_s:g} s")
-        try:
-            return call.outcome.result(0)
+            if self._wait(call, limit_s):
+                return call.outcome.result(0)
         except concurrent.futures.CancelledError:
-            raise self._error() from None
+            ended = self._error()
+            raise ended from ended.__cause__
+        except BaseException as error:
+            if not call.failed_with(error) and not self._given_up(call):
+                self._soon(call.discard)
+            raise
+        if self._given_up(call):
+            raise TimeoutError(f"no answer of the event loop within {limit_s:g} s")
+        return call.outcome.result()
 
     def ask(self, function: Callable[[], T]) -> T:
         """Call a function in the loop; raises as `call` does."""
@@ -202,11 +203,11 @@ class Bridge:
                     call.outcome.cancel()
         return True
 
-    def _give_up(self, call: _Call[Any], *, discard: bool) -> None:
+    def _given_up(self, call: _Call[Any]) -> bool:
+        """Cancel a call; False if it has ended by itself all the same."""
         if self._soon(call.cancel):
-            if discard:
-                self._soon(call.discard)
             self._wait(call, CANCEL_S)
+        return call.outcome.cancel()
 
 
 class LoopThread:
