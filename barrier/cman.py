@@ -46,10 +46,9 @@ from phalanx.transport.config import NODES_MAX
 from phalanx.transport.errors import (
     BarrierBroken,
     BarrierTimeout,
-    ClosedError,
-    EvictedError,
     NoQuorum,
     Overloaded,
+    PhalanxError,
     UsageError,
 )
 from phalanx.transport.events import Position, View, ViewId
@@ -324,7 +323,7 @@ class CmanBarriers:
             return -errno.ENOMEM
         except BarrierTimeout:  # while messages sent before were not acknowledged
             return -errno.ETIMEDOUT
-        except (NoQuorum, EvictedError, ClosedError):
+        except PhalanxError:  # cut off, or ended, for whatever reason
             return -errno.ENOTCONN
         if not use.arrived.done():
             use.arrived.set_result(0)
@@ -388,8 +387,8 @@ class CmanBarriers:
     def _look_at_view(self) -> None:
         try:
             view = self._cluster.view
-        except (ClosedError, EvictedError):
-            return
+        except PhalanxError:
+            return  # There is none at the moment.
         before, self._view = self._view, view
         if before is not None and not set(before.incarnations) <= set(view.incarnations):
             self._lost_in = view.id
@@ -419,7 +418,7 @@ class CmanBarriers:
             mark = await self._barriers.arrive(
                 _mark_of(generation), parties=NODES_MAX, timeout=_MARK_S, strength="arrived"
             )
-        except (UsageError, NoQuorum, EvictedError, ClosedError):
+        except PhalanxError:
             return  # Marked already, or this node has no say any more.
         self._marks[name, generation] = mark
 

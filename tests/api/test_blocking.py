@@ -24,16 +24,20 @@ from phalanx.transport import (
     Batch,
     ClosedError,
     Event,
+    EventsLost,
     JoinTimeout,
     Message,
     NoQuorum,
     Overloaded,
+    PrimaryLost,
     Undelivered,
     UsageError,
+    ViewId,
     ViewInstalled,
 )
 from phalanx.transport.blocking import Cluster, attach
 from phalanx.transport.bridge import Bridge
+from phalanx.transport.pulling import Pulling, Reader
 from phalanx.transport.testing.memory import MemoryNetwork, memory_config
 
 from .threads import (
@@ -248,6 +252,83 @@ def test_a_second_reader_is_refused(alone: Cluster) -> None:
         until(refused)
         alone.multicast(b"x")
         assert isinstance(first.result(GUARD_S), Message)
+
+
+def test_events_that_are_missing_are_told_in_their_place(alone: Cluster) -> None:
+    """`EventsLost` once, by whichever call comes to it; then the stream goes on."""
+    alone.take_ready()
+    first, second = (
+        Message(sender=1, payload=b"1", view_id=VIEW),
+        PrimaryLost(view_id=VIEW, reachable=()),
+    )
+    calls: dict[str, Callable[[Reader], list[Event]]] = {
+        "ready": lambda reader: reader.ready(),
+        "next": lambda reader: _events(reader.event(5)),
+        "batches": lambda reader: _events(reader.batch(5)),
+    }
+    for name, call in calls.items():
+        pulling = Pulling(alone.inner)
+        pulling.over = True
+        pulling.items.extend([first, EventsLost(lost={"PrimaryLost": 3}), second])
+        reader = Reader(Bridge(alone.inner.home), pulling, stateful=True)
+        assert call(reader) == [first], name
+        with pytest.raises(EventsLost) as lost:
+            call(reader)
+        assert lost.value.lost == {"PrimaryLost": 3}
+        assert call(reader) == [second], name
+        assert call(reader) == [], name
+
+
+def _events(event: Batch | Event | None) -> list[Event]:
+    assert not isinstance(event, Batch)
+    return [] if event is None else [event]
+
+
+VIEW = ViewId(1, 1)
+
+
+def test_hooks_for_state_are_called_when_the_reader_comes_to_them(tmp_path: Path) -> None:
+    """A state made earlier would lack what the reader holds and has not worked on."""
+    config = replace(memory_config(3), state_dir=str(tmp_path))
+    network = ThreadedNetwork()
+    given: list[int] = []
+    seen: list[bytes] = []
+
+    def give() -> bytes:
+        given.append(len(seen))
+        return b"".join(seen)
+
+    def join(node: int) -> Cluster:
+        return Cluster.join(
+            config,
+            node=node,
+            drivers=network,
+            timeout=GUARD_S,
+            on_state_request=give,
+            on_state=seen.append if node == 3 else lambda _: None,
+        )
+
+    with ExitStack() as stack:
+        one, two, three = in_threads(*(lambda n=n: join(n) for n in (1, 2, 3)))
+        for cluster in (one, two):
+            stack.enter_context(cluster)
+        one.multicast_many([b"a", b"b"]).held(timeout=5)
+        three.leave()
+        three = stack.enter_context(join(3))
+        # Node 1 is asked for its state, and has read nothing yet.
+        (message,) = messages(one, 1)
+        seen.append(message.payload)
+        rest = one.take_ready()
+        assert given == []
+        seen.extend(event.payload for event in rest if isinstance(event, Message))
+        while not given:
+            one.take_ready()
+        assert given == [2]
+        assert seen == [b"a", b"b"]
+        for event in three:
+            if isinstance(event, ViewInstalled):
+                break
+        assert seen == [b"a", b"b", b"ab"]
 
 
 # ------------------------------------------------------------------------------- leaving
@@ -496,6 +577,29 @@ def test_a_program_may_end_without_leaving(tmp_path: Path) -> None:
     ended = run_python(program)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "True\n"
+
+
+def test_a_cluster_outlives_the_main_thread() -> None:
+    """Threads that go on when the main one has ended see the next view as well."""
+    program = """
+        import asyncio
+        import threading
+        from phalanx.transport import ViewInstalled
+        from phalanx.transport.testing.memory import memory_cluster
+
+        async def work():
+            async with memory_cluster(3) as memory:
+                threading.main_thread().join()
+                await memory.clusters[3].leave()
+                async for event in memory.clusters[1]:
+                    if isinstance(event, ViewInstalled) and event.left:
+                        print(event.view.members)
+                        break
+
+        threading.Thread(target=lambda: asyncio.run(work())).start()
+    """
+    ended = run_python(program)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "(1, 2)\n")
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:

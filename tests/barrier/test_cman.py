@@ -499,6 +499,7 @@ def test_a_minority_gets_enotconn() -> None:
             memory.network.cut(3, rail)
         assert await waiting == -errno.ENOTCONN
         assert await three.register("c") == -errno.ENOTCONN
+        await memory.clusters[3].leave(timeout=0)  # which nobody hears
 
     scene(body)
 
