@@ -110,7 +110,7 @@ class Reader:
                 item = items.popleft()
                 if isinstance(item, EventsLost):
                     raise again(item)
-                events.extend(_messages_of(item) if isinstance(item, Batch) else (item,))
+                events.extend(messages_of(item) if isinstance(item, Batch) else (item,))
             return events
 
     def event(self, timeout: float | None) -> Event | None:
@@ -120,7 +120,7 @@ class Reader:
                 item = self._next_item(timeout)
                 if not isinstance(item, Batch):
                     return item
-                self._messages.extend(_messages_of(item))
+                self._messages.extend(messages_of(item))
             return self._messages.popleft()
 
     def batch(self, timeout: float | None) -> Batch | Event | None:
@@ -160,7 +160,7 @@ class Reader:
             self._reading.release()
 
 
-def _messages_of(batch: Batch) -> list[Message]:
+def messages_of(batch: Batch) -> list[Message]:
     """A batch as single messages."""
     return [
         Message(

@@ -602,10 +602,74 @@ def test_a_cluster_outlives_the_main_thread() -> None:
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "(1, 2)\n")
 
 
-def run_python(program: str) -> subprocess.CompletedProcess[str]:
+ALONE = """
+    import atexit
+    import os
+    import sys
+    from dataclasses import replace
+    from phalanx.transport import UsageError
+    from phalanx.transport.bridge import Bridge
+    from phalanx.transport.blocking import Cluster
+    from phalanx.transport.testing.memory import MemoryNetwork, memory_config
+
+    def join():
+        config = replace(memory_config(1), state_dir=sys.argv[1])
+        return Cluster.join(config, node=1, drivers=MemoryNetwork())
+"""
+
+
+def test_at_the_end_of_a_program_the_loop_stands_still(tmp_path: Path) -> None:
+    """Handlers of the program come first, and may leave; later ones find nobody."""
+    program = """
+    atexit.unregister(phalanx.transport.bridge._park_all)
+    atexit.register(lambda: print(ask("after")))
+    atexit.register(phalanx.transport.bridge._park_all)
+    atexit.register(lambda: print(ask("before")))
+
+    async def answer(words):
+        return words
+
+    def ask(words):
+        try:
+            return Bridge(cluster.inner.home).call(lambda: answer(words), 0.05)
+        except TimeoutError:
+            return "nobody"
+
+    cluster = join()
+    """
+    ended = run_python("    import phalanx.transport.bridge\n" + ALONE + program, str(tmp_path))
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "before\nnobody\n")
+
+
+def test_a_forked_child_ends_without_touching_its_parents_node(tmp_path: Path) -> None:
+    """It is refused, and its exit stops nothing."""
+    program = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+    cluster = join()
+    child = os.fork()
+    if not child:
+        try:
+            cluster.multicast(b"x")
+        except UsageError as refusal:
+            print(refusal)
+        sys.exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    cluster.multicast(b"x").held(5)
+    print("still here")
+    cluster.leave()
+    """
+    ended = run_python(ALONE + program, str(tmp_path))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    refusal, still = ended.stdout.splitlines()
+    assert "fork" in refusal
+    assert still == "still here"
+
+
+def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own; one that hangs fails."""
     return subprocess.run(
-        [sys.executable, "-W", "default", "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", "default", "-c", textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
         timeout=GUARD_S,
