@@ -187,6 +187,12 @@ class Barriers:
         """For `Arrival`: see `ClusterFace`."""
         self._cluster.check_caller()
 
+    def take_back(self, ticket: int) -> None:
+        """For `Arrival`: the order says what becomes of it."""
+        if ticket in self._open:
+            self._core.cancel(ticket, now_ns=self._cluster.now_ns())
+            self._cluster.kick()
+
     def withdraw(self, ticket: int, name: str) -> None:
         """For `Arrival`: nobody waits any more; the name is free at once."""
         future = self._open.pop(ticket, None)
@@ -226,6 +232,14 @@ class Arrival:
         """Take the arrival back, which breaks the generation unless it is released already."""
         self._service.check_caller()
         self._service.withdraw(self._ticket, self.name)
+
+    def take_back(self) -> None:
+        """Ask for the arrival back: `wait` then says what the order says, maybe a release.
+
+        For whoever still wants to know the outcome that all other parties see.
+        """
+        self._service.check_caller()
+        self._service.take_back(self._ticket)
 
     async def wait(self) -> Release:
         """Wait for the other parties; may be called again for the same answer.

@@ -114,7 +114,7 @@ class Cluster:
         self._node = config.node(node)
         self._identities = Identities(config)
         self._options = options
-        self._home = Home()
+        self.home = self._home = Home()  # public for the blocking face
         self._loop = self._home.loop
         self._runtime = Runtime(
             config,

@@ -7,7 +7,6 @@ core decides, and when it says that this incarnation is over, the next one is bu
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import dataclasses
 import ipaddress
 import random
@@ -36,6 +35,7 @@ from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
 from .record_file import RecordFile, state_directory
+from .writer import Writer
 
 CLOCK = time.CLOCK_BOOTTIME
 """Counts the time in which the machine was suspended: leases run out in it too."""
@@ -185,7 +185,7 @@ class Runtime:
         self._turned = turned
         self._loop = asyncio.get_running_loop()
         self._file = RecordFile(state_directory(config), node.name, cluster=config.name)
-        self._disk = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="phalanx-record")
+        self._disk = Writer("phalanx-record")
         self._driver: Driver | None = None
         self._datagrams: Datagrams | None = None
         self._lifelines: Lifelines | None = None

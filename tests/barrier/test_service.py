@@ -43,19 +43,23 @@ class Hub:
     def pump(self) -> None:
         for cluster in self.clusters:
             cluster.core.wake(self.now_ns)
-            for payload in cluster.core.take_entries():
-                self.positions += 1
-                entry = Entry(
-                    sender=cluster.node_id,
-                    incarnation=1,
-                    payload=payload,
-                    position=Position(1, 1, self.positions),
-                    marks={},
-                )
-                for other in self.clusters:
-                    other.core.ordered(entry, now_ns=self.now_ns)
+            self.order(cluster.node_id)
         for cluster in self.clusters:
             cluster.tell()
+
+    def order(self, node: int) -> None:
+        """Take the entries of one node, and give them to all."""
+        for payload in self.clusters[node - 1].core.take_entries():
+            self.positions += 1
+            entry = Entry(
+                sender=node,
+                incarnation=1,
+                payload=payload,
+                position=Position(1, 1, self.positions),
+                marks={},
+            )
+            for other in self.clusters:
+                other.core.ordered(entry, now_ns=self.now_ns)
 
     def pass_time(self, duration_ns: int) -> None:
         self.now_ns += duration_ns
@@ -309,6 +313,37 @@ def test_cancelling_breaks_the_generation_for_the_others() -> None:
         assert again == await theirs.wait()
         with pytest.raises(BarrierBroken, match="cancelled by node 1"):
             await mine.wait()
+
+    scene(body)
+
+
+def test_an_arrival_that_is_taken_back_has_the_outcome_of_the_order() -> None:
+    """Unlike `cancel`, whose caller does not hear of a release that came first."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        await turns()
+        arrival.take_back()
+        assert not arrival.done
+        with pytest.raises(BarrierBroken, match="cancelled by node 1") as broken:
+            await arrival.wait()
+        assert broken.value.missing == {2: "not arrived"}
+        arrival.take_back()  # harmless when it is over
+
+    scene(body)
+
+
+def test_an_arrival_that_is_taken_back_too_late_is_released() -> None:
+    """The last party's arrival is in the order before the withdrawal: all are released."""
+
+    async def body(hub: Hub) -> None:
+        first = await hub.one.arrive("x")
+        await turns()
+        second = await hub.two.arrive("x")
+        # It is ordered now, and told to those who wait by the next turn.
+        hub.order(2)
+        first.take_back()
+        assert await first.wait() == await second.wait()
 
     scene(body)
 
