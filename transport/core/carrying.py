@@ -48,8 +48,7 @@ class Carrying:
     ) -> None:
         self._out = out
         self._bulk_most = limits.bulk_in_flight_bytes // limits.bulk_batch_bytes
-        self._recast_ns = timing.recast_ns
-        self._relayed_ns = timing.lazy_end_ns + timing.recast_ns
+        self._relayed_ns = timing.lazy_end_ns
         self._framer = framer
         self._peers = peers
         self._timers = timers
@@ -114,7 +113,7 @@ class Carrying:
             for frame in frames:
                 self._casting.cast(group, frame)
             for node in group:
-                self._note_cast(stream, node, now_ns + self._recast_ns)
+                self._note_cast(stream, node, now_ns + self._casting.wait_ns(node))
         return left
 
     def _note_cast(self, stream: OutStream, node: int, again_ns: int) -> None:
@@ -146,7 +145,8 @@ class Carrying:
         """The last batch goes to some, who pass it on to the others."""
         for node, progress in stream.progress.items():
             if node in self.synced and progress.sent == stream.last - 1:
-                self._note_cast(stream, node, now_ns + self._relayed_ns)
+                wait_ns = self._relayed_ns + self._casting.wait_ns(node)
+                self._note_cast(stream, node, now_ns + wait_ns)
         self.bundle(bundles)
 
     def bundle(self, bundles: Iterable[Bundle]) -> None:
@@ -172,9 +172,9 @@ class Carrying:
             self._casting.cast(cast, self._end(ending))
         for node in cast:
             waiting = self._ends_cast.setdefault(node, deque())
-            waiting.extend((ending.epoch, now_ns + self._recast_ns) for ending in endings)
-        if cast:
-            self._timers.arm_earlier(Timer.RECAST, "", now_ns + self._recast_ns)
+            again_ns = now_ns + self._casting.wait_ns(node)
+            waiting.extend((ending.epoch, again_ns) for ending in endings)
+            self._timers.arm_earlier(Timer.RECAST, "", again_ns)
         for node in sorted(self.synced):
             if node not in rails:
                 self.say_to(node, endings)
@@ -201,10 +201,12 @@ class Carrying:
         for node in sorted(self.synced):
             progress = stream.progress[node]
             cast = progress.cast
-            while cast and cast[0][0] <= progress.held:
-                cast.popleft()
+            if cast and cast[0][0] <= progress.held:
+                self._casting.confirmed(node)
+                while cast and cast[0][0] <= progress.held:
+                    cast.popleft()
             if cast and cast[0][1] <= now_ns:
-                self._casting.doubt(node, now_ns)
+                self._casting.failed(node, now_ns)
                 link = self._peers.peers[node].link
                 for sequence, _ in cast:
                     frame = stream.sent[sequence].frame

@@ -6,7 +6,8 @@ doubled or come late, or never come at all; whoever cast one sends it again over
 when the peer has not said in time that it has it (`Delivery.recast`).
 
 To whom datagrams arrive is asked on every rail now and then, and only a peer that has answered
-lately is sent any. When one had to be sent again, the peer has to answer anew.
+lately is sent any. When one has to be sent again, the next ones are given twice the time, for the
+peer may only be slow; after a few in a row it is sent none until it has answered anew.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ ASK_INTERVALS = 5
 """Whether datagrams arrive is asked every so many heartbeat intervals."""
 TRUST_INTERVALS = 4
 """An answer holds for so many times the time between two questions."""
+FAILURES_MAX = 3
+"""So many times in a row nothing was heard in time of what was cast: no more is."""
+PATIENCE_MAX = 16
+"""What was cast is given up to so many times the first time-out."""
 _PING = struct.Struct("<BQ")
 
 
@@ -50,6 +55,10 @@ class Casting:
         self._paths = paths
         self._timers = timers
         self._outputs = outputs
+        self._recast_ns = timing.recast_ns
+        self._failures: dict[int, int] = {}
+        self._patience: dict[int, int] = {}
+        """By peer how many times the time-out it is given, if that is more than one."""
         self._every_ns = timing.heartbeat_ns * ASK_INTERVALS
         self._proved: dict[int, dict[str, int]] = {}
         """By peer and rail when the newest question that was answered had been asked."""
@@ -85,15 +94,29 @@ class Casting:
             if node not in self.rails:
                 self.rails[node] = rail
 
-    def doubt(self, node: int, now_ns: int) -> None:
-        """A datagram to this peer had to be sent again."""
+    def wait_ns(self, node: int) -> int:
+        """How long a peer is given to say that it has what was cast."""
+        return self._recast_ns * self._patience.get(node, 1)
+
+    def confirmed(self, node: int) -> None:
+        """It has said so in time."""
+        self._failures.pop(node, None)
+        patience = self._patience.pop(node, 1)
+        if patience > 2:
+            self._patience[node] = patience - 1
+
+    def failed(self, node: int, now_ns: int) -> None:
+        """It has not: what was cast is sent again."""
         self._outputs.counters["recasts"] += 1
-        self._doubted[node] = now_ns
-        self._proved.pop(node, None)
-        self.rails.pop(node, None)
+        self._patience[node] = min(2 * self._patience.get(node, 1), PATIENCE_MAX)
+        self._failures[node] = failures = self._failures.get(node, 0) + 1
+        if failures >= FAILURES_MAX:
+            self.forget(node)
+            self._doubted[node] = now_ns
 
     def forget(self, node: int) -> None:
-        """The peer's process, or the association to it, is gone."""
+        """The peer's process, or the association to it, is gone, or nothing arrives there."""
+        self._failures.pop(node, None)
         self._proved.pop(node, None)
         self.rails.pop(node, None)
 
