@@ -29,7 +29,8 @@ class ChannelQueue:
     """What one channel has to read.
 
     `freeze` is called at the marks; `wanted` and `give` when the reader comes to a `StateMark`
-    (`wanted` says None while it is not decided); `take` when it comes to an `Opening`.
+    (`wanted` says None while it is not decided); `take` when it comes to an `Opening`. What they
+    raise, the reader gets.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ChannelQueue:
         freeze: Callable[[bool], None],
         wanted: Callable[[Position], bool | None],
         give: Callable[[Position], None],
-        take: Callable[[bytes], None],
+        take: Callable[[StateMade], None],
     ) -> None:
         self._items: deque[Entries | ViewInstalled | Opening | StateMark] = deque()
         self._bytes_max = bytes_max
@@ -72,6 +73,7 @@ class ChannelQueue:
         match item:
             case StateMade():
                 self._made = item
+                self._settle_openings(item)
             case Entries():
                 self._items.append(item)
                 self._bytes += item.size + ENTRIES_COST_BYTES
@@ -84,20 +86,38 @@ class ChannelQueue:
                 if self._views > VIEWS_MAX:
                     self._drop_oldest_view()
             case Opening():
-                self._forget_unread_opening()
+                if item.anew:
+                    self._forget_behind_opening()
                 self._items.append(item)
             case StateMark():
                 self._items.append(item)
         self.wake()
 
-    def _forget_unread_opening(self) -> None:
-        """An opening whose state never came is void, and with it what stands behind it."""
+    def _forget_behind_opening(self) -> None:
+        """An opening that was never settled is void, and with it what stands behind it."""
         self._made = None
         kept: deque[Entries | ViewInstalled | Opening | StateMark] = deque()
         void = False
         for item in self._items:
             void = void or isinstance(item, Opening)
             if not void or isinstance(item, ViewInstalled):
+                kept.append(item)
+            elif isinstance(item, Entries):
+                self._read(item)
+        self._items = kept
+
+    def _settle_openings(self, made: StateMade) -> None:
+        """One opening counts: with a state its own, and without any the first."""
+        kept: deque[Entries | ViewInstalled | Opening | StateMark] = deque()
+        first = next((item for item in self._items if isinstance(item, Opening)), None)
+        with_state = made.state is not None or made.too_large
+        skipping = False
+        for item in self._items:
+            if isinstance(item, Opening):
+                skipping = bool(with_state) and item.position != made.position
+                if (item.position == made.position) if with_state else item is first:
+                    kept.append(item)
+            elif not skipping or isinstance(item, ViewInstalled):
                 kept.append(item)
             elif isinstance(item, Entries):
                 self._read(item)
@@ -142,12 +162,11 @@ class ChannelQueue:
                 continue
             if isinstance(item, Opening):
                 made = self._made
-                if made is None or made.position != item.position:
+                if made is None:
                     return None
                 self._items.popleft()
                 self._made = None
-                if made.state is not None:
-                    self._take_state(made.state)
+                self._take_state(made)
                 return item
             self._items.popleft()
             if isinstance(item, Entries):

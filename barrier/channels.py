@@ -24,7 +24,7 @@ from phalanx.transport.events import Position, ViewInstalled
 from phalanx.transport.layer_face import LayerFace
 
 from .channel_queue import ChannelQueue, Readable
-from .order import ChannelsCore, Entries, Opening, Published
+from .order import ChannelsCore, Entries, Opening, Published, StateMade
 from .service import HasLayers
 
 LAYER = "channels"
@@ -389,10 +389,15 @@ class OrderedChannel:
         self._service.core.give(self.name, position, state)
         self._face.kick()
 
-    def _take(self, state: bytes) -> None:
-        take = self._on_state
-        assert take is not None, "only who has hooks asks for state"
-        self._call("on_state", lambda: take(state))
+    def _take(self, made: StateMade) -> None:
+        take, state = self._on_state, made.state
+        if made.too_large:
+            raise self._failed(
+                f"the state of node {made.donor} has {made.too_large} bytes, and this node takes "
+                "less; raise limits.state_bytes_max in every file"
+            )
+        if take is not None and state is not None:
+            self._call("on_state", lambda: take(state))
 
     def _call(self, name: str, hook: Callable[[], _Result]) -> _Result:
         try:

@@ -104,7 +104,7 @@ class CmanBarriers:
 
     def __new__(cls, cluster: Cluster) -> CmanBarriers:
         """The face of this cluster."""
-        cluster.check_caller()
+        cluster.layer_face.check_caller()
         found = _faces.get(id(cluster))
         if found is not None and found._cluster is cluster:
             return found
@@ -117,7 +117,7 @@ class CmanBarriers:
         self._marks = {}
         self._telling = set()
         self._look_at_view()
-        cluster.add_layer_listener(LAYER, self._turned)
+        cluster.layer_face.add_layer_listener(self._turned)
         _faces[id(cluster)] = self
         return self
 
@@ -137,7 +137,7 @@ class CmanBarriers:
             no member or has no majority; -EINVAL for a bad argument, or if it was registered
             with another number.
         """
-        self._cluster.check_caller()
+        self._cluster.layer_face.check_caller()
         if self._cluster.detached:
             return -errno.ENOTCONN
         if not is_name(name) or not is_number(nodes, NODES_MAX):
@@ -164,7 +164,7 @@ class CmanBarriers:
             0, also (and without any effect) if the barrier is complete and not MULTISTEP;
             -ENOENT if it is not registered; -EINVAL; for ENABLED whatever kept it from arriving.
         """
-        self._cluster.check_caller()
+        self._cluster.layer_face.check_caller()
         barrier = self._registered.get(name)
         if barrier is None:
             return -errno.ENOENT
@@ -203,7 +203,7 @@ class CmanBarriers:
             -ENOTCONN if this node is no member, has no majority or has cancelled it; -EINTR after
             `interrupt`; -ENOMEM if too many barriers are open.
         """
-        self._cluster.check_caller()
+        self._cluster.layer_face.check_caller()
         if self._cluster.detached:
             return -errno.ENOTCONN
         barrier = self._registered.get(name)
@@ -248,7 +248,7 @@ class CmanBarriers:
         Returns:
             0, or -ENOENT if it is not registered.
         """
-        self._cluster.check_caller()
+        self._cluster.layer_face.check_caller()
         barrier = self._registered.get(name)
         if barrier is None:
             return -errno.ENOENT
@@ -258,7 +258,7 @@ class CmanBarriers:
     # ------------------------------------------------------------------------------- one use
 
     def _drop(self, name: str, code: int, *, callback_code: int | None = None) -> int:
-        self._cluster.check_caller()
+        self._cluster.layer_face.check_caller()
         barrier = self._registered.pop(name, None)
         if barrier is None:
             return -errno.ENOENT

@@ -9,12 +9,14 @@ How a channel is opened by a member that wants state:
 
 1. It publishes `Open`, ordered at p. What is ordered before p is in the state, what comes after p
    is delivered to it.
-2. Every other member answers with `Have`: whether it has the channel open, and can give its state.
-   Who can marks p in its own channel: its application's state is wanted when it has read so far.
+2. Every other member answers with `Have`: whether its own channel began before p, and can give its
+   state. Who can marks p in its own channel: its application's state is wanted when it has read so
+   far, which may be after it has taken in another's state itself.
 3. The opener names the lowest of them by `Take`. The one that is named gives the state, in parts
    sent to the opener alone; for the others the mark is void.
 
-If the donor leaves the view before all parts are there, the opener begins again at a new p.
+Nobody waits in a circle, for each waits for one that began before it. If the donor leaves the view
+before all parts are there, or has to begin again itself, the opener begins again at a new p.
 """
 
 from __future__ import annotations
@@ -52,9 +54,15 @@ class Entries(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Here the channel begins; what follows is read when the `StateMade` for it has come."""
+    """Here the channel begins; what follows is read when the `StateMade` for it has come.
+
+    There may be several, for whoever was to give the state could not. If one comes with a state,
+    what is before it is in that; if none does, the first of them counts.
+    """
 
     position: Position
+    anew: bool
+    """Another life of this node, or another order, begins: openings before are void."""
     again: bool
     """It was open before: entries between what was read last and this position are not here."""
 
@@ -73,6 +81,8 @@ class StateMade:
     position: Position
     state: bytes | None
     donor: int
+    too_large: int = 0
+    """The state has so many bytes, which is more than this node takes."""
 
 
 ChannelItem: TypeAlias = Entries | ViewInstalled | Opening | StateMark | StateMade
@@ -109,8 +119,10 @@ class _Channel:
     opened: Position | None = None
     """Where its newest `Open` was ordered."""
     whole: bool = False
-    """The state is here, or none is wanted: others may have ours."""
+    """The state is here, or none is wanted."""
     again: bool = False
+    """It was open in an earlier life of this node."""
+    anew: bool = True
     awaited: set[int] = field(default_factory=set[int])
     """Members that have not answered."""
     answers: dict[int, Can] = field(default_factory=dict[int, Can])
@@ -168,14 +180,14 @@ class ChannelsCore:
         if channel is not None:
             for position, donation in channel.donations.items():
                 if donation.donor == self._node:
-                    self._send_state(channel, position, donation.opener, None)
+                    self._send_state(name, position, donation.opener, None)
 
     def give(self, name: str, position: Position, state: bytes) -> None:
         """The application's state at a mark, if it is this node that was named."""
         channel = self._channels.get(name)
         donation = channel.donations.pop(position, None) if channel is not None else None
         if channel is not None and donation is not None:
-            self._send_state(channel, position, donation.opener, state)
+            self._send_state(name, position, donation.opener, state)
 
     def wanted(self, name: str, position: Position) -> bool | None:
         """Whether the state at a mark is wanted of this node; None while it is not known."""
@@ -271,10 +283,11 @@ class ChannelsCore:
             self._part(channel, message)
 
     def _part(self, channel: _Channel, part: Part) -> None:
-        if part.size < 0 or part.size > self._state_bytes_max:
-            # The donor has no state (any more), or one that is too large for this node.
-            self._stats["states_refused"] += part.size > self._state_bytes_max
-            self._arrived(channel, None)
+        if part.size < 0:
+            self._ask(channel, anew=False)  # The donor cannot give it any more.
+            return
+        if part.size > self._state_bytes_max:
+            self._arrived(channel, None, too_large=part.size)
             return
         channel.parts.append(part.part)
         channel.got += len(part.part)
@@ -283,11 +296,12 @@ class ChannelsCore:
             channel.parts = []
             self._arrived(channel, state)
 
-    def _arrived(self, channel: _Channel, state: bytes | None) -> None:
+    def _arrived(self, channel: _Channel, state: bytes | None, *, too_large: int = 0) -> None:
         assert channel.opened is not None, "parts are asked for after the opening"
-        # From here on others may have ours: their marks stand behind what was taken in.
         channel.whole = True
-        made = StateMade(position=channel.opened, state=state, donor=channel.donor if state else 0)
+        made = StateMade(
+            position=channel.opened, state=state, donor=channel.donor, too_large=too_large
+        )
         self._items.append((channel.name, made))
 
     def installed(self, event: ViewInstalled, *, now_ns: int) -> None:
@@ -314,7 +328,7 @@ class ChannelsCore:
                 self._view_changed(channel, event.view, now_ns)
             elif not (channel.whole and event.donor == self._node):
                 channel.again = channel.again or channel.opened is not None
-                channel.donations.clear()
+                channel.donations.clear()  # Who had asked begins again as well.
                 self._ask(channel)
 
     def _view_changed(self, channel: _Channel, view: View, now_ns: int) -> None:
@@ -326,7 +340,7 @@ class ChannelsCore:
         if channel.whole or channel.opened is None:
             return
         if channel.donor and channel.donor not in view.members:
-            self._ask(channel)
+            self._ask(channel, anew=False)
         else:
             self._choose_donor(channel, now_ns)
 
@@ -369,9 +383,16 @@ class ChannelsCore:
 
     # ------------------------------------------------------------------------------- openings
 
-    def _ask(self, channel: _Channel) -> None:
+    def _ask(self, channel: _Channel, *, anew: bool = True) -> None:
         """Begin, or begin again: the next entry of ours says from where on."""
-        channel.opened = None
+        for position, donation in channel.donations.items():
+            if donation.donor == self._node:
+                self._send_state(channel.name, position, donation.opener, None)
+        channel.donations.clear()
+        if anew:
+            channel.opened = None
+            channel.held_back.clear()
+        channel.anew = anew
         channel.whole = False
         channel.donor = 0
         channel.answers.clear()
@@ -379,7 +400,6 @@ class ChannelsCore:
         channel.parts = []
         channel.got = 0
         channel.ask_until_ns = None
-        channel.held_back.clear()
         self._outbox.append(encode(Open(channel.name, channel.takes)))
 
     def _control(self, batch: Ordered, at: Position, payload: bytes, now_ns: int) -> None:
@@ -404,7 +424,7 @@ class ChannelsCore:
         if not message.takes:
             return
         can = Can.NOTHING
-        if channel is not None and channel.whole and channel.gives:
+        if channel is not None and channel.opened is not None and channel.gives:
             can = Can.GIVE
             channel.donations[at] = _Donation(opener)
             self._items.append((channel.name, StateMark(position=at)))
@@ -413,7 +433,8 @@ class ChannelsCore:
     def _opened_here(self, channel: _Channel, at: Position, now_ns: int) -> None:
         assert self._view is not None, "entries are ordered in a view"
         channel.opened = at
-        self._items.append((channel.name, Opening(position=at, again=channel.again)))
+        opening = Opening(position=at, anew=channel.anew, again=channel.again)
+        self._items.append((channel.name, opening))
         if channel.takes:
             channel.awaited = set(self._view.members) - {self._node}
             channel.ask_until_ns = now_ns + self._wait_ns
@@ -447,14 +468,15 @@ class ChannelsCore:
         if donation is not None and donation.opener == sender:
             donation.donor = message.donor
             self._stats["states_given"] += message.donor == self._node
+        elif message.donor == self._node:
+            # It is closed here by now, or has begun again.
+            self._send_state(message.name, message.at, sender, None)
 
-    def _send_state(
-        self, channel: _Channel, at: Position, opener: Member, state: bytes | None
-    ) -> None:
+    def _send_state(self, name: str, at: Position, opener: Member, state: bytes | None) -> None:
         size = -1 if state is None else len(state)
         whole = state or b""
         for start in range(0, max(1, len(whole)), PART_BYTES):
-            part = Part(channel.name, at, size, whole[start : start + PART_BYTES])
+            part = Part(name, at, size, whole[start : start + PART_BYTES])
             self._directed.append((opener.node, encode(part)))
 
 

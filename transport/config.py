@@ -88,7 +88,7 @@ class Timing:
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
-    recast_ns: int = 4 * MS
+    recast_ns: int = 8 * MS
     """A datagram that is not acknowledged for so long goes again over the association."""
     lazy_end_ns: int = 10 * MS
     """Who is about to arrive at a barrier as well leaves an epoch open for so long at most."""

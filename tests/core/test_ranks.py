@@ -12,7 +12,9 @@ N = 48
 sets = st.one_of(
     st.sets(st.integers(0, N - 1)),
     st.builds(
-        lambda runs: {rank for start, count in runs for rank in range(start, min(start + count, N))},
+        lambda runs: {
+            rank for start, count in runs for rank in range(start, min(start + count, N))
+        },
         st.lists(st.tuples(st.integers(0, N - 1), st.integers(1, N)), max_size=4),
     ),
 )
