@@ -17,29 +17,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from peers import figures
+from peers.barrier_result import BACKGROUND_NODES, Background, BarrierReport, judge
 from peers.corosync import Corosync
-from peers.figures import Latency, Verdict
+from peers.figures import Latency
 from peers.lines import Task, Times
 from peers.machine import Machine
 from peers.phalanx_cluster import Phalanx
-from peers.plot import Bar, Panel, make_figure
 from peers.program import Steps, carry_out, numbers
 from peers.redis_server import Redis
 from peers.stage import Stage, System, run_rounds
-from peers.tables import latency_table, made_on, verdict_table
-from rich.console import RenderableType
-
-from phalanx.barrier.demo_plot import Figure
 
 NODES_MAX = 16
-LIMITS = {("corosync", 4): 0.6, ("redis", 4): 1.0, ("corosync", 8): 0.4}
-"""What phalanx's p50 may be of a peer's, by peer and number of nodes."""
-BACKGROUND_NODES = 4
-BACKGROUND_LIMIT = 5.0
-"""What the p99 under load may be of the p50 without."""
-FLOWED_MIN = 0.95
-"""Of the load that was asked for; with less the figure says nothing."""
 
 
 class Peer(enum.StrEnum):
@@ -47,67 +37,6 @@ class Peer(enum.StrEnum):
 
     COROSYNC = "corosync"
     REDIS = "redis"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Background:
-    """A barrier while the bulk lane is busy between the same nodes."""
-
-    asked_mb_per_s: float
-    flowed_mb_per_s: float
-    """What all members together received from the others, in 10^6 bytes a second."""
-    idle: Latency
-    loaded: Latency
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """Everything that was measured."""
-
-    bench: str
-    machine: Machine
-    versions: dict[str, str]
-    latencies: list[Latency]
-    background: Background | None
-    verdicts: list[Verdict]
-
-    @property
-    def sound(self) -> bool:
-        """A barrier that did not meet has failed before."""
-        return True
-
-    def tables(self) -> Sequence[RenderableType]:
-        """For people."""
-        found: list[RenderableType] = []
-        if self.latencies:
-            found.append(latency_table("Barrier, all members, back to back", self.latencies))
-        if self.background is not None:
-            rows = [self.background.idle, self.background.loaded]
-            title = f"With {self.background.flowed_mb_per_s:.1f} MB/s on the bulk lane, and without"
-            found.append(latency_table(title, rows))
-        if self.verdicts:
-            found.append(verdict_table(self.verdicts))
-        return [*found, made_on(self.machine, self.versions)]
-
-    def figure(self) -> Figure:
-        """The p50 of each as bars, with lines up to the p99."""
-        panels: list[Panel] = []
-        if self.latencies:
-            groups: dict[str, dict[str, Bar]] = {}
-            for row in self.latencies:
-                groups.setdefault(f"{row.nodes} nodes", {})[row.system] = _bar(row)
-            panels.append(Panel(title="back to back", unit="µs", groups=groups))
-        if self.background is not None:
-            load = f"{self.background.flowed_mb_per_s:.0f} MB/s of bulk"
-            rows = {"idle": self.background.idle, load: self.background.loaded}
-            groups = {words: {"phalanx": _bar(row)} for words, row in rows.items()}
-            panels.append(Panel(title="under load", unit="µs", groups=groups, logarithmic=True))
-        footnote = made_on(self.machine, self.versions)
-        return make_figure("Barrier: p50, and the line up to p99", footnote, panels)
-
-
-def _bar(row: Latency) -> Bar:
-    return Bar(value=row.p50_us, low=row.p50_us, high=row.p99_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +60,7 @@ class Plan:
         cells = len(self.systems) * len(self.nodes) + (2 if self.background_mb_per_s else 0)
         return cells * self.runs
 
-    def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> Report:
+    def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> BarrierReport:
         """Measure all of it, one system after the other.
 
         Raises:
@@ -143,16 +72,12 @@ class Plan:
             for system in self.systems
         ]
         background = self._background(stage, progress) if self.background_mb_per_s else None
-        verdicts = compare(latencies)
-        if background is not None:
-            verdicts += judge_background(background)
-        return Report(
-            bench="barrier",
+        return BarrierReport(
             machine=machine,
             versions={system.name: system.version() for system in self.systems},
             latencies=latencies,
             background=background,
-            verdicts=verdicts,
+            verdicts=judge(latencies, background),
         )
 
     def _measure(self, stage: Stage, progress: Steps, system: System, nodes: int) -> Latency:
@@ -187,40 +112,6 @@ class Plan:
             idle=figures.latency("idle", nodes, self.rounds, quiet_runs),
             loaded=figures.latency("loaded", nodes, self.rounds, loaded_runs),
         )
-
-
-def compare(latencies: Sequence[Latency]) -> list[Verdict]:
-    """phalanx's p50 by that of each peer."""
-    ours = {row.nodes: row for row in latencies if row.system == "phalanx"}
-    return [
-        figures.ratio(
-            f"barrier p50, {row.nodes} nodes, phalanx / {row.system}",
-            ours[row.nodes].p50_us,
-            row.p50_us,
-            LIMITS.get((row.system, row.nodes)),
-        )
-        for row in latencies
-        if row.system != "phalanx" and row.nodes in ours
-    ]
-
-
-def judge_background(background: Background) -> list[Verdict]:
-    """The tail under load by the middle without, and whether there was a load."""
-    return [
-        figures.ratio(
-            f"barrier among {BACKGROUND_NODES}, p99 under load / idle p50",
-            background.loaded.p99_us,
-            background.idle.p50_us,
-            BACKGROUND_LIMIT,
-        ),
-        figures.ratio(
-            "load that flowed / load asked for",
-            background.flowed_mb_per_s,
-            background.asked_mb_per_s,
-            FLOWED_MIN,
-            "at least",
-        ),
-    ]
 
 
 def main(

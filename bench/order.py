@@ -16,29 +16,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from peers import figures
 from peers.corosync import SIZE_MAX, Corosync
-from peers.figures import Latency, Throughput, Verdict
+from peers.figures import Latency, Throughput
 from peers.lines import Delivered, Task, Times
 from peers.machine import Machine
+from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
 from peers.phalanx_cluster import Phalanx
-from peers.plot import Bar, Panel, make_figure
 from peers.program import Steps, carry_out, numbers
 from peers.stage import Stage, System, run_flood, run_rounds
-from peers.tables import latency_table, made_on, throughput_table, verdict_table
-from rich.console import RenderableType
-
-from phalanx.barrier.demo_plot import Figure
 
 NODES_MAX = 16
 SIZE_MIN = 16
 """Each message begins with its sender and number."""
 SIZE_STEP = 8
-ROUND_TRIP_BYTES = 64
-RATE_LIMITS = {(3, 64): 4.0}
-"""What phalanx's rate is to be at least, of corosync's, by number of nodes and size."""
-ROUND_TRIP_LIMITS = {3: 1.0}
-"""What the p50 of its round trip may be of corosync's, by number of nodes."""
 S = 1_000_000_000
 
 
@@ -46,61 +38,6 @@ class Peer(enum.StrEnum):
     """Whom phalanx is compared with."""
 
     COROSYNC = "corosync"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """Everything that was measured."""
-
-    bench: str
-    machine: Machine
-    versions: dict[str, str]
-    throughputs: list[Throughput]
-    round_trips: list[Latency]
-    verdicts: list[Verdict]
-
-    @property
-    def sound(self) -> bool:
-        """Every run had one order, without gaps, and everything sent was delivered."""
-        return all(row.same_order and row.gaps == 0 and row.complete for row in self.throughputs)
-
-    def tables(self) -> Sequence[RenderableType]:
-        """For people."""
-        nodes = self.round_trips[0].nodes
-        flood = f"Agreed order, {nodes} nodes, all sending flat out, at the slowest node"
-        trip = f"Round trip in agreed order, {ROUND_TRIP_BYTES} bytes, idle"
-        found: list[RenderableType] = [throughput_table(flood, self.throughputs)]
-        found.append(latency_table(trip, self.round_trips))
-        if self.verdicts:
-            found.append(verdict_table(self.verdicts))
-        return [*found, made_on(self.machine, self.versions)]
-
-    def figure(self) -> Figure:
-        """Rates and round trips as bars."""
-        rates: dict[str, dict[str, Bar]] = {}
-        for row in self.throughputs:
-            low, high = row.per_s_range
-            bar = Bar(value=row.per_s, low=low, high=high)
-            rates.setdefault(f"{row.size_bytes:,} B", {})[row.system] = bar
-        trips = {
-            row.system: Bar(value=row.p50_us, low=row.p50_us, high=row.p99_us)
-            for row in self.round_trips
-        }
-        panels = [
-            Panel(
-                title="all sending flat out (line: range of the runs)",
-                unit="deliveries/s at the slowest node",
-                groups=rates,
-                logarithmic=True,
-            ),
-            Panel(
-                title="round trip, idle: p50 (line: up to p99)",
-                unit="µs",
-                groups={f"{ROUND_TRIP_BYTES} B": trips},
-            ),
-        ]
-        title = f"Agreed order, {self.round_trips[0].nodes} nodes"
-        return make_figure(title, made_on(self.machine, self.versions), panels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +57,7 @@ class Plan:
         """How many runs there are."""
         return len(self.systems) * (len(self.sizes) + 1) * self.runs
 
-    def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> Report:
+    def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> OrderReport:
         """Measure all of it, one system after the other.
 
         Raises:
@@ -132,13 +69,12 @@ class Plan:
             with system.up(stage, self.nodes):
                 round_trips.append(self._round_trip(stage, progress, system))
                 throughputs += [self._flood(stage, progress, system, s) for s in self.sizes]
-        return Report(
-            bench="order",
+        return OrderReport(
             machine=machine,
             versions={system.name: system.version() for system in self.systems},
             throughputs=sorted(throughputs, key=lambda row: row.size_bytes),
             round_trips=round_trips,
-            verdicts=compare(throughputs, round_trips),
+            verdicts=judge(throughputs, round_trips),
         )
 
     def _round_trip(self, stage: Stage, progress: Steps, system: System) -> Latency:
@@ -164,33 +100,6 @@ class Plan:
             progress.begin(f"{system.name}, {size:,} bytes, run {number} of {self.runs}")
             runs.append(run_flood(stage, system, task))
         return figures.throughput(system.name, self.nodes, size, self.window_ns, runs)
-
-
-def compare(throughputs: Sequence[Throughput], round_trips: Sequence[Latency]) -> list[Verdict]:
-    """phalanx's figures by those of each peer."""
-    rates = {row.size_bytes: row for row in throughputs if row.system == "phalanx"}
-    trips = {row.nodes: row for row in round_trips if row.system == "phalanx"}
-    found = [
-        figures.ratio(
-            f"agreed order, {row.nodes} nodes, {row.size_bytes:,} bytes, phalanx / {row.system}",
-            rates[row.size_bytes].per_s,
-            row.per_s,
-            RATE_LIMITS.get((row.nodes, row.size_bytes)),
-            "at least",
-        )
-        for row in throughputs
-        if row.system != "phalanx" and row.size_bytes in rates
-    ]
-    return found + [
-        figures.ratio(
-            f"round trip p50, {row.nodes} nodes, phalanx / {row.system}",
-            trips[row.nodes].p50_us,
-            row.p50_us,
-            ROUND_TRIP_LIMITS.get(row.nodes),
-        )
-        for row in round_trips
-        if row.system != "phalanx" and row.nodes in trips
-    ]
 
 
 def main(
