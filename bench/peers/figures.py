@@ -38,6 +38,7 @@ class Throughput:
     nodes: int
     size_bytes: int
     runs: int
+    window_s: float
     per_s: float
     """Deliveries a second at the slowest node, all senders together."""
     per_s_range: tuple[float, float]
@@ -57,16 +58,11 @@ class Verdict:
 
     what: str
     value: float
-    limit: float | None = None
+    limit: float | None
     """None: nothing is asked of it."""
-    sense: Sense = "at most"
-
-    @property
-    def passed(self) -> bool | None:
-        """None where nothing is asked."""
-        if self.limit is None:
-            return None
-        return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
+    sense: Sense
+    passed: bool | None
+    """None where nothing is asked."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -109,6 +105,7 @@ def throughput(
         nodes=nodes,
         size_bytes=size_bytes,
         runs=len(runs),
+        window_s=window_ns / 1e9,
         per_s=round(middle, 1),
         per_s_range=(round(min(rates), 1), round(max(rates), 1)),
         mb_per_s=round(middle * size_bytes / 1e6, 2),
@@ -123,7 +120,11 @@ def ratio(
 ) -> Verdict:
     """`value` / `other`, to three digits behind the point; judged as it is shown."""
     assert other > 0, "what was measured took time, or delivered something"
-    return Verdict(what=what, value=round(value / other, 3), limit=limit, sense=sense)
+    shown = round(value / other, 3)
+    passed = None
+    if limit is not None:
+        passed = shown <= limit if sense == "at most" else shown >= limit
+    return Verdict(what=what, value=shown, limit=limit, sense=sense, passed=passed)
 
 
 def flowed_mb_per_s(run: Sequence[Times]) -> float:
