@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -65,11 +67,15 @@ def test_a_missing_peer_is_named_with_its_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All that is missing at once, so that nobody installs one thing after another."""
-    monkeypatch.setattr(machine, "find_tool", lambda _name: None)
-    monkeypatch.setattr(corosync, "compiler", lambda: None)
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _name: None)
 
-    def work(*_: object) -> Phalanx:
+    def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(machine, "find_tool", nothing)
+    monkeypatch.setattr(corosync, "compiler", nothing)
+    monkeypatch.setattr(redis_server.importlib.util, "find_spec", nothing)
+
+    def work(*_: object) -> NoReturn:
         raise AssertionError("nothing is measured if something is missing")
 
     systems = [Phalanx(ordered=False), Redis(), Corosync()]
@@ -142,7 +148,8 @@ def running() -> Iterator[subprocess.Popen[str]]:
 
 def members_of(pid: int) -> list[int]:
     """The members that the program has started, once both are there."""
-    while True:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
         listing = subprocess.run(
             ["ps", "--ppid", str(pid), "-o", "pid=,args="],
             capture_output=True,
@@ -153,6 +160,7 @@ def members_of(pid: int) -> list[int]:
         found = [int(number) for number, command in lines if "phalanx_barrier" in command]
         if len(found) == 2:
             return found
+    raise AssertionError("the members were not started")
 
 
 @pytest.mark.netns
