@@ -118,8 +118,11 @@ def flood(channel: QueueChannel, extra: int = 0) -> Delivered:
         assert result.total <= sent
         return result
 
+    def open_channel(_cluster: Cluster) -> QueueChannel:
+        return channel
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phalanx_order, "open_channel", lambda _cluster: channel)
+        patch.setattr(phalanx_order, "open_channel", open_channel)
         patch.setattr(phalanx_order, "DRAIN_S", 0.2)
         return asyncio.run(play())
 
