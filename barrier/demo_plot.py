@@ -78,6 +78,26 @@ def draw(path: Path, figure: Figure) -> None:
         raise PlotUnavailable(f"No picture: {path}: {error}") from error
 
 
+def blank_figure(width_inches: float, height_inches: float) -> Figure:
+    """A figure to draw in that needs no screen.
+
+    Raises:
+        PlotUnavailable: there is no matplotlib.
+    """
+    try:
+        import matplotlib.figure as matplotlib_figure
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError as error:
+        raise PlotUnavailable(
+            f"No picture: matplotlib is not installed ({sys.executable} -m pip install matplotlib)"
+        ) from error
+    figure: Figure = matplotlib_figure.Figure(
+        figsize=(width_inches, height_inches), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def make_figure(
     *,
     book: Book,
@@ -94,17 +114,7 @@ def make_figure(
     Raises:
         PlotUnavailable: there is no matplotlib.
     """
-    try:
-        import matplotlib.figure as matplotlib_figure
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError as error:
-        raise PlotUnavailable(
-            f"No picture: matplotlib is not installed ({sys.executable} -m pip install matplotlib)"
-        ) from error
-    figure: Figure = matplotlib_figure.Figure(
-        figsize=(13, 1.6 + 1.75 * len(names)), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = blank_figure(13, 1.6 + 1.75 * len(names))
     all_axes: Any = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)
     rows: list[Axes] = [row[0] for row in all_axes]
     seconds = [(mark, (mark.at_ns - start_ns) / _S) for mark in marks]

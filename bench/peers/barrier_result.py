@@ -38,12 +38,12 @@ class Background:
 class BarrierReport:
     """Everything that was measured."""
 
+    bench: str = "barrier"
     machine: Machine
     versions: dict[str, str]
     latencies: list[Latency]
     background: Background | None
     verdicts: list[Verdict]
-    bench: str = "barrier"
 
     @property
     def sound(self) -> bool:

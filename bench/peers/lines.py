@@ -22,10 +22,8 @@ import msgspec
 
 Kind = Literal["barrier", "flood", "latency"]
 _BASE_S = 30.0
-_ROUND_S = 0.02
-"""Far more than a round takes anywhere, for each node; past it a member hangs."""
-_LOADED_ROUND_S = 0.25
-"""The same beside a load, whatever the number of nodes."""
+_ROUND_S = 0.25
+"""Far more than a round takes anywhere, beside a load too; past it a member hangs."""
 DRAIN_S = 30.0
 """So long what was sent flat out may take to arrive."""
 
@@ -48,8 +46,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def limit_s(self) -> float:
         """How long a run may take from its beginning; whoever takes longer is ended."""
         window_s = (self.warm_up_ns + self.window_ns) / 1e9
-        round_s = _LOADED_ROUND_S if self.load_bytes_per_s else self.nodes * _ROUND_S
-        return _BASE_S + window_s + self.count * round_s
+        return _BASE_S + window_s + self.count * _ROUND_S
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,12 +25,12 @@ ROUND_TRIP_LIMITS = {3: 1.0}
 class OrderReport:
     """Everything that was measured."""
 
+    bench: str = "order"
     machine: Machine
     versions: dict[str, str]
     throughputs: list[Throughput]
     round_trips: list[Latency]
     verdicts: list[Verdict]
-    bench: str = "order"
 
     @property
     def sound(self) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phalanx.barrier.demo_plot import Figure, PlotUnavailable
+from phalanx.barrier.demo_plot import Figure, blank_figure
 
 _COLOURS = {"phalanx": "#2f6db3", "corosync": "#d97b1d", "redis": "#b0413e"}
 _WIDTH = 0.8
@@ -41,16 +40,7 @@ def make_figure(title: str, footnote: str, panels: Sequence[Panel]) -> Figure:
     Raises:
         PlotUnavailable: there is no matplotlib.
     """
-    try:
-        import matplotlib.figure as matplotlib_figure
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError as error:
-        raise PlotUnavailable(
-            f"No picture: matplotlib is not installed ({sys.executable} -m pip install matplotlib)"
-        ) from error
-    width = 2 + 4.5 * len(panels)
-    figure: Figure = matplotlib_figure.Figure(figsize=(width, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(2 + 4.5 * len(panels), 4.5)
     all_axes: Any = figure.subplots(1, len(panels), squeeze=False)
     for axes, panel in zip(all_axes[0], panels, strict=True):
         _draw_panel(axes, panel)

@@ -14,12 +14,13 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from phalanx.barrier.demo_plot import Figure, check_path, draw
+from phalanx.barrier.demo_signals import Interrupted
 from phalanx.transport.errors import EnvironmentTrouble, PhalanxError
 from phalanx.transport.testing.lab import ensure_privileges
 
 from .figures import Verdict
 from .machine import Machine, this_machine
-from .stage import Interrupted, Stage, System, open_stage
+from .stage import Stage, System, open_stage
 
 EXIT_MISSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 """The first also if a run failed."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, Protocol
+from typing import Protocol
 
+from phalanx.barrier.demo_signals import ignore_signals, stoppable
 from phalanx.transport.testing.lab import Lab
 
 from .crew import Crew
@@ -24,11 +23,6 @@ _HEAD_START_NS = 50_000_000
 """From saying when to begin to beginning, so that nobody hears it late."""
 _SPARE_S = 10.0
 """From giving up to having said so."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asks to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,33 +73,14 @@ def open_stage(hosts: int) -> Generator[Stage, None, None]:
         Interrupted: by such a signal.
     """
     with (
-        _stoppable(),
+        stoppable(),
         tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder,
         Lab(hosts, RAILS) as lab,
     ):
         try:
             yield Stage(lab=lab, folder=Path(folder))
         finally:
-            _ignore_signals()
-
-
-@contextmanager
-def _stoppable() -> Generator[None, None, None]:
-    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
-        _ignore_signals()
-        raise Interrupted
-
-    before = {each: signal.signal(each, stop) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _ignore_signals() -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+            ignore_signals()
 
 
 @contextmanager
