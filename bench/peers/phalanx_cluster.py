@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import tempfile
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import msgspec
 
@@ -22,7 +24,6 @@ class Phalanx:
     def __init__(self, *, ordered: bool) -> None:
         self._module = "peers.phalanx_order" if ordered else "peers.phalanx_barrier"
         self._ordered = ordered
-        self._runs = 0
 
     def missing(self) -> list[str]:
         """Whether this version can do what is to be measured."""
@@ -43,9 +44,8 @@ class Phalanx:
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """Every run has a cluster file and records of its own."""
-        self._runs += 1
-        name = f"phalanx-{self._runs}"
-        config = stage.lab.cluster_toml(stage.folder / f"{name}.toml", name=name, hosts=task.nodes)
+        folder = Path(tempfile.mkdtemp(prefix="phalanx-", dir=stage.folder))
+        config = stage.lab.cluster_toml(folder / "cluster.toml", name="bench", hosts=task.nodes)
         text = msgspec.json.encode(task).decode()
         return [
             [sys.executable, "-P", "-m", self._module, str(config), host, text]

@@ -17,10 +17,12 @@ import pytest
 
 from peers import corosync, machine, redis_server
 from peers.corosync import Corosync, configuration
+from peers.lines import Task
 from peers.phalanx_cluster import Phalanx
 from peers.program import EXIT_INTERRUPTED, EXIT_USAGE, carry_out
 from peers.redis_server import Redis
 from peers.stage import Stage
+from phalanx.transport.config_file import load
 from phalanx.transport.testing.lab import Lab, lab_names
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -186,6 +188,16 @@ def test_a_member_that_dies_ends_the_program(running: subprocess.Popen[str]) -> 
     assert output == ""
     assert "alpha ended unexpectedly" in errors
     assert not any(name.startswith(f"{running.pid}-") for name in lab_names())
+
+
+def test_no_run_finds_the_records_of_another(tmp_path: Path) -> None:
+    """A node that remembers another cluster takes those without records for broken ones."""
+    stage = Stage(lab=Lab(2, ("a", "b"), "configured"), folder=tmp_path)
+    task = Task(kind="barrier", nodes=2)
+    systems = [Phalanx(ordered=False), Phalanx(ordered=False)]
+    files = [system.commands(stage, task)[0][4] for system in systems for _ in range(2)]
+    folders = {load(Path(file)).state_dir for file in files}
+    assert len(folders) == len(files) == 4
 
 
 def test_a_daemon_knows_every_node_on_every_rail(tmp_path: Path) -> None:
