@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from peers import figures
@@ -30,6 +31,8 @@ from peers.redis_server import Redis
 from peers.stage import Stage, System, run_rounds
 
 NODES_MAX = 16
+LOADED_US = 2_000_000
+"""A loaded run has at least so many rounds as take that long idle, for a load to be one."""
 
 
 class Peer(enum.StrEnum):
@@ -96,21 +99,25 @@ class Plan:
         # What each multicasts crosses the rails once for each of the others.
         share = asked * 1e6 / (nodes * (nodes - 1))
         idle = Task(kind="barrier", nodes=nodes, count=self.rounds)
-        loaded = Task(kind="barrier", nodes=nodes, count=self.rounds, load_bytes_per_s=share)
-        quiet_runs: list[list[Times]] = []
+        loaded = msgspec.structs.replace(idle, load_bytes_per_s=share)
+        idle_runs: list[list[Times]] = []
         loaded_runs: list[list[Times]] = []
         for number in range(1, self.runs + 1):
             words = f"{nodes} nodes, run {number} of {self.runs}"
             progress.begin(f"idle, {words}")
-            quiet_runs.append(run_rounds(stage, system, idle))
+            idle_runs.append(run_rounds(stage, system, idle))
+            if number == 1:
+                round_us = figures.latency("idle", nodes, self.rounds, idle_runs).p50_us
+                count = max(self.rounds, int(LOADED_US / round_us))
+                loaded = msgspec.structs.replace(loaded, count=count)
             progress.begin(f"{asked:g} MB/s on the bulk lane, {words}")
             loaded_runs.append(run_rounds(stage, system, loaded))
         flowed = statistics.median(figures.flowed_mb_per_s(run) for run in loaded_runs)
         return Background(
             asked_mb_per_s=asked,
             flowed_mb_per_s=round(flowed, 2),
-            idle=figures.latency("idle", nodes, self.rounds, quiet_runs),
-            loaded=figures.latency("loaded", nodes, self.rounds, loaded_runs),
+            idle=figures.latency("idle", nodes, idle.count, idle_runs),
+            loaded=figures.latency("loaded", nodes, loaded.count, loaded_runs),
         )
 
 
