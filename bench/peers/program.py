@@ -14,7 +14,6 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from phalanx.barrier.demo_plot import Figure, check_path, draw
-from phalanx.barrier.demo_signals import Interrupted
 from phalanx.transport.errors import EnvironmentTrouble, PhalanxError
 from phalanx.transport.testing.lab import ensure_privileges
 
@@ -113,11 +112,11 @@ def carry_out(
     except PhalanxError as error:
         return _complain(name, error, EXIT_USAGE)
     try:
-        with open_stage(hosts) as stage, Steps(steps) as progress:
+        with Steps(steps) as progress, open_stage(hosts) as stage:
             report = work(stage, progress, machine)
         if plot is not None:
             draw(plot, report.figure())
-    except Interrupted:
+    except KeyboardInterrupt:
         print(f"{name}: interrupted; hosts, rails and processes are removed", file=sys.stderr)
         return EXIT_INTERRUPTED
     except PhalanxError as error:

@@ -19,7 +19,7 @@ from peers import corosync, machine, redis_server
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
 from peers.phalanx_cluster import Phalanx
-from peers.program import EXIT_INTERRUPTED, EXIT_USAGE, carry_out
+from peers.program import EXIT_INTERRUPTED, EXIT_MISSED, EXIT_USAGE, carry_out
 from peers.redis_server import Redis
 from peers.stage import Stage
 from phalanx.transport.config_file import load
@@ -129,6 +129,24 @@ def test_a_small_run_measures_phalanx(tmp_path: Path) -> None:
     assert result["background"] is None
     assert "run 1 of 1" in done.stderr
     assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.netns
+def test_a_load_flows_beside_a_barrier() -> None:
+    """Idle and loaded runs of the same members, and what has crossed the rails meanwhile."""
+    arguments = ("--nodes", "2", "--rounds", "10", "--runs", "1", "--json", "--background", "1")
+    done = run("barrier.py", *arguments)
+    # Whether limits are kept is not for a machine that runs tests to say.
+    assert done.returncode in (0, EXIT_MISSED), done.stderr
+    result = json.loads(done.stdout)
+    measured = result["background"]
+    assert measured["asked_mb_per_s"] == 1.0
+    assert 0.1 < measured["flowed_mb_per_s"] < 10
+    assert (measured["idle"]["nodes"], measured["idle"]["rounds"]) == (4, 10)
+    assert measured["loaded"]["rounds"] >= 10
+    tail, flowed = result["verdicts"]
+    assert (tail["limit"], flowed["limit"]) == (5.0, 0.95)
+    assert tail["value"] == round(measured["loaded"]["p99_us"] / measured["idle"]["p50_us"], 3)
 
 
 @pytest.fixture
