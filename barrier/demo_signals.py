@@ -6,9 +6,10 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_unfinished: list[bool] = []
+"""For each `finished` that is open now, whether a signal has come meanwhile."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,9 +23,12 @@ def stoppable() -> Generator[None, None, None]:
     What is being removed then is removed to the end.
     """
 
-    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         ignore_signals()
-        raise Interrupted
+        if _unfinished:
+            _unfinished[-1] = True
+        else:
+            raise Interrupted
 
     before = {each: signal.signal(each, stop) for each in _SIGNALS}
     try:
@@ -32,6 +36,21 @@ def stoppable() -> Generator[None, None, None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def finished() -> Generator[None, None, None]:
+    """What is begun within it is finished before `Interrupted` is raised.
+
+    A process that was started and not yet written down would never be ended.
+    """
+    _unfinished.append(False)
+    try:
+        yield
+    finally:
+        asked_to_stop = _unfinished.pop()
+    if asked_to_stop:
+        raise Interrupted
 
 
 def ignore_signals() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
 
 from .crew import BenchFailed
@@ -99,11 +100,12 @@ class Corosync:
         daemon = find_tool("corosync")
         assert daemon is not None, "asked for before anything was started"
         argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", _DAEMON, daemon]
-        with (stage.folder / f"corosync-{host}.err").open("wb") as errors:
+        nothing = subprocess.DEVNULL
+        with (stage.folder / f"corosync-{host}.err").open("wb") as errors, finished():
             child = stage.lab.spawn(
-                host, [*argv, str(config)], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
+                host, [*argv, str(config)], stdin=nothing, stdout=errors, stderr=errors
             )
-        self._daemons.append(child)
+            self._daemons.append(child)
 
     def _beside(self, daemon: subprocess.Popen[bytes]) -> list[str]:
         return ["nsenter", "-t", str(daemon.pid), "-m", "--"]

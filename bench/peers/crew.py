@@ -16,6 +16,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
+from phalanx.barrier.demo_signals import finished
 from phalanx.transport.errors import PhalanxError
 from phalanx.transport.testing.lab import Lab
 
@@ -86,8 +87,11 @@ class Crew:
         pipe = subprocess.PIPE
         # Members in Python are modules of this package, wherever they are started from.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        child = self._lab.spawn(host, argv, stdin=pipe, stdout=pipe, stderr=stderr, env=environment)
-        self._members.append(_Member(host=host, child=child, stderr=stderr))
+        with finished():
+            child = self._lab.spawn(
+                host, argv, stdin=pipe, stdout=pipe, stderr=stderr, env=environment
+            )
+            self._members.append(_Member(host=host, child=child, stderr=stderr))
 
     def gather(self, kind: type[T], within_s: float) -> list[T]:
         """The next line of every member.

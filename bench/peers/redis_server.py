@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
 
 from .crew import BenchFailed
@@ -58,7 +59,7 @@ class Redis:
         assert server is not None, "asked for before anything was started"
         argv = [server, "--port", str(PORT), "--bind", self._address(stage), "--save", ""]
         argv += ["--appendonly", "no", "--protected-mode", "no", "--dir", str(stage.folder)]
-        with log.open("wb") as output:
+        with log.open("wb") as output, finished():
             child = stage.lab.spawn(
                 host, argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
