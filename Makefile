@@ -24,9 +24,9 @@ check: ## ruff, mypy and pyright
 	@scripts/bootstrap demo
 	@scripts/check
 
-bench: ## what the batch codec costs (docs/performance.md has the benchmarks with peers)
+bench: ## what single calls cost (docs/performance.md has the benchmarks with peers)
 	@scripts/bootstrap demo
-	@.venv/bin/python -m pytest bench/bench_codec.py $(ARGS)
+	@.venv/bin/python -m pytest bench/bench_*.py $(ARGS)
 
 mutants: ## how many random runs it takes to notice each deliberate bug (ten minutes)
 	@scripts/bootstrap demo

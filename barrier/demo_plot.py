@@ -78,8 +78,8 @@ def draw(path: Path, figure: Figure) -> None:
         raise PlotUnavailable(f"No picture: {path}: {error}") from error
 
 
-def blank_figure(width_inches: float, height_inches: float) -> Figure:
-    """A figure to draw in that needs no screen.
+def blank(width: float, height: float) -> Figure:
+    """An empty picture of so many inches.
 
     Raises:
         PlotUnavailable: there is no matplotlib.
@@ -91,9 +91,7 @@ def blank_figure(width_inches: float, height_inches: float) -> Figure:
         raise PlotUnavailable(
             f"No picture: matplotlib is not installed ({sys.executable} -m pip install matplotlib)"
         ) from error
-    figure: Figure = matplotlib_figure.Figure(
-        figsize=(width_inches, height_inches), layout="constrained"
-    )
+    figure: Figure = matplotlib_figure.Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -114,7 +112,7 @@ def make_figure(
     Raises:
         PlotUnavailable: there is no matplotlib.
     """
-    figure = blank_figure(13, 1.6 + 1.75 * len(names))
+    figure = blank(13, 1.6 + 1.75 * len(names))
     all_axes: Any = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)
     rows: list[Axes] = [row[0] for row in all_axes]
     seconds = [(mark, (mark.at_ns - start_ns) / _S) for mark in marks]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phalanx.barrier.demo_plot import Figure, blank_figure
+from phalanx.barrier.demo_plot import Figure, blank
 
 _COLOURS = {"phalanx": "#2f6db3", "corosync": "#d97b1d", "redis": "#b0413e"}
 _WIDTH = 0.8
@@ -40,7 +40,7 @@ def make_figure(title: str, footnote: str, panels: Sequence[Panel]) -> Figure:
     Raises:
         PlotUnavailable: there is no matplotlib.
     """
-    figure = blank_figure(2 + 4.5 * len(panels), 4.5)
+    figure = blank(2 + 4.5 * len(panels), 4.5)
     all_axes: Any = figure.subplots(1, len(panels), squeeze=False)
     for axes, panel in zip(all_axes[0], panels, strict=True):
         _draw_panel(axes, panel)
