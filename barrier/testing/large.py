@@ -24,8 +24,11 @@ from phalanx.transport.core.spread import Forward, Kind, Spread, make
 
 GENERATION = 70_000
 """Of the messages' barrier; a number of ordinary length."""
-SCHEDULE_DELAYS = 40
-"""A party gives the schedule so many mean delays before it gives up: twice what 16 rounds take."""
+STRAGGLER_DELAYS = 24
+"""One party, drawn by the seed, arrives so much later than the others: 16 rounds are over by then,
+so a schedule that releases anybody without it is found out."""
+SCHEDULE_DELAYS = STRAGGLER_DELAYS + 40
+"""A party gives the schedule so many mean delays before it gives up: 16 rounds fit in twice."""
 PATIENCE_DELAYS = 4
 """From a give-up to what follows from it: more than the longest way there and back."""
 TRIES_WITH_LOSS = 16
@@ -93,7 +96,7 @@ class LargeOptions:
     delay_ns: int = MS
     """The mean; each message takes between half of it and one and a half."""
     window_ns: int = MS
-    """In which the parties arrive."""
+    """In which the parties arrive, but for the straggler."""
     loss: float = 0.0
     """The share of messages that never come."""
     absent: frozenset[int] = frozenset()
@@ -138,9 +141,7 @@ _ARRIVE, _DEADLINE = -1, -2
 class LargeBarrier:
     """A run of one barrier."""
 
-    def __init__(
-        self, options: LargeOptions, make_spread: Callable[..., Spread] = make
-    ) -> None:
+    def __init__(self, options: LargeOptions, make_spread: Callable[..., Spread] = make) -> None:
         n = options.nodes
         self.options = options
         self.figures = Figures(options=options, messages=[0] * n, payload_bytes=[0] * n)
@@ -152,7 +153,6 @@ class LargeBarrier:
         self._deepest = [0] * n
         self._tries = [0] * n
         self._done = [False] * n
-        self._present = n - len(options.absent)
         self._arrived = 0
         self._events: list[_Event] = []
         self._number = 0
@@ -161,9 +161,11 @@ class LargeBarrier:
     def run(self) -> Figures:
         """Play it to its end."""
         options = self.options
-        for rank in range(options.nodes):
-            if rank not in options.absent:
-                self._at(self._random.randrange(options.window_ns + 1), rank, _ARRIVE)
+        present = [rank for rank in range(options.nodes) if rank not in options.absent]
+        straggler = self._random.choice(present)
+        for rank in present:
+            late_ns = STRAGGLER_DELAYS * options.delay_ns if rank == straggler else 0
+            self._at(self._random.randrange(options.window_ns + 1) + late_ns, rank, _ARRIVE)
         events = self._events
         while events:
             self._now_ns, _, rank, source, payload, depth = heapq.heappop(events)
@@ -176,9 +178,7 @@ class LargeBarrier:
         self._judge()
         return self.figures
 
-    def _at(
-        self, at_ns: int, rank: int, source: int, payload: bytes = b"", depth: int = 0
-    ) -> None:
+    def _at(self, at_ns: int, rank: int, source: int, payload: bytes = b"", depth: int = 0) -> None:
         self._number += 1
         heapq.heappush(self._events, (at_ns, self._number, rank, source, payload, depth))
 

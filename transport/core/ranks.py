@@ -113,9 +113,7 @@ class RankSet:
     # ------------------------------------------------------------------------------ arithmetic
 
     def __or__(self, other: RankSet) -> RankSet:
-        few, many = (
-            (self, other) if len(self._bounds) <= len(other._bounds) else (other, self)
-        )
+        few, many = (self, other) if len(self._bounds) <= len(other._bounds) else (other, self)
         if len(few._bounds) > 2 * _FEW_RANGES:
             return _merged(sorted([*few.ranges(), *many.ranges()]))
         bounds = many._bounds
