@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "algorithms.md"
 
 def test_a_barrier_of_65536_nodes_takes_sixteen_rounds() -> None:
     """In a process of its own, so that its memory is that of this run."""
-    command = [sys.executable, "-m", "phalanx.barrier.cli", "sim-barrier", "--json"]
+    command = [Path(sys.executable).with_name("phalanx"), "sim-barrier", "--json"]
     arguments = ["--nodes", str(NODES), "--algorithm", Kind.DISSEMINATION.value]
     done = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, timeout=2 * TOOK_S_MAX, check=True
