@@ -87,10 +87,7 @@ def measure(lab: Lab, nodes: int, barriers: int) -> list[Row]:
         times = [msgspec.json.decode(_line(process), type=Times) for process in processes]
     finally:
         for process in processes:
-            process.stdin.close()
-        for process in processes:
-            process.wait(WAIT_S)
-            process.stdout.close()
+            process.communicate(timeout=WAIT_S)  # the end of its input ends it
     return [_row(kind, nodes, blocks, times) for kind in Kind]
 
 

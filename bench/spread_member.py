@@ -19,6 +19,8 @@ from phalanx.transport.core.spread import Forward, Kind, Spread, make
 
 GIVE_UP_S = 0.05
 """A datagram was lost, or a process has not been let on the processor for long."""
+TRIES_MAX = 200
+"""After so many give-ups, ten seconds, of one barrier somebody is no longer there."""
 DATAGRAM_BYTES_MAX = 2048
 
 
@@ -66,12 +68,15 @@ class Member:
         spread = self._spread = make(kind, n=self._n, rank=self._rank, wanted=self._n)
         early, self._early = self._early, []
         begun_ns = time.perf_counter_ns()
+        last_try = self.gave_up + TRIES_MAX
         self._send(spread.held(RankSet.one(self._rank)), self._generation)
         for source, payload in early:
             self._take(source, payload)
         while not spread.complete:
             if self._epoll.poll(GIVE_UP_S):
                 self._receive()
+            elif self.gave_up == last_try:
+                raise SystemExit(f"rank {self._rank}: {spread.missing()} are missing")
             else:
                 self.gave_up += 1
                 self._send(spread.give_up(), self._generation)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from phalanx.barrier.cli import app
 from phalanx.barrier.sim_barrier_command import (
     GIVING_UP_NODES_MAX,
     HEAD,
@@ -38,7 +41,7 @@ DOCUMENTED_NODES_MAX = 256
 """Rows of the documented table that are played again here; `make prove` plays the largest."""
 
 
-def play(kind: Kind, nodes: int, **options: object) -> Figures:
+def play(kind: Kind, nodes: int, **options: Any) -> Figures:
     """One run, in which everything is right."""
     figures = LargeBarrier(LargeOptions(kind=kind, nodes=nodes, **options)).run()
     assert not figures.complaints
@@ -252,6 +255,24 @@ def test_the_command_draws_a_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(SimBarrierOptions(nodes=(4, 8), plot=path)) == 0
     assert path.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--nodes", "1"], 2, "nodes can be had"),
+        (["--nodes", "16", "--absent", "16"], 2, "ranks of 16 nodes are 0 to 15"),
+        (["--nodes", "2048", "--loss", "0.1"], 2, "everybody tells everybody"),
+        (["--nodes", "4", "--plot", "a.txt"], 1, "phalanx sim-barrier: a.txt: use one of"),
+    ],
+)
+def test_what_cannot_be_played_is_said_before_it_is_tried(
+    arguments: list[str], status: int, words: str
+) -> None:
+    """In one line, not as a traceback."""
+    done = CliRunner().invoke(app, ["sim-barrier", *arguments])
+    assert done.exit_code == status
+    assert words in " ".join(done.output.replace("\u2502", " ").split())
 
 
 def test_numbers_of_nodes_are_read_as_people_write_them() -> None:
