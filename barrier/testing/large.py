@@ -243,8 +243,11 @@ class LargeBarrier:
         """Of a message that says this: one more than the deepest that brought some of it."""
         if self._tries[rank]:
             return 0
-        brought = self._brought[rank].items()
-        return 1 + max((depth for depth, ranks in brought if not ranks.isdisjoint(what)), default=0)
+        brought = self._brought[rank]
+        for depth in sorted(brought, reverse=True):
+            if not brought[depth].isdisjoint(what):
+                return depth + 1
+        return 1
 
     # ----------------------------------------------------------------------- what is checked
 

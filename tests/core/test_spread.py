@@ -95,6 +95,7 @@ sizes = st.one_of(st.integers(1, 20), st.integers(21, 70))
 
 
 @given(kinds, sizes, dice)
+@settings(deadline=None)
 def test_everything_reaches_everybody_once(kind: Kind, n: int, dice: random.Random) -> None:
     """Whatever arrives in which order, and for any n, not only powers of two."""
     crowd = Crowd(kind, n, dice)
@@ -119,7 +120,7 @@ def test_everything_reaches_everybody_once(kind: Kind, n: int, dice: random.Rand
 
 
 @given(kinds, st.integers(1, 24), dice, st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_after_a_crash_all_that_the_living_hold_reaches_all_of_them(
     kind: Kind, n: int, dice: random.Random, data: st.DataObject
 ) -> None:
@@ -286,7 +287,7 @@ def test_groups_are_a_root_of_all(n: int, group: int) -> None:
 
 
 @given(st.integers(1, 300), st.integers(2, 9), dice)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_tree_of_any_group_reaches_all(n: int, group: int, dice: random.Random) -> None:
     """Also with many levels, and a last group that is not full."""
     crowd = Crowd(Kind.TREE, n, dice)

@@ -103,7 +103,9 @@ class RankSet:
 
     def isdisjoint(self, other: RankSet) -> bool:
         """Whether no rank is in both."""
-        few, many = sorted((self._bounds, other._bounds), key=len)
+        few, many = self._bounds, other._bounds
+        if len(few) > len(many):
+            few, many = many, few
         for start, stop in RankSet(few).ranges():
             place = bisect_right(many, start)
             if place % 2 == 1 or (place < len(many) and many[place] < stop):
