@@ -69,20 +69,23 @@ def decode(payload: bytes, n: int) -> tuple[Told, RankSet] | None:
     except msgspec.DecodeError:
         return None
     runs = told.runs
-    if len(runs) % 2 or any(count < 1 for count in runs[1::2]) or sum(runs[1::2]) > n:
+    if len(runs) % 2:
         return None
     bounds: list[int] = []
     end = 0
     for place in range(0, len(runs), 2):
         gap, count = runs[place], runs[place + 1]
-        if gap < (place > 0) or end + gap >= n:
+        start = end + gap
+        if gap < (place > 0) or count < 1 or start >= n:
             return None
-        bounds += (end + gap, end + gap + count)
-        end += gap + count
+        end = start + count
+        bounds += (start, end)
     if end > n:
-        if end - n >= bounds[0]:
-            return (told, RankSet((0, n))) if sum(runs[1::2]) == n else None
-        bounds = [0, end - n, *bounds[:-1], n]
+        if end - n > bounds[0]:
+            return None  # round the ring, into its own first run
+        touches = end - n == bounds[0]
+        begin = [0, *bounds[1:-1]] if touches else [0, end - n, *bounds[:-1]]
+        bounds = [*begin, n]
     return told, RankSet(tuple(bounds))
 
 
