@@ -24,8 +24,11 @@ from phalanx.transport.core.spread import Forward, Kind, Spread, make
 
 GENERATION = 70_000
 """Of the messages' barrier; a number of ordinary length."""
-SCHEDULE_DELAYS = 40
-"""A party gives the schedule so many mean delays before it gives up: twice what 16 rounds take."""
+STRAGGLER_DELAYS = 24
+"""One party, drawn by the seed, arrives so much later than the others: 16 rounds are over by then,
+so a schedule that releases anybody without it is found out."""
+SCHEDULE_DELAYS = STRAGGLER_DELAYS + 40
+"""A party gives the schedule so many mean delays before it gives up: 16 rounds fit in twice."""
 PATIENCE_DELAYS = 4
 """From a give-up to what follows from it: more than the longest way there and back."""
 TRIES_WITH_LOSS = 16
@@ -66,20 +69,23 @@ def decode(payload: bytes, n: int) -> tuple[Told, RankSet] | None:
     except msgspec.DecodeError:
         return None
     runs = told.runs
-    if len(runs) % 2 or any(count < 1 for count in runs[1::2]) or sum(runs[1::2]) > n:
+    if len(runs) % 2:
         return None
     bounds: list[int] = []
     end = 0
     for place in range(0, len(runs), 2):
         gap, count = runs[place], runs[place + 1]
-        if gap < (place > 0) or end + gap >= n:
+        start = end + gap
+        if gap < (place > 0) or count < 1 or start >= n:
             return None
-        bounds += (end + gap, end + gap + count)
-        end += gap + count
+        end = start + count
+        bounds += (start, end)
     if end > n:
-        if end - n >= bounds[0]:
-            return (told, RankSet((0, n))) if sum(runs[1::2]) == n else None
-        bounds = [0, end - n, *bounds[:-1], n]
+        if end - n > bounds[0]:
+            return None  # round the ring, into its own first run
+        touches = end - n == bounds[0]
+        begin = [0, *bounds[1:-1]] if touches else [0, end - n, *bounds[:-1]]
+        bounds = [*begin, n]
     return told, RankSet(tuple(bounds))
 
 
@@ -93,7 +99,7 @@ class LargeOptions:
     delay_ns: int = MS
     """The mean; each message takes between half of it and one and a half."""
     window_ns: int = MS
-    """In which the parties arrive."""
+    """In which the parties arrive, but for the straggler."""
     loss: float = 0.0
     """The share of messages that never come."""
     absent: frozenset[int] = frozenset()
@@ -150,7 +156,6 @@ class LargeBarrier:
         self._deepest = [0] * n
         self._tries = [0] * n
         self._done = [False] * n
-        self._present = n - len(options.absent)
         self._arrived = 0
         self._events: list[_Event] = []
         self._number = 0
@@ -159,9 +164,11 @@ class LargeBarrier:
     def run(self) -> Figures:
         """Play it to its end."""
         options = self.options
-        for rank in range(options.nodes):
-            if rank not in options.absent:
-                self._at(self._random.randrange(options.window_ns + 1), rank, _ARRIVE)
+        present = [rank for rank in range(options.nodes) if rank not in options.absent]
+        straggler = self._random.choice(present)
+        for rank in present:
+            late_ns = STRAGGLER_DELAYS * options.delay_ns if rank == straggler else 0
+            self._at(self._random.randrange(options.window_ns + 1) + late_ns, rank, _ARRIVE)
         events = self._events
         while events:
             self._now_ns, _, rank, source, payload, depth = heapq.heappop(events)
@@ -239,8 +246,11 @@ class LargeBarrier:
         """Of a message that says this: one more than the deepest that brought some of it."""
         if self._tries[rank]:
             return 0
-        brought = self._brought[rank].items()
-        return 1 + max((depth for depth, ranks in brought if not ranks.isdisjoint(what)), default=0)
+        brought = self._brought[rank]
+        for depth in sorted(brought, reverse=True):
+            if not brought[depth].isdisjoint(what):
+                return depth + 1
+        return 1
 
     # ----------------------------------------------------------------------- what is checked
 

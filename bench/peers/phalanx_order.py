@@ -7,14 +7,12 @@ of the benchmarks knows ordered channels.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
-from phalanx.barrier import Barriers
+from phalanx.barrier import Barriers, OrderedChannel
 from phalanx.transport import Cluster
 
 from .lines import DRAIN_S, Delivered, Sent, Task, Times, say
@@ -31,29 +29,6 @@ _WORD_BYTES = 8
 _SMALL_BYTES = 2048
 """Larger messages are looked at one by one instead of being joined first."""
 _WAIT_S = 20.0
-
-
-class Entries(Protocol):
-    """One batch of a channel."""
-
-    @property
-    def sender(self) -> int: ...
-    @property
-    def payloads(self) -> Sequence[bytes]: ...
-
-
-class Channel(Protocol):
-    """The part of an ordered channel that is used here."""
-
-    async def publish(self, payload: bytes) -> object: ...
-    async def publish_many(self, payloads: list[bytes]) -> object: ...
-    def batches(self) -> AsyncIterator[Entries]: ...
-
-
-def open_channel(cluster: Cluster) -> Channel:
-    """The channel that is measured."""
-    channel: Channel = importlib.import_module("phalanx.barrier").OrderedChannel(cluster, CHANNEL)
-    return channel
 
 
 class Tally:
@@ -102,7 +77,7 @@ class Flood:
     """Everybody sends as fast as the order takes it, and counts within a window."""
 
     def __init__(self, cluster: Cluster, task: Task) -> None:
-        self._channel = open_channel(cluster)
+        self.channel = OrderedChannel(cluster, CHANNEL)
         self._node = cluster.node_id
         self._task = task
         self._tally = Tally(task.nodes, task.size_bytes)
@@ -113,7 +88,7 @@ class Flood:
 
     async def read(self) -> None:
         """Take everything that comes."""
-        async for entries in self._channel.batches():
+        async for entries in self.channel.batches():
             count = self._tally.take(entries.sender, entries.payloads)
             if self._begins_ns <= time.monotonic_ns() < self._ends_ns:
                 self._delivered += count
@@ -134,7 +109,7 @@ class Flood:
         step = max(1, min(CALL_MESSAGES, CALL_BYTES // size))
         while time.monotonic_ns() < self._ends_ns:
             messages = make_messages(self._node, sent + 1, step, size)
-            await self._channel.publish_many(messages)
+            await self.channel.submit(messages)
             sent += step
         return sent
 
@@ -157,8 +132,9 @@ class Flood:
         )
 
 
-async def all_open(cluster: Cluster) -> None:
+async def all_open(cluster: Cluster, channel: OrderedChannel) -> None:
     """Whoever opened the channel late would begin behind what was published before."""
+    await channel.opened(timeout=_WAIT_S)
     await Barriers(cluster).wait("open", timeout=_WAIT_S)
 
 
@@ -167,7 +143,7 @@ async def flood(cluster: Cluster, task: Task) -> None:
     run = Flood(cluster, task)
     reading = asyncio.ensure_future(run.read())
     try:
-        await all_open(cluster)
+        await all_open(cluster, run.channel)
         await begin()
         say(Sent(sent=await run.send()))
         say(await run.drain([int(word) for word in await told("drain")]))
@@ -178,7 +154,7 @@ async def flood(cluster: Cluster, task: Task) -> None:
 
 async def latency(cluster: Cluster, task: Task) -> None:
     """Node 1 alone publishes, one message at a time, and waits until it is back."""
-    channel = open_channel(cluster)
+    channel = OrderedChannel(cluster, CHANNEL)
     tally = Tally(task.nodes, task.size_bytes)
     came = asyncio.Event()
 
@@ -189,7 +165,7 @@ async def latency(cluster: Cluster, task: Task) -> None:
 
     reading = asyncio.ensure_future(read())
     try:
-        await all_open(cluster)
+        await all_open(cluster, channel)
         await begin()
         taken_ns: list[int] = []
         for number in range(1, task.count + 1) if cluster.node_id == 1 else ():

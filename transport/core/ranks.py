@@ -103,7 +103,9 @@ class RankSet:
 
     def isdisjoint(self, other: RankSet) -> bool:
         """Whether no rank is in both."""
-        few, many = sorted((self._bounds, other._bounds), key=len)
+        few, many = self._bounds, other._bounds
+        if len(few) > len(many):
+            few, many = many, few
         for start, stop in RankSet(few).ranges():
             place = bisect_right(many, start)
             if place % 2 == 1 or (place < len(many) and many[place] < stop):
@@ -125,15 +127,15 @@ class RankSet:
         return RankSet(bounds)
 
     def __sub__(self, other: RankSet) -> RankSet:
-        bounds = self._bounds
+        bounds, theirs = self._bounds, other._bounds
         if not bounds:
             return self
-        theirs = other._bounds
         first = bisect_right(theirs, bounds[0]) & ~1
-        for place in range(first, len(theirs), 2):
+        last = bisect_left(theirs, bounds[-1])
+        if last - first > 2 * _FEW_RANGES:
+            return _without(self.ranges(), theirs, first)
+        for place in range(first, last, 2):
             start, stop = theirs[place], theirs[place + 1]
-            if not bounds or start >= bounds[-1]:
-                break
             low, high = bisect_left(bounds, start), bisect_right(bounds, stop)
             middle = (start,) * (low % 2) + (stop,) * (high % 2)
             bounds = bounds[:low] + middle + bounds[high:]
@@ -154,4 +156,23 @@ def _merged(ranges: list[tuple[int, int]]) -> RankSet:
             bounds[-1] = max(bounds[-1], stop)
         else:
             bounds += (start, stop)
+    return RankSet(tuple(bounds))
+
+
+def _without(ranges: Iterable[tuple[int, int]], theirs: tuple[int, ...], place: int) -> RankSet:
+    """What is left of ranges in ascending order; their first range that counts is at `place`."""
+    bounds: list[int] = []
+    for start, stop in ranges:
+        begin = start
+        while place < len(theirs) and theirs[place + 1] <= begin:
+            place += 2
+        while place < len(theirs) and theirs[place] < stop:
+            if theirs[place] > begin:
+                bounds += (begin, theirs[place])
+            begin = theirs[place + 1]
+            if begin >= stop:
+                break  # it may reach into our next range as well
+            place += 2
+        if begin < stop:
+            bounds += (begin, stop)
     return RankSet(tuple(bounds))

@@ -6,8 +6,8 @@ decides to whom a rank forwards which contributions once it holds them:
 * `AllToAll`: each tells everybody. One message deep, n - 1 messages of each, nobody in between.
 * `Coordinator`: each tells rank 0, which tells all. Two deep, 2 (n - 1) messages in total.
 * `Dissemination` (Hensgen, Finkel and Manber 1988): in round k a rank tells the one 2^k places
-  on what it has gathered from the 2^k places up to itself. ceil(log2 n) deep and as many
-  messages of each, for any n.
+  on what it has gathered from the 2^k places up to itself. ceil(log2 n) messages of each, for any
+  n, and at most as deep.
 * `TreeOfGroups`: heads gather their group, a head of heads the heads; it comes back the same way.
   Two messages a rank, and the depth grows with the levels.
 
