@@ -190,6 +190,10 @@ class Pump:
                             now_ns=now_ns,
                         )
             case Ordered():
+                if item.safe:
+                    first = Position(item.view_id.era, item.view_id.k, item.first)
+                    for layer in self._layers.values():
+                        layer.held_back(first, now_ns=now_ns)
                 owner = self._owner(item.channel)
                 if owner is not None:
                     owner.ordered(item, now_ns=now_ns)
