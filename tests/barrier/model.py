@@ -20,11 +20,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from phalanx.barrier import events
-from phalanx.barrier.core import BarrierCore
+from phalanx.barrier.core import CHANNEL, BarrierCore
 from phalanx.barrier.messages import AllParties, Count, Named, Parties, Strength, named
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.events import Lane, Member, Position, View, ViewId, ViewInstalled
-from phalanx.transport.layers import Entry
+from phalanx.transport.layers import Ordered
 
 CONFIG = ClusterConfig(name="model", rails=(), nodes=())
 LEASE_NS = CONFIG.timing.lease_ns
@@ -38,6 +38,25 @@ SETTINGS: dict[str, Parties] = {
 """Barriers whose parties never disagree; any other name is used with changing settings."""
 
 Verdict = tuple[str, object, object]
+
+
+def entry(
+    sender: Member, payload: bytes, view_id: ViewId, index: int, *, mark: int = 0
+) -> Ordered:
+    """An entry of barriers at a place of the agreed order, as layers are given it."""
+    return Ordered(
+        sender=sender.node,
+        incarnation=sender.incarnation,
+        channel=CHANNEL,
+        payloads=[payload],
+        view_id=view_id,
+        first=index,
+        mark_fifo=mark,
+        mark_bulk=0,
+        size=len(payload),
+        safe=False,
+        token=0,
+    )
 
 
 class Violation(AssertionError):
@@ -98,7 +117,7 @@ class Model:
         self.make = make
         self.now_ns = 0
         self.nodes: dict[int, Node] = {}
-        self.log: list[Entry] = []
+        self.log: list[Ordered] = []
         self.sent: dict[int, int] = defaultdict(int)
         self.history: dict[Member, list[Call]] = {}
         self.views: dict[ViewId, View] = {}
@@ -157,7 +176,7 @@ class Model:
 
     def take(self, node: int) -> None:
         here = self.nodes[node]
-        here.queue.extend(here.core.take_entries())
+        here.queue.extend(entry.payload for entry in here.core.take_entries({}))
 
     def number(self, node: int) -> bool:
         """The transport numbers the oldest entry that a node has published."""
@@ -171,13 +190,7 @@ class Model:
         """Put an entry at the end of the agreed log."""
         fifo = self.sent[node] if mark is None else mark
         self.log.append(
-            Entry(
-                sender=node,
-                incarnation=self.nodes[node].member.incarnation,
-                payload=payload,
-                position=Position(*self.view.id, len(self.log) + 1),
-                marks={Lane.FIFO: fifo, Lane.BULK: 0},
-            )
+            entry(self.nodes[node].member, payload, self.view.id, len(self.log) + 1, mark=fifo)
         )
 
     def deliver(self, node: int) -> bool:

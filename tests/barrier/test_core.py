@@ -36,7 +36,8 @@ ANY_LATE = "left the view before its messages were all here"
 def test_the_core_is_a_layer() -> None:
     """The transport knows barriers only as one of its layers."""
     layer: Layer = BarrierCore(CONFIG, 1)
-    assert layer.channel == CHANNEL
+    assert layer.owns(CHANNEL)
+    assert not layer.owns("!channel")
     assert layer.next_deadline() is None
 
 
@@ -309,7 +310,7 @@ def test_an_arrival_that_was_never_taken_is_taken_back_at_once() -> None:
     model.pass_time(50 * MS)
     assert isinstance(call.outcome, TimedOut)
     assert call.outcome.missing == {1: NOT_ORDERED, 2: NOT_ARRIVED}
-    assert model.nodes[1].core.take_entries() == []
+    assert model.nodes[1].core.take_entries({}) == []
 
 
 def test_a_release_whose_messages_never_come_ends_in_unknown() -> None:
@@ -330,7 +331,7 @@ def test_a_deadline_in_the_past_times_out_without_publishing() -> None:
     model = Model({1, 2})
     call = model.arrive(1, timeout_ns=0)
     assert isinstance(call.outcome, TimedOut)
-    assert model.nodes[1].core.take_entries() == []
+    assert model.nodes[1].core.take_entries({}) == []
 
 
 def test_cancelling_breaks_the_generation_and_names_who_did() -> None:

@@ -25,9 +25,8 @@ from phalanx.barrier.messages import (
 from phalanx.transport.config import MS, NAME_BYTES_MAX, NODES_MAX
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Member, Position, ViewId
-from phalanx.transport.layers import Entry
 
-from .model import Model
+from .model import Model, entry
 from .scenes import drain
 
 
@@ -65,7 +64,7 @@ def test_misuse_is_refused_at_once(name: str, parties: Parties) -> None:
     core = Model({1, 2}).nodes[1].core
     with pytest.raises(UsageError):
         core.arrive(name, parties=parties, deadline_ns=None, now_ns=0)
-    assert core.take_entries() == []
+    assert core.take_entries({}) == []
 
 
 @pytest.mark.parametrize(
@@ -141,20 +140,10 @@ def test_entries_of_strangers_and_of_other_views_are_void() -> None:
     """An entry counts in the view in which it was made, from a member of it."""
     model = Model({1, 2})
     model.arrive(1, "two")
-    entry = model.nodes[1].core.take_entries()[0]
+    payload = model.nodes[1].core.take_entries({})[0].payload
     core = model.nodes[2].core
-    position = Position(1, 1, 1)
-    for sender, incarnation in ((9, 1), (1, 2)):
-        core.ordered(
-            Entry(
-                sender=sender,
-                incarnation=incarnation,
-                payload=entry,
-                position=position,
-                marks={},
-            ),
-            now_ns=0,
-        )
+    for stranger in (Member(9, 1), Member(1, 2)):
+        core.ordered(entry(stranger, payload, model.view.id, 1), now_ns=0)
     assert core.generations() == []
     assert core.stats()["entries_stale"] == 2
 
@@ -238,7 +227,7 @@ def test_no_bytes_raise_out_of_the_core(payload: bytes, cut: int, flip: int) -> 
     """Random, cut and bit-flipped entries are all survived."""
     model = Model({1, 2})
     model.arrive(1)
-    good = bytearray(model.nodes[1].core.take_entries()[0])
+    good = bytearray(model.nodes[1].core.take_entries({})[0].payload)
     good[flip // 8 % len(good)] ^= 1 << flip % 8
     for damaged in (payload, bytes(good), bytes(good[:cut])):
         model.order(1, damaged)

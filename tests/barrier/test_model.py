@@ -19,7 +19,7 @@ from phalanx.barrier.messages import Arrive, Carried, Cause, Withdraw
 from phalanx.barrier.table import Decision, Generation, Table
 from phalanx.barrier.tickets import Ticket
 from phalanx.transport.events import Member, Position, View, ViewInstalled
-from phalanx.transport.layers import Entry
+from phalanx.transport.layers import Ordered
 
 from .model import Violation
 from .schedule import run
@@ -128,18 +128,12 @@ def accepts_entries_of_older_views(patch: pytest.MonkeyPatch) -> None:
     """What was queued during a view change then counts beside what was published anew."""
     original = BarrierCore.ordered
 
-    def ordered(self: BarrierCore, entry: Entry, *, now_ns: int) -> None:
-        message = messages.decode(entry.payload, sender=entry.sender)
+    def ordered(self: BarrierCore, batch: Ordered, *, now_ns: int) -> None:
+        message = messages.decode(batch.payloads[0], sender=batch.sender)
         if message is not None and self._view is not None:
             stamped: Arrive | Withdraw = msgspec.structs.replace(message, view=self._view.id)
-            entry = Entry(
-                sender=entry.sender,
-                incarnation=entry.incarnation,
-                payload=messages.encode(stamped),
-                position=entry.position,
-                marks=entry.marks,
-            )
-        original(self, entry, now_ns=now_ns)
+            batch = batch._replace(payloads=[messages.encode(stamped)])
+        original(self, batch, now_ns=now_ns)
 
     patch.setattr(BarrierCore, "ordered", ordered)
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from phalanx.barrier import BarrierCore, Barriers, Release
 from phalanx.transport.config import MS, ClusterConfig, NodeConfig, S
 from phalanx.transport.errors import BarrierBroken, BarrierTimeout, NoQuorum, UsageError
-from phalanx.transport.events import Member, Position, View, ViewId, ViewInstalled
-from phalanx.transport.layers import Entry, Layer, registered
+from phalanx.transport.events import Lane, Member, View, ViewId, ViewInstalled
+from phalanx.transport.layer_face import LayerFace
+from phalanx.transport.layers import Layer, registered
+
+from .model import entry
 
 CONFIG = ClusterConfig(
     name="test",
     rails=(),
     nodes=(NodeConfig(name="alpha", id=1), NodeConfig(name="beta", id=2)),
 )
+VIEW = View(id=ViewId(1, 1), incarnations=(Member(1, 1), Member(2, 1)))
 GUARD_S = 5
 """A test that waits longer than this hangs."""
 
@@ -30,9 +34,8 @@ class Hub:
         self.now_ns = 0
         self.positions = 0
         self.clusters = [FakeCluster(self, node) for node in (1, 2)]
-        view = View(id=ViewId(1, 1), incarnations=(Member(1, 1), Member(2, 1)))
         self.one, self.two = (Barriers(cluster) for cluster in self.clusters)
-        self.view_installed(ViewInstalled(view=view, joined=(1, 2), left={}))
+        self.view_installed(ViewInstalled(view=VIEW, joined=(1, 2), left={}))
 
     def view_installed(self, event: ViewInstalled) -> None:
         for cluster in self.clusters:
@@ -43,17 +46,13 @@ class Hub:
     def pump(self) -> None:
         for cluster in self.clusters:
             cluster.core.wake(self.now_ns)
-            for payload in cluster.core.take_entries():
+            for outgoing in cluster.core.take_entries({}):
                 self.positions += 1
-                entry = Entry(
-                    sender=cluster.node_id,
-                    incarnation=1,
-                    payload=payload,
-                    position=Position(1, 1, self.positions),
-                    marks={},
+                ordered = entry(
+                    Member(cluster.node_id, 1), outgoing.payload, VIEW.id, self.positions
                 )
                 for other in self.clusters:
-                    other.core.ordered(entry, now_ns=self.now_ns)
+                    other.core.ordered(ordered, now_ns=self.now_ns)
         for cluster in self.clusters:
             cluster.tell()
 
@@ -63,7 +62,7 @@ class Hub:
 
 
 class FakeCluster:
-    """What `ClusterFace` asks for."""
+    """What a `LayerFace` gives, and the cluster that has it."""
 
     def __init__(self, hub: Hub, node: int) -> None:
         self.config = CONFIG
@@ -76,6 +75,10 @@ class FakeCluster:
         self.elsewhere = False
         self._hub = hub
         self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def layer_face(self) -> LayerFace:
+        return cast(LayerFace, self)
 
     def check_caller(self) -> None:
         if self.elsewhere:
@@ -90,8 +93,10 @@ class FakeCluster:
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)
 
-    def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
-        assert name == "barrier"
+    def accepted(self) -> dict[Lane, int]:
+        return {}
+
+    def add_layer_listener(self, callback: Callable[[], None]) -> None:
         self._listeners.append(callback)
 
     async def directed_held(self, timeout: float) -> None:
@@ -141,7 +146,7 @@ def test_a_cluster_without_the_layer_is_refused() -> None:
 
     class Bare(FakeCluster):
         def layer(self, name: str) -> Layer:
-            raise KeyError(name)
+            raise UsageError(f"joined without {name!r}: import it before joining")
 
     async def body(hub: Hub) -> None:
         with pytest.raises(UsageError, match="before joining"):

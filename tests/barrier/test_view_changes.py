@@ -172,7 +172,7 @@ def test_arrivals_before_the_first_view_are_published_in_it() -> None:
     model = Model({1})
     core = BarrierCore(CONFIG, 2)
     core.arrive("early", parties=AllParties(), deadline_ns=None, now_ns=0)
-    assert core.take_entries() == []
+    assert core.take_entries({}) == []
     assert core.missing("early") == {}
 
     def make(config: ClusterConfig, node: int) -> BarrierCore:
@@ -181,7 +181,7 @@ def test_arrivals_before_the_first_view_are_published_in_it() -> None:
 
     model.make = make
     model.install({1, 2})
-    assert len(core.take_entries()) == 1
+    assert len(core.take_entries({})) == 1
 
 
 def test_a_cluster_that_started_over_breaks_what_was_open() -> None:
@@ -228,7 +228,7 @@ def test_a_node_that_comes_back_begins_anew(told: bool) -> None:
         (outcome,) = node.core.take_outcomes()
         assert isinstance(outcome, Unknown)
         assert (outcome.ticket, outcome.outcome) == (call.ticket, "unknown")
-    assert node.core.take_entries() == []
+    assert node.core.take_entries({}) == []
     again = [model.arrive(n, "two") for n in (3, 1)]
     model.quiesce()
     assert released(again[0]).release.parties == (Member(1, 1), Member(3, 5))
