@@ -5,10 +5,14 @@ Import this before joining a cluster: every cluster opened afterwards carries th
 
 from phalanx.transport.layers import register
 
+from .arrival import Arrival
 from .core import BarrierCore
-from .events import GenerationStatus, Release
-from .messages import Strength
-from .service import LAYER, Arrival, Barriers
+from .double import Double
+from .events import GenerationStatus, Registration, Release, Skew
+from .explain import Explanation
+from .party import Party
+from .service import LAYER, Barriers
+from .settings import Policy, Strength
 
 register(LAYER, BarrierCore)
 
@@ -16,7 +20,13 @@ __all__ = [
     "Arrival",
     "BarrierCore",
     "Barriers",
+    "Double",
+    "Explanation",
     "GenerationStatus",
+    "Party",
+    "Policy",
+    "Registration",
     "Release",
+    "Skew",
     "Strength",
 ]

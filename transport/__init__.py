@@ -5,6 +5,7 @@ from .config import ClusterConfig
 from .errors import (
     AddressMissing,
     BarrierBroken,
+    BarrierMismatch,
     BarrierError,
     BarrierTimeout,
     ClosedError,
@@ -50,6 +51,7 @@ from .receipts import Receipt
 __all__ = [
     "AddressMissing",
     "BarrierBroken",
+    "BarrierMismatch",
     "BarrierError",
     "BarrierTimeout",
     "Batch",

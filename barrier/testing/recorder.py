@@ -7,8 +7,9 @@ import asyncio
 from phalanx.transport.errors import BarrierBroken, BarrierError, PhalanxError
 from phalanx.transport.testing.recorder import Recorder
 
+from ..arrival import Arrival
 from ..events import Release
-from ..service import Arrival, Barriers, PartiesLike, StrengthLike
+from ..service import Barriers, PartiesLike, PolicyLike, StrengthLike
 from .meetings import TAKEN_BACK, verdict_of
 
 UNKNOWN = "unknown"

@@ -1,0 +1,268 @@
+"""What barriers promise, checked against everything that a `Model` knows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from phalanx.barrier import events, names
+from phalanx.barrier.settings import (
+    AllParties,
+    Count,
+    Entered,
+    Named,
+    Policy,
+    Registered,
+    Strength,
+)
+from phalanx.transport.events import Member, Position, View, ViewId
+
+from .model import DOUBLES, PHASERS, SETTINGS, Call, Model, Node, Verdict, Violation
+
+
+class Promises:
+    """The checks of one model, and what they remember."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.verdicts: dict[tuple[str, Position], Verdict] = {}
+        self._unconfirmed: list[tuple[Member, tuple[str, Position], Verdict]] = []
+        self._tokens: dict[str, dict[Position, Position]] = defaultdict(dict)
+
+    # --------------------------------------------------------------------------- outcomes
+
+    def told(self, here: Node, call: Call) -> None:
+        """A call has its outcome."""
+        outcome = call.outcome
+        assert outcome is not None, "the caller says which"
+        key_verdict = _verdict(here, outcome)
+        if key_verdict is not None:
+            self._unconfirmed.append((here.member, *key_verdict))
+        if isinstance(outcome, events.Released):
+            self._check_release(here, call, outcome.release)
+        if isinstance(outcome, events.Enrolled):
+            registration = outcome.registration
+            if here.member.node not in registration.parties:
+                raise Violation(f"registered without being among the parties: {registration}")
+
+    def confirm(self, go_on: set[Member]) -> None:
+        """Only members that go on to the next view are bound by uniformity, and by safe releases
+        everybody.
+        """
+        for member, key, verdict in self._unconfirmed:
+            safe = verdict[0] == "released" and verdict[-1] is not None
+            if (member in go_on or safe) and self.verdicts.setdefault(key, verdict) != verdict:
+                raise Violation(
+                    f"not uniform at {key}: {self.verdicts[key]}, but for {member} {verdict}"
+                )
+        self._unconfirmed.clear()
+
+    # --------------------------------------------------------------------------- releases
+
+    def _check_release(self, here: Node, call: Call, release: events.Release) -> None:
+        parties = set(release.parties)
+        if len(parties) != len(release.parties) or here.member not in parties:
+            raise Violation(f"wrong parties in {release}")
+        if not self._right(call, release, parties):
+            raise Violation(f"released without the right parties: {release}")
+        for party in release.parties:
+            self._check_party(here, party, release, call)
+        self._check_token(call, release)
+
+    def _right(self, call: Call, release: events.Release, parties: set[Member]) -> bool:
+        between = list(self._views_of(release))
+        nodes, shrinks = {p.node for p in parties}, call.settings.policy is Policy.SHRINK
+        opened_in = between[0]
+        if not parties <= set(between[-1].incarnations):
+            return False
+        match call.settings.parties:
+            case AllParties() if shrinks:
+                return parties == {
+                    m for m in opened_in.incarnations if all(m in v.incarnations for v in between)
+                }
+            case AllParties():
+                return nodes == set(opened_in.members)
+            case Count(n=n):
+                least = min(len(v.members) for v in between[1:] or between)
+                return len(parties) == n or (shrinks and least <= len(parties) < n)
+            case Named(nodes=wanted):
+                lacking = set(wanted) - nodes
+                return nodes <= set(wanted) and (
+                    not lacking or (shrinks and all(_left(between, node) for node in lacking))
+                )
+            case Entered(members=members):
+                lacking = set(members) - parties
+                return parties <= set(members) and (
+                    not lacking or (shrinks and lacking.isdisjoint(between[-1].incarnations))
+                )
+            case Registered():
+                return self._all_registered(call, release, nodes, between)
+
+    def _all_registered(
+        self, call: Call, release: events.Release, nodes: set[int], between: list[View]
+    ) -> bool:
+        """Whoever was registered before the first of them called is among them."""
+        first = min(
+            other.step
+            for party in release.parties
+            for other in self._calls(party)
+            if _may_count_in(other, release)
+        )
+        for member, calls in self._everybody():
+            if member.node in nodes:
+                continue
+            registered = any(
+                it.name == call.name
+                and isinstance(it.outcome, events.Enrolled)
+                and it.ended < first
+                for it in calls
+            )
+            gave_up = any(
+                it.name == call.name and it.what in ("quit", "arrive and quit") for it in calls
+            )
+            if not registered or gave_up:
+                continue
+            stayed = all(member in view.incarnations for view in between)
+            if stayed or call.settings.policy is Policy.WAIT_FOR_REJOIN:
+                return False
+        return True
+
+    def _everybody(self) -> Iterator[tuple[Member, list[Call]]]:
+        yield from self._model.history.items()
+        for node in self._model.nodes.values():
+            yield node.member, node.calls
+
+    def _views_of(self, release: events.Release) -> Iterator[View]:
+        """From the one in which it was opened to the one in which it was decided."""
+        opened, decided = release.generation, release.position
+        for view_id, view in sorted(self._model.views.items()):
+            if ViewId(opened.era, opened.k) <= view_id <= ViewId(decided.era, decided.k):
+                yield view
+
+    def _check_party(self, here: Node, party: Member, release: events.Release, call: Call) -> None:
+        arrivals = [c for c in self._calls(party) if _may_count_in(c, release)]
+        if not arrivals:
+            raise Violation(f"released before {party} arrived: {release}")
+        if all(arrival.what == "spoil" for arrival in arrivals):
+            raise Violation(f"released although {party} has spoiled it: {release}")
+        brought = release.payloads.get(party.node, b"")
+        if all(arrival.payload != brought for arrival in arrivals):
+            raise Violation(f"{party} brought something else than {brought!r}: {release}")
+        arrival = arrivals[0]
+        strength = call.settings.strength
+        if strength is Strength.ARRIVED or arrival.view_id != self._model.view.id:
+            return
+        if here.progress[party.node] < arrival.sent:
+            raise Violation(f"released at {here.member} without the messages of {party}")
+
+    def _check_token(self, call: Call, release: events.Release) -> None:
+        if (release.token is None) is (call.settings.strength is Strength.SAFE):
+            raise Violation(f"a token belongs to safe releases: {release}")
+        if release.token is None:
+            return
+        tokens = self._tokens[call.name]
+        if tokens.setdefault(release.generation, release.token) != release.token:
+            raise Violation(f"two tokens of one generation: {tokens} and {release}")
+        in_order = [token for _, token in sorted(tokens.items())]
+        if any(later <= earlier for earlier, later in zip(in_order, in_order[1:], strict=False)):
+            raise Violation(f"the tokens of {call.name!r} do not grow: {tokens}")
+
+    def _calls(self, member: Member) -> list[Call]:
+        calls = self._model.history.get(member)
+        return self._model.nodes[member.node].calls if calls is None else calls
+
+    # --------------------------------------------------------------------------- liveness
+
+    def check_liveness(self) -> None:
+        """Everything is delivered to everybody: who still waits has to wait for somebody."""
+        model = self._model
+        rosters = next(iter(model.nodes.values())).core.rosters(agreed=True)
+        for name, settings in (SETTINGS | PHASERS).items():
+            waiting = {n for n, here in model.nodes.items() if here.waiting(name) is not None}
+            match settings.parties:
+                case AllParties() if settings.policy is Policy.WAIT_FOR_REJOIN:
+                    stuck = bool(waiting) and self._oldest_wants(name) <= waiting
+                case AllParties():
+                    stuck = waiting == set(model.nodes)
+                case Count(n=n):
+                    stuck = len(waiting) >= n
+                case Named(nodes=nodes):
+                    stuck = waiting.issuperset(nodes)
+                case _:
+                    stuck = bool(waiting) and waiting.issuperset(rosters.get(name, ()))
+            if stuck:
+                raise Violation(f"all parties wait at {name!r} and nobody is released")
+        self._check_agreement()
+        self._check_ghosts()
+
+    def _oldest_wants(self, name: str) -> frozenset[int]:
+        core = next(iter(self._model.nodes.values())).core
+        generations = core.open_generations(name)
+        return (generations[0].wanted if generations else None) or frozenset()
+
+    def _check_agreement(self) -> None:
+        waits: dict[str, Call] = {}
+        for here in self._model.nodes.values():
+            for call in here.calls:
+                if call.waits and call.what == "arrive":
+                    other = waits.setdefault(call.name, call)
+                    if other.settings != call.settings:
+                        raise Violation(f"both sides of a disagreement wait at {call.name!r}")
+
+    def _check_ghosts(self) -> None:
+        """Whoever counts in an open generation waits there, or has said that it leaves."""
+        for here in self._model.nodes.values():
+            for generation in here.core.open_generations():
+                for member in generation.marks if not generation.spoiled else ():
+                    there = self._model.nodes.get(member.node)
+                    if there is None or there.member != member:
+                        raise Violation(f"{member} is gone and counts at {generation.name!r}")
+                    calls = [c for c in there.calls if c.name == generation.name and c.arrives]
+                    if not any(c.waits or c.what != "arrive" for c in calls):
+                        raise Violation(f"{member} counts at {generation.name!r}, nobody waits")
+
+
+def _left(between: list[View], node: int) -> bool:
+    """Whether a node was a member, and then that incarnation was not any more."""
+    for view in between:
+        for member in view.incarnations:
+            if member.node == node and member not in between[-1].incarnations:
+                return True
+    return False
+
+
+def _verdict(
+    here: Node, outcome: events.Outcome
+) -> tuple[tuple[str, Position], Verdict] | None:
+    match outcome:
+        case events.Released(release=release):
+            payloads = tuple(sorted(release.payloads.items()))
+            verdict = ("released", release.position, release.parties, payloads, release.token)
+            return (release.name, release.generation), verdict
+        case events.Broken(generation=generation) if generation is not None:
+            return (outcome.name, generation), ("broken", outcome.reason, outcome.missing)
+        case events.Mismatch(generation=generation) if generation is not None:
+            return (outcome.name, generation), ("dissolved", outcome.ours, outcome.theirs)
+        case events.TimedOut(generation=generation) if generation is not None:
+            # The one who timed out sees what the others are told.
+            reason = f"node {here.member.node} timed out"
+            return (outcome.name, generation), ("broken", reason, outcome.missing)
+        case _:
+            return None
+
+
+def _may_count_in(call: Call, release: events.Release) -> bool:
+    if call.name != release.name or not call.arrives:
+        return False
+    match call.outcome:
+        case None | events.Unknown() | events.Retired():
+            return True
+        case events.Released(release=other):
+            return other.generation == release.generation
+        case events.Broken(generation=generation) | events.TimedOut(generation=generation):
+            return generation == release.generation
+        case _:
+            return False
+
+
+assert not {names.base(name) for name in DOUBLES} & SETTINGS.keys(), "names have one use"
