@@ -14,7 +14,7 @@ from phalanx.transport.events import Member, Position, View, ViewInstalled
 from .following import Following
 from .generation import Crossing, Generation, Roster
 from .outbox import Outbox
-from .settings import Policy
+from .settings import Policy, Registered
 from .state import State
 from .tickets import Kind, Ticket
 
@@ -117,8 +117,16 @@ class Views:
 
         Departures cannot undo a release that is `decided`, only lost messages can.
         """
-        gone = [] if decided else [member.node for member in generation.gone(left)]
-        match generation.cross(left=left, after=event.view, lost=lost, known=known):
+        excused = self._excused(generation, left)
+        gone = [m.node for m in generation.gone(left) if m.node not in excused]
+        verdict = generation.cross(
+            left=() if decided and generation.settings.policy is Policy.BREAK else left,
+            after=event.view,
+            lost=lost,
+            known=known,
+            excused=excused,
+        )
+        match verdict:
             case Crossing.CARRIED:
                 for ticket in self._state.tickets.waiting_in(generation):
                     ticket.completed = ticket.position = None
@@ -130,8 +138,16 @@ class Views:
                     ticket.completed, ticket.position = generation, Position(era, k, 0)
                 self._return(generation)
             case Crossing.BROKEN | Crossing.OVER:
-                self._break(generation, gone, lost, event)
+                self._break(generation, [] if decided else gone, lost, event)
         return False
+
+    def _excused(self, generation: Generation, left: Collection[Member]) -> set[int]:
+        """Of the registered, those who were not any more when they left the view."""
+        if not isinstance(generation.settings.parties, Registered):
+            return set()
+        roster = self._state.roster(generation.name)
+        registered = roster.members if roster is not None else {}
+        return {member.node for member in left if member.node not in registered}
 
     def _break(
         self, generation: Generation, gone: list[int], lost: list[int], event: ViewInstalled
@@ -183,14 +199,20 @@ class Views:
             state.tickets.taken_back(ticket, {})
 
     def _carry_on(self, name: str) -> None:
-        """Whoever is registered carries, waiting or not; and who owes a payload gives it."""
+        """Whoever is registered carries, waiting or not; and who owes a payload gives it.
+
+        Of those whose rejoin is waited for, perhaps nobody is here: everybody carries them.
+        """
         state = self._state
         roster = state.pending_rosters.get(name)
         owes = any(
             its_name == name and state.me in generation.marks and state.node in generation.payloads
             for (its_name, _), generation in state.pending.items()
         )
-        if owes or (roster is not None and roster.has(state.me)):
+        keeps = roster is not None and (
+            roster.has(state.me) or roster.settings.policy is Policy.WAIT_FOR_REJOIN
+        )
+        if owes or keeps:
             self._outbox.carry(name)
 
 

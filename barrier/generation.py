@@ -55,6 +55,8 @@ class Generation:
     """By node, of those who gave one; whole when nobody owes any."""
     owing: set[int] = field(default_factory=set[int])
     """Nodes whose payload of an earlier view is not published again yet."""
+    lacking: set[int] = field(default_factory=set[int])
+    """Nodes whose payload some party does not hold, as the last view in which it was known ended."""
     held_bytes: int = 0
     """Of payloads that were ordered in this view."""
     spoiled: str = ""
@@ -98,6 +100,7 @@ class Generation:
                 self.payloads.pop(member.node, None)
                 self.times.pop(member.node, None)
                 self.owing.discard(member.node)
+                self.lacking.discard(member.node)
 
     def excuse(self, nodes: Iterable[int]) -> None:
         """They are no parties any more, and have not arrived."""
@@ -141,27 +144,35 @@ class Generation:
         return sorted(member for member in left if member.node in self.wanted)
 
     def cross(
-        self, *, left: Collection[Member], after: View, lost: Collection[int], known: bool
+        self,
+        *,
+        left: Collection[Member],
+        after: View,
+        lost: Collection[int],
+        known: bool,
+        excused: Collection[int],
     ) -> Crossing:
         """Go into a view without those who `left`; they alone can be among the `lost`, of whom
         messages before their arrival are lost.
 
         `known` says whether the generation was adopted in the view that ends, so that members
-        may be parties that do not hold what is owed.
+        may be parties that do not hold what is owed. Whoever is `excused` had said that it goes.
         """
+        if known:
+            self.lacking = set(self.owing)
         policy = Policy.SHRINK if self.spoiled else self.settings.policy
         gone = self.gone(left)
-        if policy is Policy.BREAK:
-            return Crossing.BROKEN if gone or lost else Crossing.CARRIED
+        excused = {m.node for m in gone if policy is Policy.SHRINK or m.node in excused}
+        if policy is Policy.BREAK and not (excused.issuperset(lost) and len(gone) == len(excused)):
+            return Crossing.BROKEN
         self.forget(gone)
-        whole = not (known and self.owing)
-        if policy is Policy.SHRINK:
-            self.excuse(member.node for member in gone)
-            if self.wanted is None and left:
-                self._resize(min(self.size, len(after.members)))
+        self.excuse(excused)
+        if policy is Policy.SHRINK and self.wanted is None and left:
+            self._resize(min(self.size, len(after.members)))
+            excused.update(member.node for member in left)
         if self.size <= 0 or not (self.marks or self.spoiled):
             return Crossing.OVER
-        if self.need <= 0 and whole and policy is Policy.SHRINK:
+        if excused and self.need <= 0 and not self.lacking and not self.spoiled:
             return Crossing.RELEASED
         return Crossing.CARRIED
 

@@ -173,6 +173,8 @@ class Model:
         self.views: dict[ViewId, View] = {}
         self.view = View(id=ViewId(1, 0), incarnations=())
         self._digests: dict[int, object] = {}
+        self.cuts: dict[tuple[ViewId, int], int] = {}
+        """By view and sender, how many fifo messages all that went on have been given."""
         self.incarnations: dict[int, int] = defaultdict(int)
         self.releases = 0
         self.promises = Promises(self)
@@ -309,6 +311,7 @@ class Model:
         here.core.ordered(self.log[here.cursor], now_ns=self.now_ns)
         here.cursor += 1
         self._collect(here)
+        self.promises.check_agreement(here, self.log[here.cursor - 1])
         digest = here.core.generations(), here.core.rosters(agreed=True)
         if self._digests.setdefault(here.cursor, digest) != digest:
             raise Violation(f"node {node} differs from the others after entry {here.cursor}")
@@ -438,6 +441,7 @@ class Model:
                 have = max(self.nodes[n].progress[sender] for n in stay)
                 whole = self.sent[sender] if sender in stay else max(have, fifo.get(sender, 0))
                 self.progress(node, sender, whole)
+                self.cuts[self.view.id, sender] = whole
             if before_install is not None:
                 before_install(node)
 

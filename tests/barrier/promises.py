@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from phalanx.barrier import events, names
+from phalanx.barrier import events, messages, names
+from phalanx.barrier.messages import Arrive
 from phalanx.barrier.settings import (
     AllParties,
     Count,
@@ -16,6 +17,7 @@ from phalanx.barrier.settings import (
     Strength,
 )
 from phalanx.transport.events import Member, Position, View, ViewId
+from phalanx.transport.layers import Ordered
 
 from .model import DOUBLES, PHASERS, SETTINGS, Call, Model, Node, Verdict, Violation
 
@@ -27,7 +29,8 @@ class Promises:
         self._model = model
         self.verdicts: dict[tuple[str, Position], Verdict] = {}
         self._unconfirmed: list[tuple[Member, tuple[str, Position], Verdict]] = []
-        self._tokens: dict[str, dict[Position, Position]] = defaultdict(dict)
+        self._tokens: dict[str, dict[Position, tuple[Position, int]]] = defaultdict(dict)
+        """By name and generation, its token and the step at which it was first known."""
 
     # --------------------------------------------------------------------------- outcomes
 
@@ -111,21 +114,41 @@ class Promises:
         for member, calls in self._everybody():
             if member.node in nodes:
                 continue
-            registered = any(
-                it.name == call.name
-                and isinstance(it.outcome, events.Enrolled)
-                and it.ended < first
-                for it in calls
+            registered = next(
+                (
+                    it
+                    for it in calls
+                    if it.name == call.name
+                    and isinstance(it.outcome, events.Enrolled)
+                    and it.ended < first
+                ),
+                None,
             )
-            gave_up = any(
-                it.name == call.name and it.what in ("quit", "arrive and quit") for it in calls
-            )
-            if not registered or gave_up:
+            if registered is None or self._gave_up(member.node, call.name):
                 continue
             stayed = all(member in view.incarnations for view in between)
-            if stayed or call.settings.policy is Policy.WAIT_FOR_REJOIN:
+            waits = call.settings.policy is Policy.WAIT_FOR_REJOIN
+            if stayed or (waits and self._somebody_knows(registered, between[-1])):
                 return False
         return True
+
+    def _gave_up(self, node: int, name: str) -> bool:
+        """Whether a node, in whatever incarnation, may have said that it is no party any more."""
+        return any(
+            it.name == name
+            and (
+                it.what in ("quit", "arrive and quit")
+                or (it.what == "register" and not isinstance(it.outcome, events.Enrolled))
+            )
+            for member, calls in self._everybody()
+            if member.node == node
+            for it in calls
+        )
+
+    def _somebody_knows(self, call: Call, decided: View) -> bool:
+        """Whether a member has gone on since that call: what nobody knows cannot be waited for."""
+        since = [v for v_id, v in self._model.views.items() if call.view_id <= v_id <= decided.id]
+        return any(all(m in view.incarnations for view in since) for m in decided.incarnations)
 
     def _everybody(self) -> Iterator[tuple[Member, list[Call]]]:
         yield from self._model.history.items()
@@ -150,9 +173,12 @@ class Promises:
             raise Violation(f"{party} brought something else than {brought!r}: {release}")
         arrival = arrivals[0]
         strength = call.settings.strength
-        if strength is Strength.ARRIVED or arrival.view_id != self._model.view.id:
+        if strength is Strength.ARRIVED:
             return
-        if here.progress[party.node] < arrival.sent:
+        delivered = here.progress[party.node]
+        if arrival.view_id != self._model.view.id:
+            delivered = self._model.cuts[arrival.view_id, party.node]
+        if delivered < arrival.sent:
             raise Violation(f"released at {here.member} without the messages of {party}")
 
     def _check_token(self, call: Call, release: events.Release) -> None:
@@ -161,11 +187,13 @@ class Promises:
         if release.token is None:
             return
         tokens = self._tokens[call.name]
-        if tokens.setdefault(release.generation, release.token) != release.token:
+        mine = tokens.setdefault(release.generation, (release.token, self._model.steps))
+        if mine[0] != release.token:
             raise Violation(f"two tokens of one generation: {tokens} and {release}")
-        in_order = [token for _, token in sorted(tokens.items())]
-        if any(later <= earlier for earlier, later in zip(in_order, in_order[1:], strict=False)):
-            raise Violation(f"the tokens of {call.name!r} do not grow: {tokens}")
+        for generation, (token, known) in tokens.items():
+            same = generation != release.generation and token == release.token
+            if same or (known < call.step and token >= release.token):
+                raise Violation(f"the tokens of {call.name!r} do not grow: {tokens}")
 
     def _calls(self, member: Member) -> list[Call]:
         calls = self._model.history.get(member)
@@ -192,7 +220,7 @@ class Promises:
                     stuck = bool(waiting) and waiting.issuperset(rosters.get(name, ()))
             if stuck:
                 raise Violation(f"all parties wait at {name!r} and nobody is released")
-        self._check_agreement()
+        self._check_registrations()
         self._check_ghosts()
 
     def _oldest_wants(self, name: str) -> frozenset[int]:
@@ -200,14 +228,26 @@ class Promises:
         generations = core.open_generations(name)
         return (generations[0].wanted if generations else None) or frozenset()
 
-    def _check_agreement(self) -> None:
-        waits: dict[str, Call] = {}
+    def check_agreement(self, here: Node, ordered: Ordered) -> None:
+        """After an arrival nothing with other settings is open at its name: both sides know."""
+        message = messages.decode(ordered.payloads[0])
+        if not isinstance(message, Arrive) or message.view != self._model.view.id:
+            return
+        for status in here.core.generations():
+            if status.name == message.name and status.settings != message.settings.words:
+                raise Violation(f"one side of a disagreement waits on at {message.name!r}")
+
+    def _check_registrations(self) -> None:
+        """Whoever was told that it is registered no more is not."""
         for here in self._model.nodes.values():
-            for call in here.calls:
-                if call.waits and call.what == "arrive":
-                    other = waits.setdefault(call.name, call)
-                    if other.settings != call.settings:
-                        raise Violation(f"both sides of a disagreement wait at {call.name!r}")
+            for name in PHASERS:
+                changes = [c for c in here.calls if c.name == name and c.what != "arrive"]
+                if (
+                    changes
+                    and isinstance(changes[-1].outcome, events.Retired)
+                    and here.core.registered_with(name) is not None
+                ):
+                    raise Violation(f"{here.member} left {name!r}, and is registered there")
 
     def _check_ghosts(self) -> None:
         """Whoever counts in an open generation waits there, or has said that it leaves."""

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from phalanx.barrier import table
-from phalanx.barrier.core import (
-    CHANNEL,
-    NOT_ALL_HERE,
-    NOT_ORDERED,
-    BarrierCore,
-)
+from phalanx.barrier.core import BarrierCore
 from phalanx.barrier.events import Mismatch, Released, TimedOut, Unknown
-from phalanx.barrier.messages import (
+from phalanx.barrier.generation import NOT_A_MEMBER, NOT_ALL_HERE, NOT_ARRIVED
+from phalanx.barrier.outbox import CHANNEL
+from phalanx.barrier.settings import (
     AllParties,
     Count,
     Parties,
+    Policy,
+    Settings,
     Strength,
     named,
 )
-from phalanx.barrier.table import NOT_ARRIVED
+from phalanx.barrier.state import NOT_ORDERED
 from phalanx.transport.config import MS
 from phalanx.transport.events import Lane, Member
 from phalanx.transport.layers import Layer
@@ -89,7 +89,7 @@ def test_a_named_set_waits_for_a_node_that_is_not_up_yet() -> None:
     model = Model({1, 2})
     calls = [model.arrive(1, "named"), model.arrive(2, "named")]
     model.quiesce()
-    assert model.nodes[1].core.missing("named") == {3: table.NOT_A_MEMBER}
+    assert model.nodes[1].core.missing("named") == {3: NOT_A_MEMBER}
     model.install({1, 2, 3})
     calls.append(model.arrive(3, "named"))
     model.quiesce()
@@ -191,30 +191,37 @@ def test_a_release_stands_when_a_party_leaves_afterwards() -> None:
 @pytest.mark.parametrize(
     ("parties", "strength"),
     [
-        (Count(n=3), Strength.AGREED),
-        (Count(n=2), Strength.ARRIVED),
+        (Count(n=2), Strength.AGREED),
+        (Count(n=3), Strength.ARRIVED),
+        (Count(n=3), Strength.SAFE),
         (AllParties(), Strength.AGREED),
     ],
 )
-def test_only_the_later_of_two_that_disagree_is_refused(
+def test_both_sides_of_a_disagreement_are_told_at_once(
     parties: Parties, strength: Strength
 ) -> None:
-    """cman released nodes that waited for different numbers; here the second one is told."""
+    """cman released nodes that waited for different numbers. If only the second one were told, the
+    first would wait for somebody who never comes.
+    """
     model = Model({1, 2, 3})
-    first = model.arrive(1, "x", parties=Count(n=2))
+    first = model.arrive(1, "x", parties=Count(n=3))
+    other = model.arrive(3, "x", parties=Count(n=3))
     model.quiesce()
     second = model.arrive(2, "x", parties=parties, strength=strength)
     model.quiesce()
+    for call in (first, other):
+        assert isinstance(call.outcome, Mismatch)
+        assert call.outcome.ours == "3 parties, strength agreed"
     assert isinstance(second.outcome, Mismatch)
-    assert second.outcome.theirs == "2 parties, strength agreed"
-    assert second.outcome.ours != second.outcome.theirs
-    assert first.outcome is None
-    third = model.arrive(3, "x", parties=Count(n=2))
+    assert second.outcome.theirs == "3 parties, strength agreed"
+    assert first.outcome == replace(other.outcome, ticket=first.ticket)
+    assert second.outcome.ours == first.outcome.theirs != first.outcome.ours
+    again = [model.arrive(node, "x", parties=Count(n=2)) for node in (1, 3)]
     model.quiesce()
-    assert released(first).release == released(third).release
+    assert released(again[0]).release == released(again[1]).release
 
 
-def test_who_is_not_in_the_named_set_is_refused() -> None:
+def test_who_is_not_in_the_named_set_disagrees() -> None:
     """It would wait with another set under the same name."""
     model = Model({1, 2, 3})
     first = model.arrive(1, "x", parties=named({1, 2}))
@@ -223,7 +230,20 @@ def test_who_is_not_in_the_named_set_is_refused() -> None:
     model.quiesce()
     assert isinstance(outsider.outcome, Mismatch)
     assert outsider.outcome.theirs == "nodes 1, 2, strength agreed"
-    assert first.outcome is None
+    assert isinstance(first.outcome, Mismatch)
+
+
+def test_a_policy_is_part_of_what_is_agreed_on() -> None:
+    """One that is released without a party, and one that is told it broke, would act differently."""
+    model = Model({1, 2})
+    first = model.arrive(1, "x", settings=Settings(policy=Policy.SHRINK))
+    model.quiesce()
+    second = model.arrive(2, "x", settings=Settings())
+    model.quiesce()
+    assert isinstance(first.outcome, Mismatch)
+    assert first.outcome.ours == "all members, strength agreed, policy shrink"
+    assert isinstance(second.outcome, Mismatch)
+    assert second.outcome.ours == "all members, strength agreed"
 
 
 # -------------------------------------------------------------------- deadlines and cancelling

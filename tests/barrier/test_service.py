@@ -99,7 +99,11 @@ class FakeCluster:
     def add_layer_listener(self, callback: Callable[[], None]) -> None:
         self._listeners.append(callback)
 
-    async def directed_held(self, timeout: float) -> None:
+    def unheld(self, *, multicasts: bool) -> list[str]:
+        return [] if self.held.is_set() else ["multicasts too" if multicasts else "directed"]
+
+    async def held_(self, sends: list[str], timeout: float) -> None:
+        self.waited_for += sends
         if timeout < 0.1:
             raise TimeoutError
         await self.held.wait()
