@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from phalanx.transport.config import NAME_BYTES_MAX, NODE_ID_MAX, NODES_MAX, ClusterConfig
+from phalanx.transport.config import NODE_ID_MAX, NODES_MAX, ClusterConfig
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Position, ViewInstalled
 from phalanx.transport.layers import Ordered, Outgoing

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from phalanx.transport.events import Member, Position, View, ViewInstalled
 
 from .following import Following
-from .generation import Crossing, Generation, Roster
+from .generation import Crossing, Generation
 from .outbox import Outbox
 from .settings import Policy, Registered
 from .state import State

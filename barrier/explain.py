@@ -60,13 +60,13 @@ class Explanation:
         for party in self.arrived:
             ago = "" if party.ago_s is None else f" {party.ago_s:.3f} s ago"
             lines.append(f"  {party.name} ({party.node}) arrived{ago}")
-        for party in self.missing:
-            since = "" if party.since_s is None else f" for {party.since_s:.3f} s"
-            lines.append(f"  {party.name} ({party.node}) is waited for{since}: {party.why}")
+        for absent in self.missing:
+            since = "" if absent.since_s is None else f" for {absent.since_s:.3f} s"
+            lines.append(f"  {absent.name} ({absent.node}) is waited for{since}: {absent.why}")
             lines += [
                 f"    rail {rail}: {path.state.value}, {path.rtt_us} us"
                 + (", primary" if path.primary else "")
-                for rail, path in sorted(party.rails.items())
+                for rail, path in sorted(absent.rails.items())
             ]
         return "\n".join(lines)
 
@@ -86,7 +86,9 @@ def explain(
     generation = known[0] if known else None
     wire_names = [generation.name] if generation is not None else [name, names.enter_name(name)]
     asked = next((found for it in wire_names if (found := core.waiting_since(it))), None)
-    missing = next((found for it in wire_names if (found := core.missing(it))), {})
+    missing: dict[int, str] = {}
+    for wire_name in wire_names:
+        missing = missing or core.missing(wire_name)
     since_ns = _since(generation, asked[1] if asked is not None else None)
     if generation is not None:
         settings = generation.settings.words

@@ -242,7 +242,7 @@ class Following:
             waited_for=tuple(sorted((generation.wanted or frozenset()).difference(arrived))),
         )
 
-    # ------------------------------------------------------------------------------- returns
+    # ------------------------------------------------------------------------ giving releases
 
     def return_if_all_here(self, ticket: Ticket) -> None:
         """Return a release, unless something that belongs to it is missing."""
@@ -263,9 +263,9 @@ class Following:
         """Who has arrived, in ascending order."""
         view = self._state.view
         marks = generation.marks
-        if view is not None and len(marks) == len(view.incarnations):
-            if all(member in marks for member in view.incarnations):
-                return view.incarnations
+        everybody = view.incarnations if view is not None else ()
+        if len(marks) == len(everybody) and all(member in marks for member in everybody):
+            return everybody
         return tuple(sorted(marks))
 
     def look_again(self) -> None:

@@ -56,7 +56,7 @@ class Generation:
     owing: set[int] = field(default_factory=set[int])
     """Nodes whose payload of an earlier view is not published again yet."""
     lacking: set[int] = field(default_factory=set[int])
-    """Nodes whose payload some party does not hold, as the last view in which it was known ended."""
+    """Nodes whose payload some party did not hold when the last view ended that knew of it."""
     held_bytes: int = 0
     """Of payloads that were ordered in this view."""
     spoiled: str = ""

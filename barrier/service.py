@@ -51,7 +51,7 @@ class Barriers:
     _cluster: LayerFace
     _core: BarrierCore
     _open: dict[int, Asked]
-    _settings: dict[tuple[object, str, str], Settings]
+    _settings: dict[tuple[object, object, object], Settings]
     _call_timeout_s: float
 
     def __new__(cls, cluster: HasLayers) -> Barriers:
@@ -362,11 +362,12 @@ class Barriers:
                 name=names.shown(name), timeout_s=wait_s, missing=missing
             ) from error
 
-    def _settings_of(self, parties: PartiesLike, strength: str, policy: str) -> Settings:
+    def _settings_of(self, parties: PartiesLike, strength: object, policy: object) -> Settings:
         """From what a caller writes; the usual ways of writing are looked up."""
-        if parties is None or type(parties) is int:
+        usual = isinstance(strength, str) and isinstance(policy, str)
+        if usual and (parties is None or type(parties) is int):
             key = parties, strength, policy
-            found = self._settings.get(key) if isinstance(strength, str) else None
+            found = self._settings.get(key)
             if found is not None:
                 return found
             found = Settings(self._parties(parties), _strength(strength), _policy(policy))
@@ -414,7 +415,7 @@ def _check_payload(payload: object) -> None:
         raise UsageError(f"a payload is bytes, not {type(payload).__name__}")
 
 
-def _strength(strength: str) -> Strength:
+def _strength(strength: object) -> Strength:
     try:
         return Strength(strength)
     except ValueError:
@@ -422,7 +423,7 @@ def _strength(strength: str) -> Strength:
         raise UsageError(f"strength is one of {known}, not {strength!r}") from None
 
 
-def _policy(policy: str) -> Policy:
+def _policy(policy: object) -> Policy:
     try:
         return Policy(policy)
     except ValueError:

@@ -5,8 +5,8 @@ from .config import ClusterConfig
 from .errors import (
     AddressMissing,
     BarrierBroken,
-    BarrierMismatch,
     BarrierError,
+    BarrierMismatch,
     BarrierTimeout,
     ClosedError,
     ConfigError,
@@ -51,8 +51,8 @@ from .receipts import Receipt
 __all__ = [
     "AddressMissing",
     "BarrierBroken",
-    "BarrierMismatch",
     "BarrierError",
+    "BarrierMismatch",
     "BarrierTimeout",
     "Batch",
     "ClosedError",

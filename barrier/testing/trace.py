@@ -8,7 +8,18 @@ from phalanx.transport.testing.trace import Tracer
 from phalanx.transport.testing.trace_text import plain
 
 from .. import names
-from ..messages import Again, Arrive, Carried, Carry, Message, Quit, Register, Vouch, Withdraw, decode
+from ..messages import (
+    Again,
+    Arrive,
+    Carried,
+    Carry,
+    Message,
+    Quit,
+    Register,
+    Vouch,
+    Withdraw,
+    decode,
+)
 from ..outbox import CHANNEL
 from .plan import Plan
 from .run import Run

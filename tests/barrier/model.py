@@ -74,9 +74,7 @@ DOUBLES: dict[str, Settings] = {
 Verdict = tuple[object, ...]
 
 
-def entry(
-    sender: Member, payload: bytes, view_id: ViewId, index: int, *, mark: int = 0
-) -> Ordered:
+def entry(sender: Member, payload: bytes, view_id: ViewId, index: int, *, mark: int = 0) -> Ordered:
     """An entry of barriers at a place of the agreed order, as layers are given it."""
     return Ordered(
         sender=sender.node,
@@ -223,9 +221,7 @@ class Model:
     ) -> Call:
         self.steps += 1
         sent = self.sent[here.member.node]
-        call = Call(
-            what, name, ticket, settings, deadline, self.view.id, sent, self.steps, payload
-        )
+        call = Call(what, name, ticket, settings, deadline, self.view.id, sent, self.steps, payload)
         here.calls.append(call)
         self._collect(here)
         return call
@@ -320,7 +316,7 @@ class Model:
     def stabilize(self, node: int) -> None:
         """Tell a node what every member of the view holds."""
         here = self.nodes[node]
-        last = min(min(it.cursor for it in self.nodes.values()), here.cursor)
+        last = min(it.cursor for it in self.nodes.values())
         here.core.stable(Position(*self.view.id, last), now_ns=self.now_ns)
         self._collect(here)
 

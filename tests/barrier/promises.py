@@ -186,6 +186,11 @@ class Promises:
             raise Violation(f"a token belongs to safe releases: {release}")
         if release.token is None:
             return
+        at = release.token
+        if (at.era, at.k) == self._model.view.id:
+            late = [n.member for n in self._model.nodes.values() if n.cursor < at.index]
+            if late:
+                raise Violation(f"a safe release that {late} do not hold: {release}")
         tokens = self._tokens[call.name]
         mine = tokens.setdefault(release.generation, (release.token, self._model.steps))
         if mine[0] != release.token:
@@ -271,9 +276,7 @@ def _left(between: list[View], node: int) -> bool:
     return False
 
 
-def _verdict(
-    here: Node, outcome: events.Outcome
-) -> tuple[tuple[str, Position], Verdict] | None:
+def _verdict(here: Node, outcome: events.Outcome) -> tuple[tuple[str, Position], Verdict] | None:
     match outcome:
         case events.Released(release=release):
             payloads = tuple(sorted(release.payloads.items()))

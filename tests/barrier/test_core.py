@@ -25,7 +25,7 @@ from phalanx.transport.events import Lane, Member
 from phalanx.transport.layers import Layer
 
 from .model import CONFIG, LEASE_NS, Call, Model
-from .scenes import broken, drain, released
+from .scenes import broken, drain, mismatched, released
 
 ANY_LATE = "left the view before its messages were all here"
 
@@ -209,13 +209,10 @@ def test_both_sides_of_a_disagreement_are_told_at_once(
     model.quiesce()
     second = model.arrive(2, "x", parties=parties, strength=strength)
     model.quiesce()
-    for call in (first, other):
-        assert isinstance(call.outcome, Mismatch)
-        assert call.outcome.ours == "3 parties, strength agreed"
-    assert isinstance(second.outcome, Mismatch)
-    assert second.outcome.theirs == "3 parties, strength agreed"
-    assert first.outcome == replace(other.outcome, ticket=first.ticket)
-    assert second.outcome.ours == first.outcome.theirs != first.outcome.ours
+    ours, theirs = mismatched(first), mismatched(second)
+    assert mismatched(other) == replace(ours, ticket=other.ticket)
+    assert ours.ours == theirs.theirs == "3 parties, strength agreed"
+    assert theirs.ours == ours.theirs != ours.ours
     again = [model.arrive(node, "x", parties=Count(n=2)) for node in (1, 3)]
     model.quiesce()
     assert released(again[0]).release == released(again[1]).release
@@ -234,7 +231,7 @@ def test_who_is_not_in_the_named_set_disagrees() -> None:
 
 
 def test_a_policy_is_part_of_what_is_agreed_on() -> None:
-    """One that is released without a party, and one that is told it broke, would act differently."""
+    """One would be released without a party, and the other be told that it broke."""
     model = Model({1, 2})
     first = model.arrive(1, "x", settings=Settings(policy=Policy.SHRINK))
     model.quiesce()

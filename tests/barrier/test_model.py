@@ -197,9 +197,7 @@ def waits_for_no_rejoin(patch: pytest.MonkeyPatch) -> None:
     ) -> Crossing:
         if self.settings.policy is Policy.WAIT_FOR_REJOIN:
             excused = {member.node for member in left}
-        return original(
-            self, left=left, after=after, lost=lost, known=known, excused=excused
-        )
+        return original(self, left=left, after=after, lost=lost, known=known, excused=excused)
 
     patch.setattr(Generation, "cross", cross)
 
@@ -218,9 +216,7 @@ def founds_a_roster_at_once(patch: pytest.MonkeyPatch) -> None:
     """A newcomer is alone in it, and is released alone, until the older one comes to light."""
     original = Rosters.register
 
-    def register(
-        self: Rosters, name: str, settings: Settings, member: Member
-    ) -> list[Decision]:
+    def register(self: Rosters, name: str, settings: Settings, member: Member) -> list[Decision]:
         decisions = original(self, name, settings, member)
         if name in self._beginning:
             self._beginning[name].silent.clear()

@@ -9,9 +9,26 @@ from typing import Any, cast
 import pytest
 
 from phalanx.barrier import BarrierCore, Barriers, Release
+from phalanx.barrier.messages import PAYLOAD_BYTES_MAX
 from phalanx.transport.config import MS, ClusterConfig, NodeConfig, S
-from phalanx.transport.errors import BarrierBroken, BarrierTimeout, NoQuorum, UsageError
-from phalanx.transport.events import Lane, Member, View, ViewId, ViewInstalled
+from phalanx.transport.errors import (
+    BarrierBroken,
+    BarrierError,
+    BarrierMismatch,
+    BarrierTimeout,
+    NoQuorum,
+    UsageError,
+)
+from phalanx.transport.events import (
+    Lane,
+    Member,
+    PathStatus,
+    Position,
+    RailState,
+    View,
+    ViewId,
+    ViewInstalled,
+)
 from phalanx.transport.layer_face import LayerFace
 from phalanx.transport.layers import Layer, registered
 
@@ -33,6 +50,7 @@ class Hub:
     def __init__(self) -> None:
         self.now_ns = 0
         self.positions = 0
+        self.says_stable = True
         self.clusters = [FakeCluster(self, node) for node in (1, 2)]
         self.one, self.two = (Barriers(cluster) for cluster in self.clusters)
         self.view_installed(ViewInstalled(view=VIEW, joined=(1, 2), left={}))
@@ -51,8 +69,11 @@ class Hub:
                 ordered = entry(
                     Member(cluster.node_id, 1), outgoing.payload, VIEW.id, self.positions
                 )
+                position = Position(*VIEW.id, self.positions)
                 for other in self.clusters:
                     other.core.ordered(ordered, now_ns=self.now_ns)
+                    if outgoing.safe and self.says_stable:
+                        other.core.stable(position, now_ns=self.now_ns)
         for cluster in self.clusters:
             cluster.tell()
 
@@ -70,9 +91,10 @@ class FakeCluster:
         self.primary = True
         self.detached = False
         self.core = BarrierCore(CONFIG, node)
-        self.held = asyncio.Event()
-        self.held.set()
+        self.all_held = asyncio.Event()
+        self.all_held.set()
         self.elsewhere = False
+        self.waited_for: list[str] = []
         self._hub = hub
         self._listeners: list[Callable[[], None]] = []
 
@@ -93,20 +115,25 @@ class FakeCluster:
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)
 
-    def accepted(self) -> dict[Lane, int]:
+    def unnumbered(self) -> dict[Lane, int]:
         return {}
+
+    @property
+    def paths(self) -> dict[int, dict[str, PathStatus]]:
+        path = PathStatus(carrier="test", state=RailState.UP, rtt_us=100, primary=True, failovers=0)
+        return {node: {"a": path} for node in (1, 2) if node != self.node_id}
 
     def add_layer_listener(self, callback: Callable[[], None]) -> None:
         self._listeners.append(callback)
 
     def unheld(self, *, multicasts: bool) -> list[str]:
-        return [] if self.held.is_set() else ["multicasts too" if multicasts else "directed"]
+        return [] if self.all_held.is_set() else ["multicasts too" if multicasts else "directed"]
 
-    async def held_(self, sends: list[str], timeout: float) -> None:
+    async def held(self, sends: list[str], timeout: float) -> None:
         self.waited_for += sends
         if timeout < 0.1:
             raise TimeoutError
-        await self.held.wait()
+        await self.all_held.wait()
 
     def tell(self) -> None:
         for listener in self._listeners:
@@ -251,14 +278,20 @@ def test_a_detached_node_raises_no_quorum() -> None:
     scene(body)
 
 
-def test_disagreeing_parties_are_told_what_the_others_use() -> None:
-    """The mistake is the caller's, at one of the two places."""
+def test_both_sides_of_a_disagreement_are_told_what_the_other_uses() -> None:
+    """The mistake is in the program of one of the two, and both must hear of it at once."""
 
     async def body(hub: Hub) -> None:
-        await hub.one.arrive("x", parties=2)
+        first = await hub.one.arrive("x", parties=2)
         await turns()
         with pytest.raises(UsageError, match="2 parties, strength agreed; this call uses all"):
             await hub.two.wait("x")
+        with pytest.raises(BarrierMismatch, match=r"all members.*this call uses 2 part") as caught:
+            await first.wait()
+        assert isinstance(caught.value, BarrierError)
+        assert caught.value.ours == "2 parties, strength agreed"
+        assert caught.value.theirs == "all members, strength agreed"
+        assert caught.value.generation is not None
 
     scene(body)
 
@@ -275,6 +308,9 @@ def test_disagreeing_parties_are_told_what_the_others_use() -> None:
         {"timeout": -1},
         {"timeout": float("nan")},
         {"strength": "strong"},
+        {"policy": "patient"},
+        {"payload": "text"},
+        {"payload": bytes(PAYLOAD_BYTES_MAX + 1)},
     ],
 )
 def test_bad_arguments_raise_usage_errors(arguments: dict[str, Any]) -> None:
@@ -326,7 +362,7 @@ def test_an_agreed_arrival_waits_for_directed_messages() -> None:
     """What was sent to one node before must be there when the barrier is released."""
 
     async def body(hub: Hub) -> None:
-        held = hub.clusters[0].held
+        held = hub.clusters[0].all_held
         held.clear()
         task = asyncio.create_task(hub.one.wait("x"))
         other = await hub.two.arrive("x")
@@ -347,9 +383,10 @@ def test_directed_messages_that_stay_unacknowledged_time_out_by_name() -> None:
     """The one who is late is this node itself."""
 
     async def body(hub: Hub) -> None:
+        hub.clusters[0].all_held.clear()
         with pytest.raises(BarrierTimeout) as caught:
             await hub.one.wait("x", timeout=50 * MS / S)
-        assert caught.value.missing == {1: "its directed messages are not acknowledged"}
+        assert caught.value.missing == {1: "not all that it sent before is acknowledged"}
 
     scene(body)
 
