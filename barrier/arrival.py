@@ -46,6 +46,11 @@ class Asked:
         """Whether `wait` would return or raise at once."""
         return self._outcome is not None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether its outcome is what was asked for."""
+        return isinstance(self._outcome, events.Released | events.Enrolled | events.Retired)
+
     def cancel(self) -> None:
         """Take it back. An arrival breaks its generation then, unless that is released already."""
         self._service.check_caller()

@@ -121,6 +121,14 @@ class BarrierCore:
             self._outbox.registration(ticket)
         return ticket.serial
 
+    def unregister(self, name: str) -> None:
+        """Take a registration back that nobody has been told of; nobody waits for the outcome."""
+        settings = self.registered_with(name)
+        if settings is not None:
+            ticket = self._tickets.add(name, settings, None, Kind.REGISTER)
+            ticket.abandoned, ticket.cause = True, Cause.CANCEL
+            self._outbox.quitting(ticket)
+
     def deregister(
         self,
         name: str,

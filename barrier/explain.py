@@ -61,8 +61,8 @@ class Explanation:
             ago = "" if party.ago_s is None else f" {party.ago_s:.3f} s ago"
             lines.append(f"  {party.name} ({party.node}) arrived{ago}")
         for absent in self.missing:
-            since = "" if absent.since_s is None else f" for {absent.since_s:.3f} s"
-            lines.append(f"  {absent.name} ({absent.node}) is waited for{since}: {absent.why}")
+            since = "" if absent.since_s is None else f", for {absent.since_s:.3f} s now"
+            lines.append(f"  {absent.name} ({absent.node}) is missing{since}: {absent.why}")
             lines += [
                 f"    rail {rail}: {path.state.value}, {path.rtt_us} us"
                 + (", primary" if path.primary else "")

@@ -150,7 +150,8 @@ class Following:
         tickets = state.tickets
         match decision:
             case Counted(generation=generation):
-                if ticket is not None:
+                # Who arrives and leaves waits for nobody, but for the answer.
+                if ticket is not None and ticket.kind is Kind.ARRIVE:
                     ticket.opened = generation.opened
             case Completed(generation=generation, position=position):
                 self._completed(generation, position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol, TypeAlias
@@ -329,7 +330,13 @@ class Barriers:
         self._cluster.kick()
         if self._core.has_outcomes:
             self._collect()
-        outcome = await asked.outcome()
+        try:
+            outcome = await asked.outcome()
+        except asyncio.CancelledError:
+            if asked.succeeded:  # In the very moment in which the task was cancelled.
+                self._core.unregister(asked.name)
+                self._cluster.kick()
+            raise
         if isinstance(outcome, events.Enrolled):
             return outcome
         raise asked.error(outcome)

@@ -41,6 +41,12 @@ class Promises:
         key_verdict = _verdict(here, outcome)
         if key_verdict is not None:
             self._unconfirmed.append((here.member, *key_verdict))
+        done = {"arrive": events.Released, "register": events.Enrolled}.get(
+            call.what, events.Retired
+        )
+        success = events.Released | events.Enrolled | events.Retired
+        if isinstance(outcome, success) and not isinstance(outcome, done):
+            raise Violation(f"{call.what} has another's outcome: {outcome}")
         if isinstance(outcome, events.Released):
             self._check_release(here, call, outcome.release)
         if isinstance(outcome, events.Enrolled):
