@@ -5,13 +5,13 @@ All of it is called from the cluster's own event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from .calls import Home
 from .config import ClusterConfig
 from .errors import PhalanxError, UsageError
-from .events import Lane
+from .events import Lane, PathStatus
 from .layers import Layer
 from .runtime import Runtime, now_ns
 from .sending import Sending
@@ -34,6 +34,8 @@ class _Owner(Protocol):
     def ended(self) -> PhalanxError | None: ...
     @property
     def left(self) -> bool: ...
+    @property
+    def paths(self) -> Mapping[int, Mapping[str, PathStatus]]: ...
     def check_state(self) -> None: ...
 
 
@@ -166,11 +168,32 @@ class LayerFace:
         endpoint = self._runtime.endpoint
         return {lane: endpoint.accepted(lane) for lane in _NUMBERED}
 
-    async def directed_held(self, timeout: float) -> None:
-        """Wait until every directed message sent before is held by its addressee, or lost.
+    def unnumbered(self) -> dict[Lane, int]:
+        """Of `accepted`, the lanes on which something waits for its number."""
+        endpoint = self._runtime.endpoint
+        return {
+            lane: accepted
+            for lane in _NUMBERED
+            if (accepted := endpoint.accepted(lane)) > endpoint.numbered(lane)
+        }
+
+    def unheld(self, *, multicasts: bool) -> list[tuple[tuple[int, Lane], int]]:
+        """What this node has sent and its addressees do not hold: to `held` it matters which.
+
+        Directed messages; with `multicasts` also those of the FIFO lane.
+        """
+        return self._sending.unheld(multicasts=multicasts)
+
+    async def held(self, sends: list[tuple[tuple[int, Lane], int]], timeout: float) -> None:
+        """Wait until what `unheld` gave is held by its addressees, or lost.
 
         Raises:
             TimeoutError: not within `timeout` seconds.
         """
         self._owner.check_state()
-        await self._sending.directed_held(timeout)
+        await self._sending.held(sends, timeout)
+
+    @property
+    def paths(self) -> Mapping[int, Mapping[str, PathStatus]]:
+        """How each peer is reached, by rail."""
+        return self._owner.paths

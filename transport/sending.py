@@ -228,19 +228,25 @@ class Sending:
         self.fail(error)
         self._ledgers.clear()
 
-    async def directed_held(self, timeout: float) -> None:
-        """Wait until every directed message sent before is held by its addressee, or lost.
+    def unheld(self, *, multicasts: bool) -> list[tuple[tuple[int, Lane], int]]:
+        """The directed messages that are not held by their addressees yet, as stream and token;
+        with `multicasts` also those on the FIFO lane that not every member holds.
+        """
+        return [
+            (key, stream.token_accepted)
+            for key, stream in self._runtime.endpoint.delivery.out.items()
+            if (key[0] or (multicasts and key[1] is Lane.FIFO))
+            and stream.token_accepted > self.ledger(*key).settled
+        ]
+
+    async def held(self, sends: list[tuple[tuple[int, Lane], int]], timeout: float) -> None:
+        """Wait until what `unheld` gave is held by its addressees, or lost.
 
         Raises:
             TimeoutError: not within `timeout` seconds.
         """
-        open_now = [
-            (key, stream.token_accepted)
-            for key, stream in self._runtime.endpoint.delivery.out.items()
-            if stream.key.addressee and stream.token_accepted > self.ledger(*key).settled
-        ]
         async with asyncio.timeout(timeout):
-            for key, token in open_now:
+            for key, token in sends:
                 await self.ledger(*key).wait(token, timeout)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from phalanx.transport.errors import BarrierBroken, BarrierError, PhalanxError
+from phalanx.transport.testing.history import name_of
 from phalanx.transport.testing.recorder import Recorder
 
+from ..arrival import Arrival
 from ..events import Release
-from ..service import Arrival, Barriers, PartiesLike, StrengthLike
+from ..service import Barriers, PartiesLike, PolicyLike, StrengthLike
 from .meetings import TAKEN_BACK, verdict_of
 
 UNKNOWN = "unknown"
@@ -28,9 +30,18 @@ class RecordedBarriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
     ) -> Release:
         """As of `Barriers`."""
-        arrival = await self.arrive(name, parties=parties, timeout=timeout, strength=strength)
+        arrival = await self.arrive(
+            name,
+            parties=parties,
+            timeout=timeout,
+            strength=strength,
+            policy=policy,
+            payload=payload,
+        )
         return await arrival.wait()
 
     async def arrive(
@@ -40,13 +51,21 @@ class RecordedBarriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
     ) -> RecordedArrival:
         """As of `Barriers`."""
         recorder = self._recorder
-        ticket = recorder.arrived(name, timeout, cut=strength == "agreed")
+        brought = name_of(payload) if payload else b""
+        ticket = recorder.arrived(name, timeout, cut=strength != "arrived", payload=brought)
         try:
             arrival = await self.barriers.arrive(
-                name, parties=parties, timeout=timeout, strength=strength
+                name,
+                parties=parties,
+                timeout=timeout,
+                strength=strength,
+                policy=policy,
+                payload=payload,
             )
         except (PhalanxError, asyncio.CancelledError):
             recorder.returned(ticket, name, UNKNOWN)
@@ -96,6 +115,8 @@ class RecordedArrival:
                 generation=release.generation,
                 position=release.position,
                 parties=release.parties,
+                payloads={node: name_of(it) for node, it in release.payloads.items()},
+                token=release.token,
             )
         return release
 

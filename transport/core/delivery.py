@@ -364,7 +364,7 @@ class Delivery:
             timers.arm_earlier(Timer.LAZY, "", now_ns + self._timing.lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
         if since_ns is not None:
-            timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.ack_delay_ns)
+            timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.done_delay_ns)
 
     def end(self, node: int, end: End) -> None:
         """A member has closed an epoch."""
@@ -382,8 +382,9 @@ class Delivery:
         if self.view is None or self.closed:
             return
         untold = since_ns is not None
-        overdue = since_ns is not None and now_ns >= since_ns + self._timing.ack_delay_ns
-        if not (self._acks.dirty or ordered.urgent or overdue or at_once):
+        overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
+        light = not (self._acks.dirty or at_once)
+        if light and not (ordered.urgent or overdue):
             # What layers say one after the other acknowledges what they said before; `due`
             # looks again.
             return
@@ -400,6 +401,10 @@ class Delivery:
                 directed.setdefault(key.origin, []).append(key)
         common = self._ack_frame(shared) if shared or untold else b""
         self._acks.begin()
+        if light:
+            # Nobody's window waits for it, so that it may be lost.
+            self.carrying.spread(common)
+            return
         for node in sorted(self.carrying.synced):
             extra = directed.get(node)
             frame = self._ack_frame(shared + extra) if extra else common

@@ -127,6 +127,8 @@ class Endpoint:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
                 self.delivery.end(node, message)
+            elif isinstance(message, wire.Ack) and not message.resync:
+                self.delivery.acknowledged(node, message, now_ns)
             else:
                 self.outputs.counters["datagram_of_other_kind"] += 1
         else:
