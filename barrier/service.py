@@ -260,7 +260,7 @@ class Barriers:
         )
         arrival = Arrival(self, name, ticket, wait_s)
         self._open[ticket] = arrival
-        cluster.kick()
+        cluster.hurry()
         if self._core.has_outcomes:
             self._collect()
         return arrival

@@ -123,6 +123,11 @@ class LayerFace:
         if self._runtime.pump is not None:
             self._runtime.kick()
 
+    def hurry(self) -> None:
+        """The same at once, for what somebody waits for."""
+        if self._runtime.pump is not None:
+            self._runtime.hurry()
+
     @property
     def ended(self) -> PhalanxError | None:
         """Why the cluster is no more; None while it is."""

@@ -192,7 +192,11 @@ class Runtime:
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._soon = False
+        self._hurried = False
+        """The pump has turned at once for somebody since the event loop last turned it."""
+        self._turning = False
         self._readers: list[int] = []
         self._to_store: tuple[int, bytes] | None = None
         self._storing = False
@@ -397,27 +401,52 @@ class Runtime:
             self._soon = True
             self._loop.call_soon(self._kicked)
 
+    def hurry(self) -> None:
+        """Turn the pump at once, for somebody waits; but what many want in a row is one turn."""
+        if self._hurried or self._soon or self._turning:
+            self.kick()
+        else:
+            self._hurried = True
+            self._turn_pump()
+
     def _kicked(self) -> None:
         self._soon = False
         self._readable()
 
+    def _timed(self) -> None:
+        self._timer = None
+        self._readable()
+
     def _readable(self) -> None:
+        self._hurried = False
+        self._turn_pump()
+
+    def _turn_pump(self) -> None:
         if self.pump is not None:
             self._turn(self.pump.turn)
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
+        self._turning = True
         try:
             deadline = turn()
         except Exception as error:
             self._failed(error)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        finally:
+            self._turning = False
         if deadline is not None:
-            delay = max(0, deadline - now_ns()) / 1e9
-            self._timer = self._loop.call_later(delay, self._readable)
+            self._be_woken_at(deadline)
         self._turned()
+
+    def _be_woken_at(self, deadline_ns: int) -> None:
+        """An earlier timer stays: to be woken early costs less than to set timers in each turn."""
+        if self._timer is not None:
+            if self._timer_ns <= deadline_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = deadline_ns
+        delay = max(0, deadline_ns - now_ns()) / 1e9
+        self._timer = self._loop.call_later(delay, self._timed)
 
     def _watch(self, descriptor: int) -> None:
         self._loop.add_reader(descriptor, self._readable)

@@ -118,6 +118,9 @@ class FakeCluster:
     def now_ns(self) -> int:
         return self._hub.now_ns
 
+    def hurry(self) -> None:
+        self.kick()
+
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)
 

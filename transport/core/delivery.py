@@ -76,6 +76,7 @@ class Delivery:
             outputs=outputs,
             casting=casting,
         )
+        self._lazy_end_ns = timing.lazy_end_ns
         self._gaps: set[int] = set()
         """Members of whom something was dropped, because what comes before it is not here."""
         for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
@@ -341,10 +342,14 @@ class Delivery:
             for member, sequence in stable.items():
                 self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
 
-    def lazy_over(self) -> None:
+    def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
-        if not self.closed:
-            self._pass_on(self.ordered.meetings.give_up())
+        since_ns = self.ordered.lazy_since_ns(now_ns)
+        if not self.closed and since_ns is not None and now_ns >= since_ns + self._lazy_end_ns:
+            waiting = self.ordered.meetings.give_up()
+            self.outputs.counters["meetings_given_up"] += len(waiting)
+            self.outputs.counters["epochs_given_up"] += self.epochs.lazy > 0
+            self._pass_on(waiting)
             self.epochs.give_up()
 
     def _pass_on(self, bundles: Sequence[Bundle]) -> None:
@@ -360,8 +365,9 @@ class Delivery:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
         if self.closed:
             return
-        if self.epochs.lazy or self.ordered.meetings.relaying:
-            timers.arm_earlier(Timer.LAZY, "", now_ns + self._timing.lazy_end_ns)
+        lazy_ns = self.ordered.lazy_since_ns(now_ns)
+        if lazy_ns is not None:
+            timers.arm_earlier(Timer.LAZY, "", lazy_ns + self._lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
         if since_ns is not None:
             timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.done_delay_ns)

@@ -385,7 +385,7 @@ class Endpoint:
                 if not self.delivery.closed:
                     self.delivery.carrying.recast(now_ns)
             case Timer.LAZY:
-                self.delivery.lazy_over()
+                self.delivery.lazy_over(now_ns)
             case Timer.ROW:
                 self.acceptor.try_again()
                 self.gather.tell(now_ns)
