@@ -99,7 +99,7 @@ class Epochs:
     @property
     def lazy(self) -> int:
         """The last epoch that only lazy batches ask us to close; 0 if there is none."""
-        return self._lazily if self._lazily >= self.current else 0
+        return self._lazily if self._lazily >= self.current and self._lazily > self.asked else 0
 
     def give_up(self) -> None:
         """What was lazy is so no more: nothing of ours is about to come."""
