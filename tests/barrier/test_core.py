@@ -21,7 +21,7 @@ from phalanx.barrier.settings import (
     named,
 )
 from phalanx.barrier.state import NOT_ORDERED
-from phalanx.transport.config import MS
+from phalanx.transport.config import MS, ClusterConfig
 from phalanx.transport.events import Lane, Member, Position
 from phalanx.transport.layers import Layer
 
@@ -416,7 +416,11 @@ def test_nothing_of_an_incarnation_that_is_over_is_taken_back() -> None:
     node = model.nodes[1]
     model.install({2, 3})
     model.incarnations[1] = 4
-    model.make = lambda _config, _node: node.core
+
+    def the_same(_config: ClusterConfig, _node: int) -> BarrierCore:
+        return node.core
+
+    model.make = the_same
     model.install({1, 2, 3}, collect=False)
     assert node.core.take_entries({}) == []
     assert node.core.stats()["waits_open"] == 0

@@ -19,7 +19,6 @@ from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
 from .streams import Arrived, InStream, OutStream, Stamp
 
-
 _NOTHING: tuple[int, int | None] = 0, None
 
 
