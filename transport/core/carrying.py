@@ -247,8 +247,11 @@ class Carrying:
 
     # ---------------------------------------------------------------------------------- peers
 
-    def sync(self, node: int) -> None:
+    def sync(self, node: int, now_ns: int) -> None:
         """Go on where a member is: everything it does not hold goes to it again."""
+        lacking = self._out[0, Lane.ORDERED].progress.get(node)
+        if node in self.synced and lacking is not None and lacking.cast:
+            self._casting.failed(node, now_ns)  # It says so before its time is over.
         self.synced.add(node)
         self.to_push = True
         self._ends_cast.pop(node, None)

@@ -388,7 +388,7 @@ class Delivery:
 
     def _sync(self, node: int, now_ns: int) -> None:
         """Go on where the member is."""
-        self.carrying.sync(node)
+        self.carrying.sync(node, now_ns)
         # What came from it before it was synced has been acknowledged to others only.
         self.acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
         if not self.closed:

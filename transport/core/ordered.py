@@ -126,8 +126,8 @@ class OrderedLane:
             return ()
         if self.meetings.expects(meeting):
             epochs.see_lazily(epoch)
-        else:
-            epochs.see(epoch)
+        elif epoch >= epochs.current:
+            epochs.see(epoch)  # Nothing of ours will come that closes it.
         return self.meetings.heard(meeting, origin, epoch, arrived)
 
     def ended(self, node: int, epoch: int, sequence: int, done: int) -> None:
