@@ -26,7 +26,7 @@ class Release:
     """
     parties: tuple[Member, ...]
     """Who arrived, in ascending order of node id."""
-    payloads: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    payloads: Mapping[int, bytes] = field(default_factory=dict[int, bytes], hash=False)
     """What came with the arrivals, by node id, of those who brought something."""
     token: Position | None = None
     """With strength `safe` a fencing token, else None. It is larger than that of every earlier

@@ -64,7 +64,7 @@ class Hub:
     def pump(self) -> None:
         for cluster in self.clusters:
             cluster.core.wake(self.now_ns)
-        while any([self._order(cluster) for cluster in self.clusters]):
+        while sum(map(self._order, self.clusters)):
             pass
         for cluster in self.clusters:
             cluster.tell()
