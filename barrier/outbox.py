@@ -159,7 +159,8 @@ class Outbox:
         for item in self._items:
             ticket, payload, arrives = item
             if ticket is None:
-                taken.append(Outgoing(_CHANNEL, payload))
+                # It may complete a safe generation that an earlier view has left open.
+                taken.append(Outgoing(_CHANNEL, payload, safe=True))
             elif ticket.after and any(
                 numbered.get(lane, 0) < token for lane, token in ticket.after.items()
             ):

@@ -21,6 +21,8 @@ from .explain import Explanation, explain
 from .party import Party
 from .settings import AllParties, Count, Parties, Policy, Registered, Settings, Strength, named
 
+__all__ = ["LAYER", "Arrival", "Barriers", "PartiesLike", "PolicyLike", "StrengthLike"]
+
 LAYER = "barrier"
 """The name under which the core is registered with the transport."""
 

@@ -51,6 +51,15 @@ async def wait_all(services: list[Barriers], name: str, **arguments: Any) -> lis
     return list(await asyncio.gather(*(it.wait(name, timeout=10, **arguments) for it in services)))
 
 
+async def two_arrived(barriers: Barriers) -> None:
+    """Look until two parties have arrived at "stage", as far as this node knows."""
+    for _ in range(1000):
+        if len(barriers.explain("stage").arrived) == 2:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(str(barriers.explain("stage")))
+
+
 @pytest.mark.parametrize("size", [1, 1000, PAYLOAD_BYTES_MAX])
 def test_payloads_of_any_size_reach_all_parties(size: int) -> None:
     """Large ones are cut into pieces on the way, as messages are."""
@@ -122,13 +131,11 @@ def test_a_party_that_restarts_is_waited_for_and_counts_by_its_new_arrival() -> 
             await Barriers(clusters[3]).arrive("stage", **options)
             first = Barriers(clusters[1])
             waits = [asyncio.create_task(first.wait("stage", **options))]
-            while len(first.explain("stage").arrived) < 2:
-                await asyncio.sleep(0.01)
+            await two_arrived(first)
             await clusters[3].leave()
             clusters[3] = await Cluster.join(config, node=3, drivers=network)
             waits.append(asyncio.create_task(Barriers(clusters[2]).wait("stage", **options)))
-            while len(first.explain("stage").arrived) < 2:
-                await asyncio.sleep(0.01)
+            await two_arrived(first)
             assert not any(wait.done() for wait in waits), "its old arrival is void"
             release = await Barriers(clusters[3]).wait("stage", **options)
             assert [await wait for wait in waits] == [release] * 2

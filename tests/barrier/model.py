@@ -39,7 +39,7 @@ from phalanx.barrier.settings import (
 )
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.events import Lane, Member, Position, View, ViewId, ViewInstalled
-from phalanx.transport.layers import Ordered
+from phalanx.transport.layers import Ordered, Outgoing
 
 CONFIG = ClusterConfig(name="model", rails=(), nodes=())
 LEASE_NS = CONFIG.timing.lease_ns
@@ -137,7 +137,7 @@ class Node:
     cursor: int = 0
     """Entries of this view's log that it was given."""
     progress: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    queue: deque[bytes] = field(default_factory=deque[bytes])
+    queue: deque[Outgoing] = field(default_factory=deque[Outgoing])
     """Taken from the core and not numbered by the transport yet."""
     calls: list[Call] = field(default_factory=list[Call])
     entered: dict[str, events.Release] = field(default_factory=dict[str, events.Release])
@@ -282,22 +282,22 @@ class Model:
 
     def take(self, node: int) -> None:
         here = self.nodes[node]
-        here.queue.extend(it.payload for it in here.core.take_entries({}))
+        here.queue.extend(here.core.take_entries({}))
 
     def number(self, node: int) -> bool:
         """The transport numbers the oldest entry that a node has published."""
         here = self.nodes[node]
         if not here.queue:
             return False
-        self.order(node, here.queue.popleft())
+        outgoing = here.queue.popleft()
+        self.order(node, outgoing.payload, safe=outgoing.safe)
         return True
 
-    def order(self, node: int, payload: bytes, *, mark: int | None = None) -> None:
+    def order(self, node: int, payload: bytes, *, safe: bool = False) -> None:
         """Put an entry at the end of the agreed log."""
-        fifo = self.sent[node] if mark is None else mark
-        self.log.append(
-            entry(self.nodes[node].member, payload, self.view.id, len(self.log) + 1, mark=fifo)
-        )
+        sender, index = self.nodes[node].member, len(self.log) + 1
+        ordered = entry(sender, payload, self.view.id, index, mark=self.sent[node])
+        self.log.append(ordered._replace(safe=safe))
 
     def deliver(self, node: int) -> bool:
         """Give a node the next entry of the log."""
@@ -314,11 +314,14 @@ class Model:
         return True
 
     def stabilize(self, node: int) -> None:
-        """Tell a node what every member of the view holds."""
+        """Tell a node what every member of the view holds: as far as somebody asks for it."""
         here = self.nodes[node]
         last = min(it.cursor for it in self.nodes.values())
-        here.core.stable(Position(*self.view.id, last), now_ns=self.now_ns)
-        self._collect(here)
+        while last and not self.log[last - 1].safe:
+            last -= 1
+        if last:
+            here.core.stable(Position(*self.view.id, last), now_ns=self.now_ns)
+            self._collect(here)
 
     def progress(self, node: int, sender: int, upto: int | None = None) -> bool:
         """Give a node fifo messages of a sender: one more, or up to a number."""

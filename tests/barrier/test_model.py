@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -28,8 +28,8 @@ from phalanx.barrier.settings import Policy, Settings
 from phalanx.barrier.state import State
 from phalanx.barrier.table import Table
 from phalanx.barrier.tickets import Ticket, Tickets
-from phalanx.transport.events import Member, Position, View
-from phalanx.transport.layers import Ordered
+from phalanx.transport.events import Lane, Member, Position, View
+from phalanx.transport.layers import Ordered, Outgoing
 
 from .model import Violation
 from .schedule import run
@@ -253,6 +253,17 @@ def returns_safe_releases_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(State, "begin", begin)
 
 
+def asks_for_no_word_about_what_is_carried(patch: pytest.MonkeyPatch) -> None:
+    """A safe generation that is completed by it is then never said to be held by all."""
+    original = Outbox.take
+
+    def take(self: Outbox, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+        taken = original(self, numbered)
+        return [it if it.meeting is not None else it._replace(safe=False) for it in taken]
+
+    patch.setattr(Outbox, "take", take)
+
+
 def gives_the_same_token_twice(patch: pytest.MonkeyPatch) -> None:
     """Indices begin anew in each view: without that they do not grow."""
     original = Tickets.resolve
@@ -326,6 +337,7 @@ def withdraws_from_everything(patch: pytest.MonkeyPatch) -> None:
         carries_half_a_roster,
         waits_for_who_has_deregistered,
         returns_safe_releases_at_once,
+        asks_for_no_word_about_what_is_carried,
         gives_the_same_token_twice,
         leaves_ghosts,
         forgets_who_spoiled_it,

@@ -173,7 +173,9 @@ BARRIERS = (
         "6: a release has the position of the entry that decided it, wherever it is returned",
         "barrier/following.py",
         "                    decisions = table.arrive(message, member, mark, index, now_ns)\n",
-        "                    decisions = table.arrive(message, member, mark, index + own, now_ns)\n",
+        "                    index += own\n"
+        "                    decisions = table.arrive(message, member, mark, index, now_ns)\n"
+        "                    index -= own\n",
     ),
     one(
         "deadline-decides-alone",
@@ -260,6 +262,6 @@ BARRIERS = (
         "        decisions.append(Spoiled(generation))\n",
         "        generation.spoiled = reason\n"
         "        decisions.append(Spoiled(generation))\n"
-        "        generation.spoiled = \"\"\n",
+        '        generation.spoiled = ""\n',
     ),
 )
