@@ -76,6 +76,8 @@ class Following:
                 ticket = self._outbox.came_back() if own else None
                 if type(message) is Arrive:
                     decisions = table.arrive(message, member, mark, index, now_ns)
+                    if message.bulk:
+                        _mark_bulk(decisions, member, batch.mark_bulk)
                 else:
                     decisions = self._decide(message, member, mark, index, now_ns)
                 for decision in decisions:
@@ -254,7 +256,7 @@ class Following:
         if ticket.over:
             return  # It got another outcome while it waited.
         strength = generation.settings.strength
-        late = strength is not Strength.ARRIVED and generation.not_here(state.progress)
+        late = state.not_here(generation)
         if late or (strength is Strength.SAFE and state.stable < position):
             state.late.append(ticket)
         else:
@@ -274,3 +276,11 @@ class Following:
         late, self._state.late = self._state.late, []
         for ticket in late:
             self.return_if_all_here(ticket)
+
+
+def _mark_bulk(decisions: list[Decision], member: Member, mark: int) -> None:
+    """Bulk batches up to the mark belong to an arrival that has just been counted."""
+    for decision in decisions:
+        if isinstance(decision, Counted):
+            marks = decision.generation.bulk_marks
+            marks[member.node] = max(mark, marks.get(member.node, 0))

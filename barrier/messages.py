@@ -89,6 +89,8 @@ class Arrive(msgspec.Struct, frozen=True, array_like=True, tag="arrive"):
     payload: Payload = b""
     spoiled: Annotated[str, Meta(max_length=SPOILED_CHARS_MAX)] = ""
     """It has, but the others must not go on: broken for all of them, for this reason."""
+    bulk: bool = False
+    """What it has multicast on the bulk lane before belongs to it as well."""
 
 
 class Again(msgspec.Struct, frozen=True, array_like=True, tag="again"):

@@ -71,10 +71,16 @@ class Outbox:
         if view is None:
             return  # The first view publishes it.
         self.carry(ticket.name)
-        if ticket.payload or ticket.spoiled:
-            payload = messages.encode(
-                Arrive(view.id, ticket.name, ticket.settings, ticket.payload, ticket.spoiled)
+        if ticket.payload or ticket.spoiled or ticket.bulk:
+            arrive = Arrive(
+                view.id,
+                ticket.name,
+                ticket.settings,
+                ticket.payload,
+                ticket.spoiled,
+                ticket.bulk,
             )
+            payload = messages.encode(arrive)
         else:
             key = ticket.name, ticket.settings
             found = self._plain.get(key)

@@ -382,6 +382,8 @@ class Table:
             older.count(member, mark, payload, younger.times.get(member.node, 0))
             if member.node in younger.owing:
                 older.owing.add(member.node)
+            if member.node in younger.bulk_marks:
+                older.bulk_marks[member.node] = younger.bulk_marks[member.node]
             younger.forget((member,))
             younger.held_bytes -= len(payload)
             self._held_bytes += younger.held_bytes + len(payload)

@@ -98,6 +98,24 @@ def test_a_safe_release_has_a_token_that_grows_and_what_was_sent_before_is_there
     scene(body)
 
 
+def test_bulk_is_in_the_cut_where_its_sender_asks_for_it() -> None:
+    """Large messages on their own lane, and everybody has them when the barrier opens."""
+
+    async def body(memory: MemoryCluster) -> None:
+        services = all_of(memory)
+        await memory.clusters[1].multicast_many([bytes(50_000)] * 40, lane="bulk")
+        waits = (
+            it.wait("loaded", timeout=10, after=("bulk",) if it is services[0] else ())
+            for it in services
+        )
+        await asyncio.gather(*waits)
+        for cluster in memory.clusters.values():
+            sizes = [len(e.payload) for e in cluster.take_ready() if isinstance(e, Message)]
+            assert sizes == [50_000] * 40
+
+    scene(body)
+
+
 def test_a_barrier_that_shrinks_releases_those_who_are_left() -> None:
     """The view that leaves out the missing one decides it."""
 

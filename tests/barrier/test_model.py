@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phalanx.barrier import events, messages, table
+from phalanx.barrier import events, following, messages, table
 from phalanx.barrier import generation as generations
 from phalanx.barrier.core import BarrierCore
 from phalanx.barrier.crossing import Views
@@ -79,6 +79,11 @@ def counts_arrivals_instead_of_members(patch: pytest.MonkeyPatch) -> None:
 def ignores_marks(patch: pytest.MonkeyPatch) -> None:
     """Returns a release before the messages that belong to it."""
     patch.setattr(Generation, "not_here", lambda *_: [])
+
+
+def ignores_what_was_sent_in_bulk(patch: pytest.MonkeyPatch) -> None:
+    """Although a party has said that it belongs to its arrival."""
+    patch.setattr(following, "_mark_bulk", lambda *_: None)
 
 
 def forgets_marks_at_a_view_change(patch: pytest.MonkeyPatch) -> None:
@@ -318,6 +323,7 @@ def withdraws_from_everything(patch: pytest.MonkeyPatch) -> None:
     [
         counts_arrivals_instead_of_members,
         ignores_marks,
+        ignores_what_was_sent_in_bulk,
         forgets_marks_at_a_view_change,
         times_out_by_itself,
         gives_no_grace_a_limit,

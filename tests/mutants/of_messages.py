@@ -165,8 +165,8 @@ BARRIERS = (
         "released-before-the-messages",
         "6: an arrival counts only when what its party sent before is held",
         "barrier/following.py",
-        "generation.not_here(state.progress)",
-        "[]",
+        "        late = state.not_here(generation)\n",
+        "        late = False\n",
     ),
     one(
         "released-one-place-later",
