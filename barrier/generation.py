@@ -77,21 +77,21 @@ class Generation:
             return self.need > 0 or member in self.marks
         return member.node in self.wanted
 
-    def count(self, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
-        """A party has arrived.
+    def awaits(self, member: Member) -> bool:
+        """Whether an arrival of the member counts here.
 
-        One that had arrived before (its first wait ended without an outcome) joins its own
-        arrival: a set does not count it twice, and its later messages belong to it too.
+        One that has arrived here is no party a second time: it may have left its registration with
+        that arrival and have registered anew, which counts from the next generation on.
         """
-        marks = self.marks
-        if member in marks:
-            mark = max(mark, marks[member])
-        else:
-            self.need -= 1
-            self.times[member.node] = now_ns
-        marks[member] = mark
+        return self.takes(member) and member not in self.marks
+
+    def count(self, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
+        """A party that was awaited has arrived."""
+        self.need -= 1
+        self.marks[member] = mark
+        self.times[member.node] = now_ns
         if payload:
-            self.held_bytes += len(payload) - len(self.payloads.get(member.node, b""))
+            self.held_bytes += len(payload)
             self.payloads[member.node] = payload
 
     def forget(self, members: Iterable[Member]) -> None:

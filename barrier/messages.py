@@ -94,13 +94,11 @@ class Arrive(msgspec.Struct, frozen=True, array_like=True, tag="arrive"):
 
 
 class Again(msgspec.Struct, frozen=True, array_like=True, tag="again"):
-    """The payload of its sender's arrival, which counts in a generation of an earlier view.
-
-    A member counts in one open generation of a name at most.
-    """
+    """The payload of its sender's arrival, which counts in a generation of an earlier view."""
 
     view: ViewId
     name: Name
+    opened: Position
     payload: Payload
 
 

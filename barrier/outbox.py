@@ -140,10 +140,10 @@ class Outbox:
             self._items.append(
                 _Item(None, messages.encode(messages.Carry(view.id, name, generations, copy)))
             )
-        for (its_name, _), generation in state.pending.items():
+        for (its_name, opened), generation in state.pending.items():
             payload = generation.payloads.get(state.node)
             if its_name == name and payload and state.me in generation.marks:
-                again = messages.Again(view.id, name, payload)
+                again = messages.Again(view.id, name, opened, payload)
                 self._items.append(_Item(None, messages.encode(again)))
 
     def drop(self, ticket: Ticket) -> None:

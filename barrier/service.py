@@ -446,10 +446,12 @@ def _check_name(name: object) -> None:
         raise UsageError(f"a barrier's name has 1 to 64 printable bytes, not {name!r}")
 
 
-def _has_bulk(after: object) -> bool:
-    if isinstance(after, str) or not isinstance(after, Collection) or set(after) - {"bulk"}:
-        raise UsageError(f"after is () or ('bulk',), not {after!r}")
-    return "bulk" in after
+def _has_bulk(after: Collection[LaneLike]) -> bool:
+    # Looked at as what it may be, for a string is a collection too.
+    given: object = after
+    if given in (["bulk"], ("bulk",), {"bulk"}, frozenset({"bulk"})):
+        return True
+    raise UsageError(f"after is () or ('bulk',), not {after!r}")
 
 
 def _check_payload(payload: object) -> None:

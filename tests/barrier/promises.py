@@ -72,6 +72,8 @@ class Promises:
         parties = set(release.parties)
         if len(parties) != len(release.parties) or here.member not in parties:
             raise Violation(f"wrong parties in {release}")
+        if release.payloads.get(here.member.node, b"") != call.payload:
+            raise Violation(f"{here.member} brought {call.payload!r}: {release}")
         if not self._right(call, release, parties):
             raise Violation(f"released without the right parties: {release}")
         for party in release.parties:

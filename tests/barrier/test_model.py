@@ -67,13 +67,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def counts_arrivals_instead_of_members(patch: pytest.MonkeyPatch) -> None:
     """The defect of cman: a counter does not know who has arrived."""
-
-    def count(self: Generation, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
-        del payload, now_ns
-        self.need -= 1
-        self.marks[member] = mark
-
-    patch.setattr(Generation, "count", count)
+    patch.setattr(Generation, "awaits", Generation.takes)
 
 
 def ignores_marks(patch: pytest.MonkeyPatch) -> None:

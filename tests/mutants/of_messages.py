@@ -151,8 +151,8 @@ BARRIERS = (
         "counts-arrivals",
         "6: arrivals are a set of members, not so many messages",
         "barrier/generation.py",
-        "        if member in marks:\n            mark = max(mark, marks[member])\n        else:\n",
-        "        if True:\n",
+        "        return self.takes(member) and member not in self.marks\n",
+        "        return self.takes(member)\n",
     ),
     one(
         "stale-generation-counts",
