@@ -107,8 +107,11 @@ def ghosts(nodes: Sequence[SimulatedNode]) -> Iterator[str]:
 
     Everything that was put in order must have been told by now.
     """
-    running = {node.life.member: node for node in nodes}
-    for node in nodes:
+    newest = max((node.view.id for node in nodes if node.view is not None), default=None)
+    # Who has left, and whose process goes on, was told no more.
+    there_now = [node for node in nodes if node.view is not None and node.view.id == newest]
+    running = {node.life.member: node for node in there_now}
+    for node in there_now:
         for generation in barriers_of(node).open_generations():
             if generation.spoiled:
                 continue
@@ -116,6 +119,20 @@ def ghosts(nodes: Sequence[SimulatedNode]) -> Iterator[str]:
                 there = running.get(member)
                 if there is None or not _has_part(there, generation.name):
                     yield f"{member} counts at {generation.name!r}, and nobody waits there"
+
+
+def registered_still(nodes: Sequence[SimulatedNode]) -> Iterator[str]:
+    """Incarnations that have left a barrier, have not registered since, and are registered."""
+    for node in nodes:
+        for name in PHASERS:
+            changes = [
+                item.name
+                for _, item in node.history
+                if isinstance(item, Arrival) and item.name in (name + LEAVING, name + REGISTRATION)
+            ]
+            left = bool(changes) and changes[-1] == name + LEAVING
+            if left and barriers_of(node).registered_with(name) is not None:
+                yield f"{node.life.member} has left {name!r}, and is registered there"
 
 
 def _has_part(node: SimulatedNode, name: str) -> bool:

@@ -33,7 +33,7 @@ from phalanx.transport.testing.state_checkers import check_state, state_arrives
 from .faults import carry_out
 from .forcing import force
 from .meetings import arrive, use_barriers, waits_alone, waits_in_vain
-from .parties import ghosts, together
+from .parties import ghosts, registered_still, together
 from .plan import Fault, Plan
 from .traffic import Traffic
 
@@ -269,6 +269,7 @@ class Run:
             yield from (said for node in running for said in waits_in_vain(node))
             yield from waits_alone(running)
             yield from ghosts(running)
+            yield from registered_still(running)
 
         def right_parties(_lives: checkers.Lives) -> checkers.Complaints:
             return together(self.simulation.lives)

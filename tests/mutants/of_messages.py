@@ -146,6 +146,7 @@ ORDER = (
     ),
 )
 
+# More of them, which need what seldom happens, are in tests/barrier/test_model.py.
 BARRIERS = (
     one(
         "counts-arrivals",
@@ -206,32 +207,11 @@ BARRIERS = (
         "        self.excuse(excused)\n",
     ),
     one(
-        "only-the-second-is-told",
-        "6: who comes with other settings dissolves what is open, for both sides",
-        "barrier/table.py",
-        "                self._dissolve(arrive.name, settings, decisions)\n",
-        "",
-    ),
-    one(
-        "safe-is-not-waited-for",
-        "6: a safe release is returned when every member holds it",
-        "barrier/following.py",
-        "        if late or (strength is Strength.SAFE and state.stable < position):\n",
-        "        if late:\n",
-    ),
-    one(
         "payloads-are-not-said-again",
         "6: in a new view each party publishes its own payload again, and it is waited for",
         "barrier/generation.py",
         "        owing=set(carried.owing),\n",
         "",
-    ),
-    one(
-        "a-newcomer-founds-a-roster-alone",
-        "6: every member vouches before a roster is founded",
-        "barrier/rosters.py",
-        "silent=set(self._view.members))",
-        "silent={member.node})",
     ),
     one(
         "half-a-roster-is-carried",
