@@ -240,6 +240,10 @@ def _outcome(outcome: outcomes.Outcome) -> Outcome:
         case outcomes.Enrolled(registration=registration):
             name = registration.name + REGISTRATION
             return Outcome(ticket=ticket, name=name, generation=None, verdict=REGISTERED)
-        case outcomes.Mismatch() | outcomes.Refused() | outcomes.Unknown() | outcomes.Retired():
+        case outcomes.Retired():
+            # Whether it was an arrival as well is not said.
+            name = outcome.name + LEAVING
+            return Outcome(ticket=ticket, name=name, generation=None, verdict=unknown)
+        case outcomes.Mismatch() | outcomes.Refused() | outcomes.Unknown():
             return Outcome(ticket=ticket, name=outcome.name, generation=None, verdict=unknown)
     return Outcome(ticket=ticket, name=name, generation=generation, verdict=verdict)

@@ -122,13 +122,14 @@ def ghosts(nodes: Sequence[SimulatedNode]) -> Iterator[str]:
 
 
 def registered_still(nodes: Sequence[SimulatedNode]) -> Iterator[str]:
-    """Incarnations that have left a barrier, have not registered since, and are registered."""
+    """Incarnations that were told that they have left a barrier, and are registered there."""
     for node in nodes:
         for name in PHASERS:
             changes = [
                 item.name
                 for _, item in node.history
-                if isinstance(item, Arrival) and item.name in (name + LEAVING, name + REGISTRATION)
+                if (isinstance(item, Outcome) and item.name == name + LEAVING)
+                or (isinstance(item, Arrival) and item.name == name + REGISTRATION)
             ]
             left = bool(changes) and changes[-1] == name + LEAVING
             if left and barriers_of(node).registered_with(name) is not None:
