@@ -24,9 +24,9 @@ check: ## ruff, mypy and pyright
 	@scripts/bootstrap demo
 	@scripts/check
 
-bench: ## the benchmarks
+bench: ## what single calls cost (docs/performance.md has the benchmarks with peers)
 	@scripts/bootstrap demo
-	@.venv/bin/python -m pytest bench $(ARGS)
+	@.venv/bin/python -m pytest bench/bench_*.py $(ARGS)
 
 mutants: ## how many random runs it takes to notice each deliberate bug (ten minutes)
 	@scripts/bootstrap demo

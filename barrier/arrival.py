@@ -29,6 +29,10 @@ class Service(Protocol):
         """Nobody waits any more: take it back."""
         ...
 
+    def take_back(self, asked: Asked) -> None:
+        """Ask for it back; its outcome is what the order says."""
+        ...
+
 
 class Asked:
     """Something that was asked of the barriers and gets one outcome, for any number of waiters."""
@@ -98,6 +102,14 @@ class Asked:
 
 class Arrival(Asked):
     """This node has arrived at one generation of a barrier; made by `Barriers.arrive`."""
+
+    def take_back(self) -> None:
+        """Ask for the arrival back: `wait` then says what the order says, maybe a release.
+
+        For whoever still wants to know the outcome that all other parties see.
+        """
+        self._service.check_caller()
+        self._service.take_back(self)
 
     async def wait(self) -> Release:
         """Wait for the other parties; may be called again for the same answer.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from phalanx.transport.config import NODES_MAX
+from phalanx.transport.core.spread import Kind
 from phalanx.transport.errors import EnvironmentTrouble
 
 from .cli_lab import lab_app
@@ -173,15 +175,59 @@ def sim(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(_stoppable("sim", lambda: run(options)))
+
+
+@app.command()
+def sim_barrier(
+    nodes: Annotated[
+        str, typer.Option(help="Of how many nodes: 16,64,1024.")
+    ] = "16,64,256,1024,4096",
+    algorithm: Annotated[
+        list[Kind] | None, typer.Option(help="Which schedules; without it, all of them.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 1,
+    loss: Annotated[
+        float, typer.Option(min=0, max=0.5, help="The share of messages that are lost.")
+    ] = 0.0,
+    absent: Annotated[str, typer.Option(help="Ranks that are dead, from 0: 0,3..5.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="A line of JSON for each run.")] = False,
+    plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw a picture.")] = None,
+) -> None:
+    """Play one barrier of very many nodes in virtual time, and count what it costs.
+
+    The exit status is 0 only if nobody was released before all had arrived, everybody was in the
+    end, and the dead were named by everybody. A seed gives the same counts on every machine.
+    """
+    from .sim_barrier_command import SimBarrierOptions, check, parse_absent, parse_nodes, run
+
     try:
-        status = run(options)
+        sizes = parse_nodes(nodes)
+        options = SimBarrierOptions(
+            nodes=sizes,
+            kinds=tuple(algorithm or Kind),
+            seed=seed,
+            loss=loss,
+            absent=parse_absent(absent, sizes),
+            json=json,
+            plot=plot,
+        )
+        check(options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(_stoppable("sim-barrier", lambda: run(options)))
+
+
+def _stoppable(command: str, run: Callable[[], int]) -> int:
+    """The exit status of a run that Ctrl-C may end, and whose files may be refused."""
+    try:
+        return run()
     except EnvironmentTrouble as error:
-        typer.echo(f"phalanx sim: {error}", err=True)
-        status = 1
+        typer.echo(f"phalanx {command}: {error}", err=True)
+        return 1
     except KeyboardInterrupt:
-        typer.echo("phalanx sim: interrupted", err=True)
-        status = 130
-    raise typer.Exit(status)
+        typer.echo(f"phalanx {command}: interrupted", err=True)
+        return 130
 
 
 @app.command()

@@ -256,11 +256,19 @@ class BarrierCore:
         """Decide what the next entries decide; what cannot be understood is counted."""
         self._following.ordered(batch, now_ns)
 
+    def held_back(self, position: Position, *, now_ns: int) -> None:
+        """What was published before an arrival may not be delivered when that is ordered."""
+        del now_ns
+        self._state.unsafe.append(position)
+
     def stable(self, position: Position, *, now_ns: int) -> None:
         """Return the releases that waited for every member to hold them."""
         del now_ns
         if position > self._state.stable:
             self._state.stable = position
+            unsafe = self._state.unsafe
+            while unsafe and unsafe[0] <= position:
+                unsafe.popleft()
             if self._state.late:
                 self._following.look_again()
 

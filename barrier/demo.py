@@ -8,17 +8,13 @@ down, and a process is killed and started again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import msgspec
 from rich.console import Console
@@ -36,6 +32,7 @@ from .demo_live import REFRESH_S, Lines, LiveTable, Show
 from .demo_plot import PlotUnavailable, check_path, draw, make_figure
 from .demo_result import Findings
 from .demo_script import Act, Mark, Plan, make_plan
+from .demo_signals import Interrupted, ignore_signals, stoppable
 from .demo_stage import LabStage, LoopbackStage, Stage, check_driver
 
 JOIN_TIMEOUT_S = 30.0
@@ -49,7 +46,6 @@ SPARE_S = 60.0
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 _REPORT_TIMEOUT_S = 0.5
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +63,6 @@ class Options:
     """The picture; None for none."""
     keep: Path | None = None
     """Where histories are left; None for nowhere."""
-
-
-class _Interrupted(KeyboardInterrupt):
-    """A signal asks to stop. Event loops let this kind of exception through."""
 
 
 def run(options: Options) -> int:
@@ -101,7 +93,7 @@ def run(options: Options) -> int:
     try:
         for words in remove_leftovers(labs=in_lab):
             print(words, file=progress)
-        with _stoppable(), own_folder() as folder:
+        with stoppable(), own_folder() as folder:
             config = folder / "cluster.toml"
             with stage:
                 stage.configure(config, options.driver)
@@ -111,40 +103,16 @@ def run(options: Options) -> int:
                 demo = Demo(options, stage, config, histories)
                 with _show(options, stage) as show:
                     asyncio.run(demo.play(show))
-                _ignore_signals()  # what was built is removed to the end
+                ignore_signals()  # what was built is removed to the end
             demo.judge()
             # Namespaces and processes are gone already; what is left to do is to tell.
             return demo.tell()
-    except _Interrupted:
+    except Interrupted:
         print("interrupted; hosts, rails and processes are removed", file=sys.stderr)
         return EXIT_INTERRUPTED
     except PhalanxError as error:
         print(f"phalanx demo: {error}", file=sys.stderr)
         return 1
-
-
-@contextlib.contextmanager
-def _stoppable() -> Generator[None, None, None]:
-    """Within it, the first Ctrl-C or SIGTERM ends the demo and the next ones are ignored.
-
-    What is being removed then is removed to the end.
-    """
-
-    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
-        _ignore_signals()
-        raise _Interrupted
-
-    before = {each: signal.signal(each, stop) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _ignore_signals() -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
 
 
 def _show(options: Options, stage: Stage) -> Show:

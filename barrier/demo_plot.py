@@ -78,6 +78,24 @@ def draw(path: Path, figure: Figure) -> None:
         raise PlotUnavailable(f"No picture: {path}: {error}") from error
 
 
+def blank(width: float, height: float) -> Figure:
+    """An empty picture of so many inches.
+
+    Raises:
+        PlotUnavailable: there is no matplotlib.
+    """
+    try:
+        import matplotlib.figure as matplotlib_figure
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError as error:
+        raise PlotUnavailable(
+            f"No picture: matplotlib is not installed ({sys.executable} -m pip install matplotlib)"
+        ) from error
+    figure: Figure = matplotlib_figure.Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def make_figure(
     *,
     book: Book,
@@ -94,17 +112,7 @@ def make_figure(
     Raises:
         PlotUnavailable: there is no matplotlib.
     """
-    try:
-        import matplotlib.figure as matplotlib_figure
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError as error:
-        raise PlotUnavailable(
-            f"No picture: matplotlib is not installed ({sys.executable} -m pip install matplotlib)"
-        ) from error
-    figure: Figure = matplotlib_figure.Figure(
-        figsize=(13, 1.6 + 1.75 * len(names)), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = blank(13, 1.6 + 1.75 * len(names))
     all_axes: Any = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)
     rows: list[Axes] = [row[0] for row in all_axes]
     seconds = [(mark, (mark.at_ns - start_ns) / _S) for mark in marks]

@@ -175,10 +175,12 @@ class LoopbackStage:
         state = json.dumps(str(path.with_suffix(".state")))
         lines = ["[cluster]", 'name = "demo"', f"state_dir = {state}", f'driver = "{driver}"']
         lines += ["[[rail]]", 'name = "a"', 'network = "127.0.0.0/8"']
-        ports = free_ports(len(self.names))
-        for number, (name, port) in enumerate(zip(self.names, ports, strict=True), start=1):
+        ports = iter(free_ports(2 * len(self.names)))
+        for number, name in enumerate(self.names, start=1):
+            port, datagram_port = next(ports), next(ports)
             lines += ["[[node]]", f'name = "{name}"', f"id = {number}"]
             lines += ['addresses = { a = "127.0.0.1" }', f"port = {port}", f"udp_port = {port}"]
+            lines += [f"datagram_port = {datagram_port}"]
         path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:

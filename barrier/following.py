@@ -256,8 +256,11 @@ class Following:
         if ticket.over:
             return  # It got another outcome while it waited.
         strength = generation.settings.strength
-        late = state.not_here(generation)
-        if late or (strength is Strength.SAFE and state.stable < position):
+        late = strength is Strength.SAFE and state.stable < position
+        if strength is not Strength.ARRIVED:
+            held_back = bool(state.unsafe) and state.unsafe[0] < position
+            late = late or held_back or bool(state.not_here(generation))
+        if late:
             state.late.append(ticket)
         else:
             state.tickets.release(ticket, self.parties(generation))

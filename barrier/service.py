@@ -284,7 +284,7 @@ class Barriers:
         )
         arrival = Arrival(self, name, ticket, wait_s)
         self._open[ticket] = arrival
-        cluster.kick()
+        cluster.hurry()
         if self._core.has_outcomes:
             self._collect()
         return arrival
@@ -333,6 +333,12 @@ class Barriers:
     def check_caller(self) -> None:
         """For `Arrival`: refuse a call from another event loop or process."""
         self._cluster.check_caller()
+
+    def take_back(self, asked: Asked) -> None:
+        """For `Arrival`: the order says what becomes of it."""
+        if asked.ticket in self._open:
+            self._core.cancel(asked.ticket, now_ns=self._cluster.now_ns())
+            self._cluster.kick()
 
     def withdraw(self, asked: Asked) -> None:
         """For `Arrival`: nobody waits any more; the name is free at once."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from phalanx.transport.events import Member, Position, View
 
 from .generation import NOT_A_MEMBER, NOT_ALL_HERE, NOT_ARRIVED, Generation, Roster
@@ -34,6 +36,8 @@ class State:
         """The same for bulk batches."""
         self.stable = NO_POSITION
         """Every member holds the order up to here."""
+        self.unsafe: deque[Position] = deque()
+        """Where safe entries of ordered channels are that are not delivered yet."""
         self.tickets = Tickets(node)
         self.late: list[Ticket] = []
         """Released tickets that wait for messages, or for all to hold them."""
@@ -48,6 +52,7 @@ class State:
         self.bulk_progress.clear()
         self.late.clear()
         self.stable = NO_POSITION
+        self.unsafe.clear()
 
     def open_generations(self, name: str | None = None) -> list[Generation]:
         """Open in this view or pending from earlier ones; of one name or all, the oldest first."""

@@ -15,9 +15,14 @@ FOREVER_S = 1e9
 class Home:
     """The event loop and the process that a cluster belongs to."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop or asyncio.get_running_loop()
         self._pid = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process, and not a forked child of it."""
+        return os.getpid() == self._pid
 
     def check(self) -> None:
         """Refuse a call from elsewhere: what it waits for would never wake it.
@@ -25,8 +30,7 @@ class Home:
         Raises:
             UsageError: another event loop runs here, or none, or this is a forked child.
         """
-        if os.getpid() != self._pid:
-            raise UsageError("a Cluster does not survive fork(); join in the child process")
+        self.check_process()
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -34,8 +38,18 @@ class Home:
         if running is not self.loop:
             raise UsageError(
                 "a Cluster belongs to the event loop in which it was joined; from another thread "
-                "hand the call over by asyncio.run_coroutine_threadsafe(call, that_loop)"
+                "use phalanx.transport.blocking.attach(cluster), or hand the call over by "
+                "asyncio.run_coroutine_threadsafe(call, that_loop)"
             )
+
+    def check_process(self) -> None:
+        """Refuse a call from a forked child, which has neither the loop's thread nor the sockets.
+
+        Raises:
+            UsageError: this is one.
+        """
+        if not self.is_here:
+            raise UsageError("a Cluster does not survive fork(); join in the child process")
 
 
 def node_of(config: ClusterConfig, key: str | int) -> NodeConfig:

@@ -114,7 +114,7 @@ class Cluster:
         self._node = config.node(node)
         self._identities = Identities(config)
         self._options = options
-        self._home = Home()
+        self.home = self._home = Home()  # public for the blocking face
         self._loop = self._home.loop
         self._runtime = Runtime(
             config,
@@ -133,6 +133,7 @@ class Cluster:
         self._sending = Sending(config, self._runtime, self._home, self.check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()
         self._over: PhalanxError | None = None
+        self._left = False
         self._rejoining = False
         self._waiting = WaitingWords(self._runtime, self.name_of, options.on_waiting)
         self._listeners: list[Callable[[], None]] = []
@@ -191,6 +192,7 @@ class Cluster:
     def _end(self, error: PhalanxError, *, in_good_order: bool = False) -> None:
         if self._over is None:
             self._over = again(error)
+            self._left = in_good_order
         for layer in self._runtime.layers.values():
             layer.detached(str(self._over), now_ns=now_ns())
         self._runtime.close()
@@ -288,6 +290,7 @@ class Cluster:
             self._fail(error)
         else:
             self._queue.freeze_again()
+            self.layer_face.freeze_again()
 
     def _turned(self) -> None:
         if not self._first_view.done():
@@ -364,6 +367,16 @@ class Cluster:
     def detached(self) -> bool:
         """Whether this node has been without a majority for a whole lease."""
         return self._runtime.pump is None or self._runtime.endpoint.detached
+
+    @property
+    def ended(self) -> PhalanxError | None:
+        """Why this object can be used no more; None while it can."""
+        return self._over
+
+    @property
+    def left(self) -> bool:
+        """Whether it has ended in good order."""
+        return self._left
 
     @property
     def paths(self) -> dict[int, dict[str, PathStatus]]:

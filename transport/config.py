@@ -88,6 +88,10 @@ class Timing:
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
+    done_delay_ns: int = 20 * MS
+    """What layers have said is acknowledged after this time, unless what is said next does it."""
+    recast_ns: int = 30 * MS
+    """A datagram that is not acknowledged for so long goes again over the association."""
     lazy_end_ns: int = 10 * MS
     """Who is about to arrive at a barrier as well leaves an epoch open for so long at most."""
     reconnect_min_ns: int = 100 * MS
@@ -165,6 +169,9 @@ PROFILES: Mapping[str, Timing] = {
         flap_half_life_ns=300 * S,
         phase_timeout_ns=2 * S,
         ack_delay_ns=20 * MS,
+        done_delay_ns=100 * MS,
+        recast_ns=500 * MS,
+        lazy_end_ns=50 * MS,
         reconnect_min_ns=1 * S,
         reconnect_max_ns=10 * S,
     ),
@@ -220,6 +227,8 @@ class NodeConfig:
     """SCTP port."""
     udp_port: int = 9899
     """UDP port of the encapsulation (RFC 6951), and TCP port of the lifelines."""
+    datagram_port: int = 9900
+    """UDP port of the datagrams; in a cluster file by default the one after `udp_port`."""
     uuid: str = ""
     """The name other systems know this node by; empty for one derived from its name."""
 
@@ -245,6 +254,8 @@ class TrafficConfig:
 
     rails: str = "passive"
     """passive: one rail carries the traffic to a peer, the others stand by."""
+    datagrams: bool = True
+    """Small frames go as UDP datagrams first, and over SCTP if they do not arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

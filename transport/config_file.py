@@ -34,6 +34,7 @@ from .config import (
     Timing,
     TrafficConfig,
 )
+from .config_nodes import check_own_ports, check_pair
 from .errors import ConfigError
 from .toml_table import Table
 
@@ -184,7 +185,13 @@ def _cluster(top: Table) -> ClusterConfig:
         state_dir = os.path.normpath(os.path.join(folder, os.path.expanduser(state_dir)))
     driver = cluster.choice("driver", DRIVERS, "auto")
     rails = _rails(top.tables("rail", limits.RAILS_MAX))
-    nodes = _nodes(top.tables("node", limits.NODES_MAX), rails, allow_public=allow_public)
+    traffic = _traffic(top.table("traffic"))
+    nodes = _nodes(
+        top.tables("node", limits.NODES_MAX),
+        rails,
+        allow_public=allow_public,
+        datagrams=traffic.datagrams,
+    )
     return ClusterConfig(
         name=name,
         rails=tuple(rails),
@@ -193,7 +200,7 @@ def _cluster(top: Table) -> ClusterConfig:
         limits=_limits(top.table("limits")),
         quorum=_quorum(top.table("quorum"), nodes),
         discovery=_discovery(top.table("discovery")),
-        traffic=_traffic(top.table("traffic")),
+        traffic=traffic,
         state_dir=state_dir,
         allow_public=allow_public,
         driver=driver,
@@ -228,8 +235,11 @@ def _discovery(table: Table) -> DiscoveryConfig:
 
 
 def _traffic(table: Table) -> TrafficConfig:
-    table.only(("rails",))
-    return TrafficConfig(rails=table.choice("rails", TRAFFIC, "passive"))
+    table.only(("rails", "datagrams"))
+    return TrafficConfig(
+        rails=table.choice("rails", TRAFFIC, "passive"),
+        datagrams=table.flag("datagrams", default=True),
+    )
 
 
 # ------------------------------------------------------------------------- rails and nodes
@@ -290,13 +300,15 @@ def _network(table: Table) -> _Network:
 
 
 def _nodes(
-    tables: Sequence[Table], rails: Sequence[RailConfig], *, allow_public: bool
+    tables: Sequence[Table], rails: Sequence[RailConfig], *, allow_public: bool, datagrams: bool
 ) -> list[NodeConfig]:
     nodes: list[NodeConfig] = []
     for table in tables:
         node = _node(table, rails, allow_public=allow_public)
+        if datagrams:
+            check_own_ports(table, node)
         for index, other in enumerate(nodes):
-            _check_pair(table, node, index, other)
+            check_pair(table, node, index, other, datagrams=datagrams)
         nodes.append(node)
     if not any(node.votes for node in nodes):
         raise tables[0].error("votes", "no node has a vote", "give at least one node a vote")
@@ -304,10 +316,12 @@ def _nodes(
 
 
 def _node(table: Table, rails: Sequence[RailConfig], *, allow_public: bool) -> NodeConfig:
-    table.only(("name", "id", "votes", "addresses", "port", "udp_port", "uuid"))
+    table.only(("name", "id", "votes", "addresses", "port", "udp_port", "datagram_port", "uuid"))
     name = table.name_of("node")
     identity = table.integer("id", 1, limits.NODE_ID_MAX)
     defaults = NodeConfig(name=name, id=identity)
+    udp_port = table.integer("udp_port", 1, limits.PORT_MAX, defaults.udp_port)
+    beside = udp_port + 1 if udp_port < limits.PORT_MAX else udp_port - 1
     return NodeConfig(
         name=name,
         id=identity,
@@ -316,7 +330,8 @@ def _node(table: Table, rails: Sequence[RailConfig], *, allow_public: bool) -> N
             table.table("addresses", _ADDRESSES), rails, allow_public=allow_public
         ),
         port=table.integer("port", 1, limits.PORT_MAX, defaults.port),
-        udp_port=table.integer("udp_port", 1, limits.PORT_MAX, defaults.udp_port),
+        udp_port=udp_port,
+        datagram_port=table.integer("datagram_port", 1, limits.PORT_MAX, beside),
         uuid=_uuid(table),
     )
 
@@ -329,32 +344,6 @@ def _uuid(table: Table) -> str:
         return str(uuid.UUID(text))
     except ValueError as error:
         raise table.error("uuid", f"{text!r} is no UUID", "write it or leave it out") from error
-
-
-def _check_pair(table: Table, node: NodeConfig, index: int, other: NodeConfig) -> None:
-    """What two nodes must not share."""
-    for name in ("name", "id", "uuid"):
-        value = getattr(node, name)
-        if value and value == getattr(other, name):
-            raise table.error(name, f"{value!r} is that of node[{index}] too", "make it unique")
-    if not node.addresses and not other.addresses:
-        raise table.error(
-            "addresses",
-            f"is missing, as for node[{index}]; only the local node's addresses can be found",
-            "give all other nodes theirs",
-        )
-    # One process binds each port on every address of its host (usrsctp: the wildcard).
-    ports = [name for name in ("udp_port", "port") if getattr(node, name) == getattr(other, name)]
-    for rail, address in node.addresses.items():
-        if ports and other.addresses.get(rail) == address:
-            shared = " and ".join(f"{name} {getattr(node, name)}" for name in ports)
-            raise table.error(
-                # Nodes that are meant to share a machine have been given one port already.
-                f"addresses.{rail}" if len(ports) == 2 else ports[0],
-                f"node {node.name!r} and node {other.name!r} share address {address}, {shared}",
-                "correct one address; only for nodes on one machine: "
-                "give each a port and udp_port of its own",
-            )
 
 
 def _addresses(table: Table, rails: Sequence[RailConfig], *, allow_public: bool) -> dict[str, str]:

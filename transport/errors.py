@@ -124,6 +124,22 @@ class EventsLost(PhalanxError):
         self.lost = dict(lost)
 
 
+class EntriesMissed(PhalanxError):
+    """An ordered channel goes on at `position`; what was ordered before is not here; read on.
+
+    This node was evicted and has come back. With hooks for state the channel takes the state of
+    another member instead, and nothing is missing.
+    """
+
+    def __init__(self, *, channel: str, position: Position) -> None:
+        super().__init__(
+            f"channel {channel!r} goes on at {position}: this node was away, and gave no hooks "
+            "(on_state_request, on_state) by which to have the state of another member"
+        )
+        self.channel = channel
+        self.position = position
+
+
 class JoinTimeout(PhalanxError, TimeoutError):
     """No view with this node was formed in time; the message says who was missing."""
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from .calls import Home
 from .config import ClusterConfig
-from .errors import UsageError
+from .errors import PhalanxError, UsageError
 from .events import Lane, PathStatus
 from .layers import Layer
 from .runtime import Runtime, now_ns
@@ -32,6 +32,10 @@ class _Owner(Protocol):
     @property
     def detached(self) -> bool: ...
     @property
+    def ended(self) -> PhalanxError | None: ...
+    @property
+    def left(self) -> bool: ...
+    @property
     def paths(self) -> Mapping[int, Mapping[str, PathStatus]]: ...
     def check_state(self) -> None: ...
 
@@ -52,6 +56,8 @@ class LayerFace:
         self._sending = sending
         self._home = home
         self._listeners = listeners
+        self._full: set[object] = set()
+        """Readers of the ordered lane that are full."""
 
     @property
     def config(self) -> ClusterConfig:
@@ -117,6 +123,51 @@ class LayerFace:
         """Turn the pump soon: a layer has something to say."""
         if self._runtime.pump is not None:
             self._runtime.kick()
+
+    def hurry(self) -> None:
+        """The same at once, for what somebody waits for."""
+        if self._runtime.pump is not None:
+            self._runtime.hurry()
+
+    @property
+    def ended(self) -> PhalanxError | None:
+        """Why the cluster is no more; None while it is."""
+        return self._owner.ended
+
+    @property
+    def left(self) -> bool:
+        """Whether it has ended in good order."""
+        return self._owner.left
+
+    def freeze_ordered(self, owner: object, *, frozen: bool) -> None:
+        """A reader of the ordered lane is full, or has room again; the lane waits for all."""
+        before = bool(self._full)
+        (self._full.add if frozen else self._full.discard)(owner)
+        if bool(self._full) is not before:
+            self._freeze(frozen=frozen)
+
+    def freeze_again(self) -> None:
+        """A new core has begun: it has to be told that the lane is full."""
+        if self._full:
+            self._freeze(frozen=True)
+
+    def _freeze(self, *, frozen: bool) -> None:
+        if self._runtime.pump is not None:
+            endpoint = self._runtime.endpoint
+            endpoint.freeze(Lane.ORDERED, frozen=frozen, now_ns=now_ns())
+            self._runtime.kick()
+
+    async def publish(
+        self, channel: str, payloads: list[bytes], *, safe: bool, wait: bool, deadline: float
+    ) -> int:
+        """Have messages accepted on the ordered lane; returns the token of the last.
+
+        Raises:
+            UsageError, Overloaded, NoQuorum, EvictedError, ClosedError
+        """
+        return await self._sending.publish(
+            channel, payloads, safe=safe, wait=wait, deadline=deadline
+        )
 
     def accepted(self) -> dict[Lane, int]:
         """By lane, the token of the last multicast of this node that was accepted."""

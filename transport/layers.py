@@ -7,8 +7,9 @@ other lanes have been delivered, and views. What it wants to publish waits in `t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from .config import ClusterConfig
 from .core.outputs import Ordered
@@ -17,6 +18,7 @@ from .wire_data import MEETING_RANKS_MAX, Meeting
 
 __all__ = [
     "MEETING_RANKS_MAX",
+    "DirectingLayer",
     "Layer",
     "LayerFactory",
     "Meeting",
@@ -48,6 +50,13 @@ class Layer(Protocol):
 
     def ordered(self, batch: Ordered, *, now_ns: int) -> None:
         """The next entries of the agreed order; the same sequence at every member."""
+        ...
+
+    def held_back(self, position: Position, *, now_ns: int) -> None:
+        """On some channel there is an entry at this position that asks for safe delivery.
+
+        It is delivered, and what is behind it on its channel, when `stable` covers it.
+        """
         ...
 
     def stable(self, position: Position, *, now_ns: int) -> None:
@@ -87,6 +96,27 @@ class Layer(Protocol):
 
         `numbered` says up to which token (`Endpoint.submit`) this node's own multicasts have
         left it: an arrival that promises their delivery is not published before.
+        """
+        ...
+
+
+@runtime_checkable
+class DirectingLayer(Layer, Protocol):
+    """A layer that also sends to single members; channels of its own start with "!", too."""
+
+    @property
+    def directed_channel(self) -> bytes:
+        """The channel of its directed messages."""
+        ...
+
+    def directed(self, sender: int, payloads: list[bytes], *, now_ns: int) -> None:
+        """Messages of a member to this layer, on a channel that it owns, in the order sent."""
+        ...
+
+    def take_directed(self) -> deque[tuple[int, bytes]]:
+        """What is to be sent to members on the bulk lane, in order; taken from its left end.
+
+        What there is no room for stays there until there is.
         """
         ...
 

@@ -26,9 +26,9 @@ from .core.outputs import (
     StreamItem,
     Transmit,
 )
-from .drivers.base import Driver, PeerEndpoint, Received
+from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
-from .layers import Layer
+from .layers import DirectingLayer, Layer
 
 OWNERS_MAX = 4096
 """Channels whose layer is remembered."""
@@ -62,6 +62,7 @@ class Pump:
         endpoint: Endpoint,
         driver: Driver,
         lifelines: LifelineSide | None,
+        datagrams: Datagrams | None = None,
         disk: Disk,
         layers: Mapping[str, Layer],
         peers: Mapping[int, PeerEndpoint],
@@ -71,8 +72,10 @@ class Pump:
         self.endpoint = endpoint
         self._driver = driver
         self._lifelines = lifelines
+        self._datagrams = datagrams
         self._disk = disk
         self._layers = dict(layers)
+        self._directing = [it for it in layers.values() if isinstance(it, DirectingLayer)]
         self._owners: dict[str, Layer | None] = {}
         """By channel of the ordered lane, as far as entries of it have come."""
         self._peers = peers
@@ -94,23 +97,27 @@ class Pump:
                 endpoint.receive(given, now_ns)
             else:
                 endpoint.notice(given, now_ns)
+        if self._datagrams is not None:
+            for node, rail, frame in self._datagrams.poll():
+                endpoint.receive_datagram(node, rail, frame, now_ns)
         if self._lifelines is not None:
             self._lifelines.feed(endpoint, now_ns)
-        endpoint.wake(now_ns)
         for layer in self._layers.values():
             layer.wake(now_ns)
+        self._publish()
+        endpoint.wake(now_ns)
         while True:
+            self._cast()
             transmits, commands, stream = endpoint.outputs.take()
             # Frames of the turn that leaves a path must not be given to it any more.
-            for command in commands:
-                if isinstance(command, SetPrimary):
-                    self._driver.set_primary(command.link, command.rail)
+            if commands:
+                self._leave_paths(commands)
             self._transmit(transmits)
             for command in commands:
                 self._carry_out(command)
             for item in stream:
-                self._through_layers(item, now_ns)
-                self._sink(item)
+                if self._through_layers(item, now_ns):
+                    self._sink(item)
             if not self._publish() and not endpoint.outputs.pending:
                 break
             endpoint.settle(now_ns)
@@ -122,10 +129,25 @@ class Pump:
             endpoint.expect_wake(max(deadline, now_ns))
         return deadline
 
+    def _leave_paths(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, SetPrimary):
+                self._driver.set_primary(command.link, command.rail)
+
     def _deadline(self) -> int | None:
-        deadlines = [layer.next_deadline() for layer in self._layers.values()]
-        deadlines.append(self.endpoint.next_deadline())
-        return min((at for at in deadlines if at is not None), default=None)
+        earliest = self.endpoint.next_deadline()
+        for layer in self._layers.values():
+            at = layer.next_deadline()
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
+
+    def _cast(self) -> None:
+        """Send what goes as datagrams: first, for somebody waits for it."""
+        casts = self.endpoint.outputs.take_casts()
+        if self._datagrams is not None:
+            for nodes, rail, frame in casts:
+                self._datagrams.cast(nodes, rail, frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:
         full: set[int] = set()
@@ -161,9 +183,12 @@ class Pump:
                 if lifelines is not None:
                     lifelines.farewell()
 
-    def _through_layers(self, item: StreamItem, now_ns: int) -> None:
+    def _through_layers(self, item: StreamItem, now_ns: int) -> bool:
+        """False if it is for a layer alone."""
         match item:
             case Delivered():
+                if item.channel[:1] == "!":
+                    return self._directed(item, now_ns)
                 if not item.directed:
                     for layer in self._layers.values():
                         layer.progressed(
@@ -173,6 +198,10 @@ class Pump:
                             now_ns=now_ns,
                         )
             case Ordered():
+                if item.safe:
+                    first = Position(item.view_id.era, item.view_id.k, item.first)
+                    for layer in self._layers.values():
+                        layer.held_back(first, now_ns=now_ns)
                 owner = self._owner(item.channel)
                 if owner is not None:
                     owner.ordered(item, now_ns=now_ns)
@@ -188,6 +217,14 @@ class Pump:
                     layer.detached(_reason(item), now_ns=now_ns)
             case _:
                 pass
+        return True
+
+    def _directed(self, item: Delivered, now_ns: int) -> bool:
+        """A message from one layer to another; who carries no such layer has no use for it."""
+        owner = self._owner(item.channel)
+        if isinstance(owner, DirectingLayer):
+            owner.directed(item.sender, item.payloads, now_ns=now_ns)
+        return False
 
     def _owner(self, channel: str) -> Layer | None:
         if channel not in self._owners:
@@ -205,6 +242,14 @@ class Pump:
         for layer in self._layers.values():
             for channel, payload, safe, meeting in layer.take_entries(numbered):
                 endpoint.submit_entry(channel, payload, safe=safe, meeting=meeting)
+                put = True
+        for layer in self._directing:
+            waiting = layer.take_directed()
+            while waiting:
+                node, payload = waiting[0]
+                if not endpoint.submit(node, Lane.BULK, layer.directed_channel, payload):
+                    break
+                waiting.popleft()
                 put = True
         return put
 

@@ -7,7 +7,6 @@ core decides, and when it says that this incarnation is over, the next one is bu
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import dataclasses
 import ipaddress
 import random
@@ -27,7 +26,8 @@ from .core.founding import forced, taken_back, without_memory
 from .core.outputs import StreamItem
 from .core.parts import Start
 from .drivers import kernel_sctp, user_sctp
-from .drivers.base import Driver, LocalEndpoint, PeerEndpoint
+from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
+from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
 from .events import RecordUnwritable, ViewId
@@ -35,6 +35,7 @@ from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
 from .record_file import RecordFile, state_directory
+from .writer import Writer
 
 CLOCK = time.CLOCK_BOOTTIME
 """Counts the time in which the machine was suspended: leases run out in it too."""
@@ -65,6 +66,7 @@ def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
         networks={rail.name: ipaddress.ip_network(rail.network) for rail in config.rails},
         port=node.port,
         udp_port=node.udp_port,
+        datagram_port=node.datagram_port,
     )
 
 
@@ -83,6 +85,12 @@ class DriverFactory(Protocol):
         self, local: LocalEndpoint, *, cluster: int, incarnation: int, nonce: int
     ) -> Lifelines | None:
         """Lifelines that are not open yet; None where there are none."""
+        ...
+
+    def datagrams(
+        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
+    ) -> Datagrams | None:
+        """Datagrams that are not open yet; None where there are none."""
         ...
 
 
@@ -108,6 +116,11 @@ class RealDrivers:
         addresses = {rail: addr for rail, addr in local.addresses.items() if rail in rails}
         only = dataclasses.replace(local, addresses=addresses)
         return Lifelines(only, cluster=cluster, incarnation=incarnation, nonce=nonce)
+
+    def datagrams(
+        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
+    ) -> Datagrams | None:
+        return UdpDatagrams(local, peers) if config.traffic.datagrams else None
 
 
 class _LifelineSide:
@@ -172,13 +185,18 @@ class Runtime:
         self._turned = turned
         self._loop = asyncio.get_running_loop()
         self._file = RecordFile(state_directory(config), node.name, cluster=config.name)
-        self._disk = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="phalanx-record")
+        self._disk = Writer("phalanx-record")
         self._driver: Driver | None = None
+        self._datagrams: Datagrams | None = None
         self._lifelines: Lifelines | None = None
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._soon = False
+        self._hurried = False
+        """The pump has turned at once for somebody since the event loop last turned it."""
+        self._turning = False
         self._readers: list[int] = []
         self._to_store: tuple[int, bytes] | None = None
         self._storing = False
@@ -198,12 +216,21 @@ class Runtime:
         driver.open()
         self._driver = driver
         self._watch(driver.fileno())
+        self._open_datagrams(self._local)
         record = self._load(readmit=readmit or force)
         if force:
             record = forced(record)
         elif readmit and record.founding:
             record = taken_back(record)
         self.begin(record)
+
+    def _open_datagrams(self, local: LocalEndpoint) -> None:
+        datagrams = self._drivers.datagrams(self.config, local, self._peers())
+        if datagrams is not None:
+            datagrams.open()
+            self._datagrams = datagrams
+            for descriptor in datagrams.filenos():
+                self._watch(descriptor)
 
     def _load(self, *, readmit: bool) -> wire.Record:
         """The record of the incarnation before, or an empty one that may not vote.
@@ -260,6 +287,7 @@ class Runtime:
                 rails=tuple(rail.name for rail in self.config.rails),
                 now_ns=now_ns(),
                 jitter=random.random,
+                datagrams=self._datagrams is not None,
                 stateful=self._stateful,
                 # The application is the same: it still has what it had.
                 synced=self.endpoint.standing.synced if self.pump is not None else wire.NO_VIEW,
@@ -280,6 +308,7 @@ class Runtime:
             endpoint=endpoint,
             driver=self._driver,
             lifelines=side,
+            datagrams=self._datagrams,
             disk=self,
             layers=self.layers,
             peers=self._peers(),
@@ -295,6 +324,7 @@ class Runtime:
                 addresses=node.addresses,
                 port=node.port,
                 udp_port=node.udp_port,
+                datagram_port=node.datagram_port,
             )
             for node in self.config.nodes
             if node.id != self.node.id
@@ -324,6 +354,10 @@ class Runtime:
     def lifeline_stats(self) -> dict[str, int]:
         """Counters of the lifelines of this incarnation."""
         return self._lifelines.stats() if self._lifelines is not None else {}
+
+    def datagram_stats(self) -> dict[str, int]:
+        """Counters of the datagrams since the node was started."""
+        return self._datagrams.stats() if self._datagrams is not None else {}
 
     def _drop_lifelines(self) -> None:
         if self._lifelines is not None:
@@ -367,27 +401,52 @@ class Runtime:
             self._soon = True
             self._loop.call_soon(self._kicked)
 
+    def hurry(self) -> None:
+        """Turn the pump at once, for somebody waits; but what many want in a row is one turn."""
+        if self._hurried or self._soon or self._turning:
+            self.kick()
+        else:
+            self._hurried = True
+            self._turn_pump()
+
     def _kicked(self) -> None:
         self._soon = False
         self._readable()
 
+    def _timed(self) -> None:
+        self._timer = None
+        self._readable()
+
     def _readable(self) -> None:
+        self._hurried = False
+        self._turn_pump()
+
+    def _turn_pump(self) -> None:
         if self.pump is not None:
             self._turn(self.pump.turn)
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
+        self._turning = True
         try:
             deadline = turn()
         except Exception as error:
             self._failed(error)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        finally:
+            self._turning = False
         if deadline is not None:
-            delay = max(0, deadline - now_ns()) / 1e9
-            self._timer = self._loop.call_later(delay, self._readable)
+            self._be_woken_at(deadline)
         self._turned()
+
+    def _be_woken_at(self, deadline_ns: int) -> None:
+        """An earlier timer stays: to be woken early costs less than to set timers in each turn."""
+        if self._timer is not None:
+            if self._timer_ns <= deadline_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = deadline_ns
+        delay = max(0, deadline_ns - now_ns()) / 1e9
+        self._timer = self._loop.call_later(delay, self._timed)
 
     def _watch(self, descriptor: int) -> None:
         self._loop.add_reader(descriptor, self._readable)
@@ -443,6 +502,11 @@ class Runtime:
             self._timer.cancel()
             self._timer = None
         self._drop_lifelines()
+        if self._datagrams is not None:
+            for descriptor in self._datagrams.filenos():
+                self._unwatch(descriptor)
+            self._datagrams.close()
+            self._datagrams = None
         if self._driver is not None:
             self._unwatch(self._driver.fileno())
             self._driver.close()

@@ -19,6 +19,8 @@ from .receipts import Ledger, Receipt
 from .runtime import Runtime
 from .waiting_line import WaitingLine
 
+HURRY_MAX = 16
+"""Whoever publishes no more than this waits for each; others for room, and gain by batches."""
 LANES = {"fifo": Lane.FIFO, "bulk": Lane.BULK}
 
 
@@ -33,9 +35,16 @@ class _Call:
     payloads: list[bytes]
     ledger: Ledger
     """Of the incarnation that accepts it: the next one counts anew."""
+    safe: bool = False
     accepted: int = 0
     first: int = 0
     last: int = 0
+
+    @property
+    def where(self) -> str:
+        """What there was no room for, in words."""
+        lane = self.lane.name.lower()
+        return f"message {self.accepted + 1} of {len(self.payloads)} on lane {lane}"
 
 
 class Sending:
@@ -74,22 +83,46 @@ class Sending:
             payloads=payloads,
             ledger=self.ledger(addressee, lane),
         )
-        line = self._line(addressee, lane)
+        await self._accept(call, deadline, wait=wait)
+        return Receipt(call.ledger, call.first, call.last, self._call_timeout)
+
+    async def publish(
+        self, channel: str, payloads: list[bytes], *, safe: bool, wait: bool, deadline: float
+    ) -> int:
+        """Have the ordered lane accept all of `payloads`; returns the token of the last.
+
+        `deadline` is in the time of the event loop. Raises what `send` raises.
+        """
+        self._check_state()
+        call = _Call(
+            addressee=0,
+            member=None,
+            lane=Lane.ORDERED,
+            channel=_encoded(channel),
+            payloads=payloads,
+            ledger=self.ledger(0, Lane.ORDERED),
+            safe=safe,
+        )
+        self._check_payloads(payloads)
+        await self._accept(call, deadline, wait=wait)
+        if len(payloads) <= HURRY_MAX:
+            self._runtime.hurry()
+        return call.last
+
+    async def _accept(self, call: _Call, deadline: float, *, wait: bool) -> None:
+        line = self._line(call.addressee, call.lane)
         if line.busy and not wait:
             raise Overloaded("others wait for room on this lane already; let it wait behind them")
         if line.busy or not self._attempt(call):
-            where = f"message {call.accepted + 1} of {len(payloads)} on lane {lane_name}"
             if not wait:
-                raise Overloaded(f"no room for {where}; try again later, or let it wait")
+                raise Overloaded(f"no room for {call.where}; try again later, or let it wait")
             try:
                 await line.wait(lambda: self._attempt(call), deadline)
             except TimeoutError:
-                where = f"message {call.accepted + 1} of {len(payloads)} on lane {lane_name}"
                 raise Overloaded(
-                    f"no room before the deadline for {where}: a member does not take its "
+                    f"no room before the deadline for {call.where}: a member does not take its "
                     "messages; see stats()['windows']"
                 ) from None
-        return Receipt(call.ledger, call.first, call.last, self._call_timeout)
 
     def _attempt(self, call: _Call) -> bool:
         """Have the core accept what it has room for; True if that is all that is left."""
@@ -104,7 +137,7 @@ class Sending:
         submit = self._runtime.endpoint.submit
         while call.accepted < len(call.payloads):
             payload = call.payloads[call.accepted]
-            token = submit(call.addressee, call.lane, call.channel, payload)
+            token = submit(call.addressee, call.lane, call.channel, payload, safe=call.safe)
             if not token:
                 return False
             call.first = call.first or token
@@ -126,6 +159,10 @@ class Sending:
 
     def _check(self, payloads: list[bytes], channel: str, lane_name: str) -> tuple[Lane, bytes]:
         lane, encoded = _lane(lane_name), _encoded(channel)
+        self._check_payloads(payloads)
+        return lane, encoded
+
+    def _check_payloads(self, payloads: list[bytes]) -> None:
         most = self._limits.message_bytes_max
         if not payloads:
             raise UsageError("nothing to send: give at least one message")
@@ -138,7 +175,6 @@ class Sending:
                     f"a message has at most {most} bytes, this one {len(payload)}; "
                     "cut it up, or raise limits.message_bytes_max in every file"
                 )
-        return lane, encoded
 
     def _line(self, addressee: int, lane: Lane) -> WaitingLine:
         line = self._lines.get((addressee, lane))

@@ -35,6 +35,7 @@ def counters(runtime: Runtime) -> dict[str, dict[str, int]]:
         "core": dict(endpoint.outputs.counters),
         "driver": runtime.driver.stats(),
         "lifelines": runtime.lifeline_stats(),
+        "datagrams": runtime.datagram_stats(),
         "windows": {
             f"{lane.name.lower()} to {addressee or 'all'}": stream.window_used_bytes
             for (addressee, lane), stream in endpoint.delivery.out.items()

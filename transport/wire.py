@@ -36,6 +36,8 @@ class Kind(enum.IntEnum):
     CONTROL = 2
     DATA = 3
     PROBE = 4
+    PING = 5
+    BUNDLE = 6
 
 
 # ------------------------------------------------------------------------------------ probes

@@ -134,6 +134,23 @@ def repeat_packets(run: Run, fault: Fault) -> Undo:
     return lambda: run.network.repeat(source, target, fault.rail, 0.0)
 
 
+def block_datagrams(run: Run, fault: Fault) -> Undo:
+    """Two do not get each other's datagrams, or one not the other's."""
+    one, other = fault.nodes
+    network = run.network
+    directions = [(one, other)]
+    if fault.kind == "block datagrams":
+        directions.append((other, one))
+    for source, target in directions:
+        network.block_datagrams(source, target)
+
+    def let_pass() -> None:
+        for source, target in directions:
+            network.pass_datagrams(source, target)
+
+    return let_pass
+
+
 def slow_disk(run: Run, fault: Fault) -> Undo:
     """Each write takes so many milliseconds."""
     disk = run.nodes[fault.nodes[0]].disk

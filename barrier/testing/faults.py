@@ -18,6 +18,7 @@ from phalanx.transport.testing.simulated_node import ProcessEnded, SimulatedNode
 
 from .cables import (
     Undo,
+    block_datagrams,
     cut_one_way,
     cut_pair,
     cut_rail,
@@ -397,6 +398,8 @@ _FAULTS: dict[str, Callable[[Run, Fault], Undo | None]] = {
     "lose packets": lose_packets,
     "delay packets": delay_packets,
     "repeat packets": repeat_packets,
+    "block datagrams": block_datagrams,
+    "block datagrams one way": block_datagrams,
     "flap": flap,
     "slow disk": slow_disk,
     "full disk": full_disk,

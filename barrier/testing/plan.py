@@ -34,6 +34,10 @@ TRANSFER_NS = 500 * MS
 """After the last fault newcomers come back and get their state, before everything is mended."""
 READS_AFTER_NS = (100_000, 20 * MS, 100 * MS, 300 * MS)
 STATE_BYTES = (0, 20_000, 150_000)
+DATAGRAMS_LOST = (0.0, 0.0, 0.01, 0.2, 1.0)
+DATAGRAMS_DOUBLED = (0.0, 0.0, 0.05, 0.5)
+DATAGRAMS_LATE = (0.0, 0.0, 0.05, 0.5)
+BLOCKS_MAX = 2
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -99,6 +103,10 @@ class Plan:
     """The mean time until the application of each node reads on; () if none has state."""
     state_bytes: int = 0
     """How large the state of an application is, and a little more."""
+    datagrams_lost: float = 0.0
+    """Which share of all datagrams is lost, also when all is mended."""
+    datagrams_doubled: float = 0.0
+    datagrams_late: float = 0.0
 
     @property
     def nodes(self) -> range:
@@ -118,9 +126,12 @@ class Plan:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
         if len(self.reads_after_ns) not in (0, self.size):
             raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
+        for share in (self.datagrams_lost, self.datagrams_doubled, self.datagrams_late):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{share} is no share of the datagrams")
         endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
         for fault in (*self.faults, *endings):
-            kinds = (*KINDS, *STATE_KINDS, STRAND)
+            kinds = (*KINDS, *STATE_KINDS, *DATAGRAM_KINDS, STRAND)
             if fault.kind not in (FORCED if fault is self.forced else kinds):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
@@ -223,6 +234,11 @@ STATE_KINDS: dict[str, tuple[int, _Kind]] = {
     "reset in transfer": (1, lambda d: (d.two(), "", d.random.choice((0, 0.2, 1, 5)))),
 }
 """More of them, where applications have state."""
+DATAGRAM_KINDS: dict[str, tuple[int, _Kind]] = {
+    "block datagrams": (2, lambda d: (d.two(), "", 0)),
+    "block datagrams one way": (1, lambda d: (d.two(), "", 0)),
+}
+"""A firewall between two nodes that lets SCTP pass."""
 
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""
@@ -276,7 +292,8 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
         latencies_ns=tuple(draw.choice(LATENCIES_NS) for _ in nodes),
     )
     plan = _with_strand(plan, random.Random(f"strand {seed}"))
-    return _thinned(_with_state(plan, random.Random(f"state {seed}")))
+    plan = _with_state(plan, random.Random(f"state {seed}"))
+    return _thinned(_with_datagrams(plan, random.Random(f"datagrams {seed}")))
 
 
 def _with_strand(plan: Plan, draw: random.Random) -> Plan:
@@ -302,20 +319,40 @@ def _with_state(plan: Plan, draw: random.Random) -> Plan:
     if draw.random() > STATE_SHARE:
         return plan
     more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
-    faults = list(plan.faults)
-    last_ns = max((fault.at_ns for fault in faults), default=0)
-    for _ in range(draw.randrange(5)):
-        [kind] = draw.choices(list(STATE_KINDS), [weight for weight, _ in STATE_KINDS.values()])
-        at_ns = draw.randrange(1 + last_ns)
-        nodes, rail, amount = STATE_KINDS[kind][1](more)
-        faults.append(Fault(kind, at_ns, nodes, rail, more.lasts_ns(), amount))
+    last_ns = max((fault.at_ns for fault in plan.faults), default=0)
     return replace(
         plan,
-        faults=tuple(sorted(faults, key=lambda fault: fault.at_ns)),
+        faults=_with_faults(plan, more, STATE_KINDS, draw.randrange(5)),
         ends_ns=max(plan.ends_ns, last_ns + TRANSFER_NS),
         reads_after_ns=tuple(draw.choice(READS_AFTER_NS) for _ in plan.nodes),
         state_bytes=draw.choice(STATE_BYTES),
     )
+
+
+def _with_datagrams(plan: Plan, draw: random.Random) -> Plan:
+    """What befalls datagrams in the whole run and between two nodes, drawn apart as well."""
+    more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
+    return replace(
+        plan,
+        datagrams_lost=draw.choice(DATAGRAMS_LOST),
+        datagrams_doubled=draw.choice(DATAGRAMS_DOUBLED),
+        datagrams_late=draw.choice(DATAGRAMS_LATE),
+        faults=_with_faults(plan, more, DATAGRAM_KINDS, draw.randrange(BLOCKS_MAX + 1)),
+    )
+
+
+def _with_faults(
+    plan: Plan, more: _Draw, kinds: dict[str, tuple[int, _Kind]], count: int
+) -> tuple[Fault, ...]:
+    """The faults of a plan, and between the first and the last so many more."""
+    faults = list(plan.faults)
+    last_ns = max((fault.at_ns for fault in faults), default=0)
+    for _ in range(count):
+        [kind] = more.random.choices(list(kinds), [weight for weight, _ in kinds.values()])
+        at_ns = more.random.randrange(1 + last_ns)
+        nodes, rail, amount = kinds[kind][1](more)
+        faults.append(Fault(kind, at_ns, nodes, rail, more.lasts_ns(), amount))
+    return tuple(sorted(faults, key=lambda fault: fault.at_ns))
 
 
 def _draw_lasting(draw: random.Random, nodes: list[int], tie_breaker: int) -> Fault | None:

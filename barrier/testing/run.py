@@ -14,6 +14,7 @@ from functools import partial
 from phalanx._native import codec
 from phalanx.transport.config import MS, PROFILES, Limits
 from phalanx.transport.core.outputs import Delivered, Ordered, RecordLost
+from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import ViewInstalled
 from phalanx.transport.testing import checkers
@@ -89,6 +90,11 @@ class Run:
             delay_ns=plan.delay_ns,
             jitter_ns=plan.jitter_ns,
             send_buffer_bytes=plan.send_buffer_bytes,
+            datagrams=DatagramTrouble(
+                lost=plan.datagrams_lost,
+                doubled=plan.datagrams_doubled,
+                late=plan.datagrams_late,
+            ),
         )
         stateful = Stateful(plan.reads_after_ns, plan.state_bytes) if plan.reads_after_ns else None
         self.simulation = Simulation(config, seed=plan.seed, options=options, stateful=stateful)
@@ -125,6 +131,7 @@ class Run:
             AssertionError: a guarantee does not hold, or the nodes did not find together.
         """
         everybody = tuple(self.nodes)
+        self.say(f"of datagrams: {self.network.options.datagrams}")
         self.simulation.start_all()
         self._converge(everybody)
         self.traffic.start()

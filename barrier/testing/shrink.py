@@ -54,6 +54,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         for start in range(0, len(faults), size):
             yield replace(plan, faults=faults[:start] + faults[start + size :])
         size //= 2
+    if plan.datagrams_lost or plan.datagrams_doubled or plan.datagrams_late:
+        yield replace(plan, datagrams_lost=0.0, datagrams_doubled=0.0, datagrams_late=0.0)
     if plan.reads_after_ns:
         yield replace(plan, reads_after_ns=(), state_bytes=0)
     for place, fault in enumerate(faults):

@@ -118,6 +118,9 @@ class FakeCluster:
     def now_ns(self) -> int:
         return self._hub.now_ns
 
+    def hurry(self) -> None:
+        self.kick()
+
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)
 
@@ -362,6 +365,22 @@ def test_cancelling_breaks_the_generation_for_the_others() -> None:
         assert again == await theirs.wait()
         with pytest.raises(BarrierBroken, match="cancelled by node 1"):
             await mine.wait()
+
+    scene(body)
+
+
+def test_an_arrival_that_is_taken_back_has_the_outcome_of_the_order() -> None:
+    """Unlike `cancel`, whose caller does not hear of a release that came first."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        await turns()
+        arrival.take_back()
+        assert not arrival.done
+        with pytest.raises(BarrierBroken, match="cancelled by node 1") as broken:
+            await arrival.wait()
+        assert broken.value.missing == {2: "not arrived"}
+        arrival.take_back()  # harmless when it is over
 
     scene(body)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -29,6 +30,8 @@ KEYS = [
     "crash_detected_ms",
     "rejoined_ms",
 ]
+UNREPORTED_S = 0.5
+"""From the last report of the process that is killed to its end, on a busy machine."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,7 +65,10 @@ def test_a_short_demo_loses_nothing_and_says_so(run_command: RunCommand, tmp_pat
     assert "nothing to check: 7." in done.stderr
     judged = run_command(["check", kept])
     assert judged.returncode == 0, judged.stdout
-    assert f" {result['sent']:,} messages sent" in judged.stdout
+    written = re.search(r" ([\d,]+) messages sent", judged.stdout)
+    assert written is not None, judged.stdout
+    # Of what the killed one sent after its last report, only its history knows.
+    assert 0 <= int(written[1].replace(",", "")) - result["sent"] <= 200 * UNREPORTED_S
     assert "4 starts of 3 nodes" in judged.stdout
     again = run_command([*arguments, "--keep", kept])
     assert again.returncode == demo.EXIT_USAGE

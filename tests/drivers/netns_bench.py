@@ -6,6 +6,7 @@ and one for each host. Names carry the process id, so that runs do not meet.
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import itertools
 import os
@@ -17,7 +18,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -27,7 +29,7 @@ from phalanx.transport.drivers.base import Driver, Link, LocalEndpoint, PeerEndp
 
 from .bench import RAILS, Host, Log
 
-PORT, UDP_PORT = 5405, 9899
+PORT, UDP_PORT, DATAGRAM_PORT = 5405, 9899, 9900
 LENGTH = struct.Struct("=I")
 ANSWER_S = 30.0
 IP = shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin") or "ip"
@@ -52,8 +54,20 @@ def ip(*arguments: str) -> None:
 def peer_of(local: LocalEndpoint) -> PeerEndpoint:
     """The same endpoint as others see it."""
     return PeerEndpoint(
-        node=local.node, addresses=local.addresses, port=local.port, udp_port=local.udp_port
+        node=local.node,
+        addresses=local.addresses,
+        port=local.port,
+        udp_port=local.udp_port,
+        datagram_port=local.datagram_port,
     )
+
+
+def _enter(namespace: int) -> None:
+    """Have this thread be in another network namespace (`os.setns` is there from 3.12 on)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 class RemoteDriver:
@@ -244,7 +258,24 @@ class NetnsBench:
             },
             port=PORT,
             udp_port=UDP_PORT,
+            datagram_port=DATAGRAM_PORT,
         )
+
+    @contextmanager
+    def within(self, number: int) -> Generator[None]:
+        """Sockets that this process makes meanwhile are that host's, and stay so."""
+        with Path("/proc/self/ns/net").open("rb") as home:
+            with Path("/run/netns", self._namespace(number)).open("rb") as host:
+                _enter(host.fileno())
+            try:
+                yield
+            finally:
+                _enter(home.fileno())
+
+    def take_address(self, number: int, rail: str) -> None:
+        """Until `reset` the host has no address on that rail."""
+        self._absent.add((number, rail))
+        ip("-n", self._namespace(number), "addr", "flush", "dev", rail)
 
     def start(
         self,
@@ -255,8 +286,7 @@ class NetnsBench:
     ) -> Host:
         namespace, local = self._namespace(number), self.endpoint(number)
         for rail in absent:
-            self._absent.add((number, rail))
-            ip("-n", namespace, "addr", "flush", "dev", rail)
+            self.take_address(number, rail)
         host = NetnsHost(namespace, peer_of(local))
         self._hosts.append(host)
         host.ask("open", self._factory, local, tuning or PROFILES["lan"].sctp)
@@ -308,6 +338,14 @@ class NetnsBench:
         holder = self._socket(number, "a")
         holder.bind((self._ip(number, "a"), UDP_PORT))
         self._holders.append(holder)
+
+    def run(self, number: int, *command: str) -> None:
+        """Run a command on a host.
+
+        Raises:
+            RuntimeError: it failed; with its own words.
+        """
+        ip("netns", "exec", self._namespace(number), *command)
 
     def _socket(self, number: int, rail: str) -> socket.socket:
         """A UDP socket of a host: made by a short-lived process there and passed over."""

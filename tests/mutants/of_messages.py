@@ -166,8 +166,8 @@ BARRIERS = (
         "released-before-the-messages",
         "6: an arrival counts only when what its party sent before is held",
         "barrier/following.py",
-        "        late = state.not_here(generation)\n",
-        "        late = False\n",
+        "            late = late or held_back or bool(state.not_here(generation))\n",
+        "            late = late or held_back\n",
     ),
     one(
         "released-one-place-later",

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from phalanx.barrier.testing.plan import KINDS, STATE_KINDS, STRAND, draw_plan
+from phalanx.barrier.testing.plan import DATAGRAM_KINDS, KINDS, STATE_KINDS, STRAND, draw_plan
 from phalanx.barrier.testing.verdict import Verdict, judge_all
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def test_three_thousand_runs_of_five_nodes_hold_within_ten_minutes() -> None:
     """So many that every kind of fault has met every other."""
     started_s = time.monotonic()
     verdicts = play(range(1, 3001), 5)
-    kinds = {*KINDS, *STATE_KINDS, STRAND}
+    kinds = {*KINDS, *STATE_KINDS, *DATAGRAM_KINDS, STRAND}
     assert {fault.kind for v in verdicts for fault in v.plan.faults} == kinds
     assert time.monotonic() - started_s < SECONDS_MAX
 

@@ -18,6 +18,10 @@ RAIL_B = '[[rail]]\nname = "b"\nnetwork = "10.72.0.0/24"\n'
 ALPHA = '[[node]]\nname = "alpha"\nid = 1\naddresses = { a = "10.71.0.1", b = "10.72.0.1" }\n'
 BETA = '[[node]]\nname = "beta"\nid = 2\naddresses = { a = "10.71.0.2", b = "10.72.0.2" }\n'
 GOOD = CLUSTER + RAIL_A + RAIL_B + ALPHA + BETA
+ON_ONE_MACHINE = (
+    GOOD.replace("10.71.0.2", "10.71.0.1").replace("10.72.0.2", "10.72.0.1")
+    + "port = 5406\nudp_port = 9901\n"
+)
 
 
 def read(text: str) -> ClusterConfig:
@@ -51,12 +55,14 @@ def test_defaults_are_filled_in() -> None:
     assert config.rails[0].lifeline
     assert config.node("beta").addresses == {"a": "10.71.0.2", "b": "10.72.0.2"}
     assert (config.node(1).port, config.node(1).udp_port, config.node(1).votes) == (5405, 9899, 1)
+    assert config.node(1).datagram_port == 9900
     assert config.timing == PROFILES["lan"]
     assert config.limits == Limits()
     assert (config.driver, config.state_dir, config.allow_public) == ("auto", "", False)
     assert config.quorum.tie_breaker == 0
     assert not config.discovery.multicast
     assert config.traffic.rails == "passive"
+    assert config.traffic.datagrams
     assert config.file == "cluster.toml"
 
 
@@ -67,15 +73,17 @@ def test_every_setting_is_read() -> None:
         'driver = "user_sctp"\n'
         '[[rail]]\nname = "a"\nnetwork = "fd00:71::/64"\nlifeline = false\n'
         '[[node]]\nname = "alpha"\nid = 7\nvotes = 3\naddresses = { a = "fd00:71::0001" }\n'
-        'port = 1\nudp_port = 2\nuuid = "12345678-1234-5678-1234-567812345678"\n'
+        'port = 1\nudp_port = 2\ndatagram_port = 9\nuuid = "12345678-1234-5678-1234-567812345678"\n'
         '[quorum]\ntie_breaker = "alpha"\n'
         '[timing]\nprofile = "wan"\nsuspect_ms = 3000.5\ndrift = 1.2\nswitch_back_probes = 9\n'
         "ack_delay_ms = 0\n[timing.sctp]\nrto_max_ms = 6000\nsack_freq = 1\n"
         "[limits]\nqueue_bytes = 1234\n"
         '[discovery]\nmulticast = false\n[traffic]\nrails = "passive"\n'
+        "datagrams = false\n"
     )
     node = config.node(7)
-    assert (node.votes, node.port, node.udp_port) == (3, 1, 2)
+    assert (node.votes, node.port, node.udp_port, node.datagram_port) == (3, 1, 2, 9)
+    assert not config.traffic.datagrams
     assert node.addresses == {"a": "fd00:71::1"}, "addresses are in their canonical form"
     assert node.uuid == "12345678-1234-5678-1234-567812345678"
     assert config.allow_public
@@ -88,6 +96,23 @@ def test_every_setting_is_read() -> None:
     assert config.timing.ack_delay_ns == 0
     assert (config.timing.sctp.rto_max_ms, config.timing.sctp.sack_freq) == (6000, 1)
     assert config.limits.queue_bytes == 1234
+
+
+def test_datagrams_have_the_port_after_that_of_sctp() -> None:
+    """Nodes on one machine need two numbers each, so that two apart is enough."""
+    config = read(ON_ONE_MACHINE)
+    assert [node.datagram_port for node in config.nodes] == [9900, 9902]
+    assert read(GOOD + "udp_port = 65535\n").node(2).datagram_port == 65_534
+    # Where they do not share an address they share the numbers.
+    assert {node.datagram_port for node in read(GOOD).nodes} == {9900}
+
+
+@pytest.mark.parametrize("ports", ["9898", "9900", "9897\ndatagram_port = 9897"])
+def test_without_datagrams_their_ports_do_not_matter(ports: str) -> None:
+    """A file of a machine on which no numbers are free between those of SCTP."""
+    text = ON_ONE_MACHINE.replace("9901", ports) + "[traffic]\ndatagrams = "
+    assert refused(f"{text}true\n")
+    assert not read(f"{text}false\n").traffic.datagrams
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
@@ -277,7 +302,8 @@ MISTAKES = {
         GOOD.replace("10.71.0.2", "10.71.0.1"),
         "node[1].addresses.a",
         "share address 10.71.0.1, udp_port 9899 and port 5405; correct one address; "
-        "only for nodes on one machine: give each a port and udp_port of its own",
+        "only for nodes on one machine: give each a port and udp_port of its own, "
+        "the latter two apart",
     ),
     "same address and udp_port": (
         GOOD.replace("10.71.0.2", "10.71.0.1") + "port = 5406\n",
@@ -288,6 +314,38 @@ MISTAKES = {
         GOOD.replace("10.71.0.2", "10.71.0.1") + "udp_port = 9900\n",
         "node[1].port",
         "5405",
+    ),
+    "same address and datagram_port": (
+        ON_ONE_MACHINE + "datagram_port = 9900\n",
+        "node[1].datagram_port",
+        "datagram_port 9900 of node 'beta' is the datagram_port of node 'alpha', and both have "
+        "address 10.71.0.1; each takes two UDP ports, udp_port and the one after it: write "
+        "udp_port numbers that are two apart, or a datagram_port for each that is free",
+    ),
+    "datagram_port that is another node's udp_port": (
+        ON_ONE_MACHINE + "datagram_port = 9899\n",
+        "node[1].datagram_port",
+        "datagram_port 9899 of node 'beta' is the udp_port of node 'alpha'",
+    ),
+    "udp_port that is another node's datagram_port": (
+        ON_ONE_MACHINE.replace("9901", "9900"),
+        "node[1].udp_port",
+        "udp_port 9900 of node 'beta' is the datagram_port of node 'alpha'",
+    ),
+    "default of datagram_port that is another node's udp_port": (
+        ON_ONE_MACHINE.replace("9901", "9898"),
+        "node[1].udp_port",
+        "datagram_port 9899 of node 'beta' is the udp_port of node 'alpha'",
+    ),
+    "datagram_port that is the own udp_port": (
+        GOOD + "datagram_port = 9899\n",
+        "node[1].datagram_port",
+        "leave datagram_port out",
+    ),
+    "udp_port that is the own datagram_port": (
+        GOOD + "udp_port = 7\ndatagram_port = 7\n",
+        "node[1].datagram_port",
+        "datagram_port 7 is the udp_port of the same node",
     ),
     "nobody votes": (
         (CLUSTER + RAIL_A + RAIL_B + ALPHA + "votes = 0\n" + BETA + "votes = 0\n"),
@@ -462,6 +520,7 @@ def test_an_entry_that_only_one_file_has_changes_the_hash(old: str, new: str) ->
         CLUSTER + RAIL_B + RAIL_A + BETA + ALPHA,
         GOOD.replace("10.71.0.2", "10.71.0.9"),
         GOOD + "port = 1\nudp_port = 2\n",
+        GOOD + "datagram_port = 7\n[traffic]\ndatagrams = false\n",
         GOOD + "[limits]\nqueue_bytes = 99\n",
         GOOD + "[timing]\nsuspect_ms = 300\n",
         GOOD.replace('name = "c"', 'name = "c"\nstate_dir = "/x"\ndriver = "user_sctp"'),

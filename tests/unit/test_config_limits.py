@@ -112,6 +112,7 @@ RANGES: dict[str, tuple[str, int, int]] = {
     ),
     "node[0].port": (GOOD + "port = @\n", 1, limits.PORT_MAX),
     "node[0].udp_port": (GOOD + "udp_port = @\n", 1, limits.PORT_MAX),
+    "node[0].datagram_port": (GOOD + "datagram_port = @\n", 1, limits.PORT_MAX),
     "timing.switch_back_probes": (GOOD + "[timing]\nswitch_back_probes = @\n", 1, 1000),
     "timing.call_timeout_ms": (GOOD + "[timing]\ncall_timeout_ms = @\n", 1, DURATION_MS_MAX),
     "timing.ack_delay_ms": (GOOD + "[timing]\nack_delay_ms = @\n", 0, DURATION_MS_MAX),

@@ -28,8 +28,6 @@ class Acks:
         self._framer = framer
         self._timers = timers
         self.dirty: set[StreamKey] = set()
-        self.light: set[StreamKey] = set()
-        """Of which only entries of layers have come: those stand in no window."""
         self.frozen: set[Lane] = set()
         """Lanes whose reader does not read: they are granted no window."""
         self._unacked_bytes = 0
@@ -37,12 +35,11 @@ class Acks:
     def begin(self) -> None:
         """A new view, or everything has been told."""
         self.dirty.clear()
-        self.light.clear()
         self._unacked_bytes = 0
 
     def note(self, key: StreamKey, size: int, now_ns: int) -> None:
-        """So many bytes of a stream have come; none if nobody's window waits for them."""
-        (self.dirty if size else self.light).add(key)
+        """So many bytes of a stream have come."""
+        self.dirty.add(key)
         self._unacked_bytes += size
         at = now_ns + self._delay_ns
         if self._unacked_bytes * 4 > self._window_bytes:

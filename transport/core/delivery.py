@@ -11,7 +11,7 @@ What happens between two views (report, fetch, deliver up to the cut) is in `flu
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from ..config import Limits, Timing
 from ..drivers.base import Stream
@@ -19,16 +19,18 @@ from ..events import Lane, View
 from ..wire import Ack, End
 from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
-from .epochs import Ending, Epochs
-from .framing import Framer
+from .carrying import Carrying
+from .casting import Casting
+from .epochs import Epochs
+from .framing import Framer, unbundle
+from .meetings import Bundle
 from .ordered import OrderedLane
 from .outputs import Delivered, Outputs, Room, Settled, Transmit
 from .peers import Peers
 from .streams import Arrived, Holders, InStream, OutStream, Stamp
 from .timers import Timer, TimerTable
 
-STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
-_LANES = {int(lane): lane for lane in STREAM_OF}
+_LANES = {int(lane): lane for lane in (Lane.ORDERED, Lane.FIFO, Lane.BULK)}
 
 
 class Delivery:
@@ -44,6 +46,7 @@ class Delivery:
         peers: Peers,
         timers: TimerTable,
         outputs: Outputs,
+        casting: Casting,
     ) -> None:
         self.node = node
         self.limits = limits
@@ -58,17 +61,24 @@ class Delivery:
         self.ordered = OrderedLane(node=node, limits=limits, outputs=outputs)
         self.out: dict[tuple[int, Lane], OutStream] = {}
         self.ins: dict[StreamKey, InStream] = {}
-        self.synced: set[int] = set()
-        """Members that have said on their current association what they hold in this view."""
         self._early_acks: dict[int, Ack] = {}
         self._holders = Holders(self.ins, ())
         self._acks = Acks(limits=limits, timing=timing, framer=framer, timers=timers)
         self._frozen_at: dict[int, tuple[int, ...]] = {}
         """Lanes that the applications of other members do not read, as far as they have said."""
-        self.to_push = False
-        """Some member may be sent something that it could not be sent before."""
-        self.pushed = False
-        """Something was sent whose arrival is worth a look."""
+        self.carrying = Carrying(
+            out=self.out,
+            limits=limits,
+            timing=timing,
+            framer=framer,
+            peers=peers,
+            timers=timers,
+            outputs=outputs,
+            casting=casting,
+        )
+        self._lazy_end_ns = timing.lazy_end_ns
+        self._gaps: set[int] = set()
+        """Members of whom something was dropped, because what comes before it is not here."""
         for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
             self.stream_to(0, lane)
 
@@ -113,56 +123,65 @@ class Delivery:
         """Number what the windows allow, close the epoch, and hand over what is new."""
         if self.view is None or self.closed:
             return
-        if not may_number:
-            self._push_all()
-            return
+        if may_number:
+            self._number_all(self.view, now_ns)
+        self._settle_order(self.view)
+        endings = self.ordered.turn(now_ns)
+        self.carrying.push_all(now_ns)
+        if endings:
+            self.carrying.say(endings, now_ns)
+            self.ordered.told(endings[-1].done)
+        meetings = self.ordered.meetings
+        if meetings.relaying:
+            # An epoch that somebody waits for is held up by nothing that waits here.
+            self._pass_on(meetings.asked(self.epochs.asked))
+        if self.ordered.urgent:
+            self._timers.arm_earlier(Timer.ACK, "", now_ns)
+
+    def _number_all(self, view: View, now_ns: int) -> None:
         for (_, lane), stream in self.out.items():
             addressee = stream.key.addressee
             if not stream.queue or lane is Lane.ORDERED:
                 continue
-            if addressee and addressee not in self.view.members:
+            if addressee and addressee not in view.members:
                 self._turn_away(stream, lane)
             # What this node's own application does not read stops it like any other's.
             elif addressee or lane not in self._acks.frozen:
                 self._number(stream, lane)
-        numbered = self._number_ordered(now_ns)
-        endings = self.epochs.close_if_due()
-        self._push_all()
-        self._say(endings, now_ns)
-        if numbered or endings:
-            self._advance(now_ns)
+        self._number_ordered(now_ns)
 
     def _number(self, stream: OutStream, lane: Lane) -> None:
         assert self.view is not None, "checked by the caller"
         fifo, bulk = self.out[0, Lane.FIFO], self.out[0, Lane.BULK]
         while stream.can_number:
             stamp = Stamp(self.view.id, fifo.last_whole, bulk.last_whole)
-            self.to_push = True
+            self.carrying.to_push = True
             data, payloads = stream.number(self.framer, stamp)
             if not stream.key.addressee:
                 self._take_own(stream, data, payloads)
         self._numbered(stream, lane)
 
-    def _number_ordered(self, now_ns: int) -> bool:
+    def _number_ordered(self, now_ns: int) -> None:
         assert self.view is not None, "checked by the caller"
         stream = self.out[0, Lane.ORDERED]
-        numbered = False
+        if not (stream.urgent or stream.queue):
+            return
         # What this node's own application does not read stops it, but not entries of layers.
         while stream.urgent or (stream.can_number and Lane.ORDERED not in self._acks.frozen):
-            numbered = self.to_push = True
+            self.carrying.to_push = True
             stamp = self.ordered.stamp(
                 self.view,
                 mark_fifo=self.out[0, Lane.FIFO].last_whole,
                 mark_bulk=self.out[0, Lane.BULK].last_whole,
-                now_ns=now_ns,
             )
             data, payloads = stream.number(self.framer, stamp)
             self.ins[stream.key].held = data.sequence
             sent = stream.sent[data.sequence]
-            self.ordered.numbered(data, sent.frame, payloads, sent.token)
-        if numbered:
-            self._numbered(stream, Lane.ORDERED)
-        return numbered
+            bundles = self.ordered.numbered(data, sent.frame, payloads, sent.token)
+            if bundles is not None:
+                self.carrying.relayed(stream, bundles, now_ns)
+                self._passed_on(bundles)
+        self._numbered(stream, Lane.ORDERED)
 
     def _numbered(self, stream: OutStream, lane: Lane) -> None:
         if stream.full and stream.queue_bytes * 2 <= self.limits.queue_bytes:
@@ -200,34 +219,6 @@ class Delivery:
         if payloads:
             self._deliver(data, payloads)
 
-    def _push_all(self) -> None:
-        if not self.to_push:
-            return
-        self.to_push = False
-        for (_, lane), stream in self.out.items():
-            last = stream.last
-            for node, progress in stream.progress.items():
-                if progress.sent < last and node in self.synced:
-                    self.push(stream, lane, node)
-
-    def push(self, stream: OutStream, lane: Lane, node: int) -> None:
-        """Hand over what a member has not been sent, as far as its association takes it."""
-        peer = self.peers.peers[node]
-        progress = stream.progress[node]
-        last = stream.last
-        if lane is Lane.BULK:
-            # Bulk inside the association would stand before a barrier entry of the same peer.
-            most = self.limits.bulk_in_flight_bytes // self.limits.bulk_batch_bytes
-            last = min(last, progress.held + most)
-        if not peer.link or not peer.writable:
-            return
-        number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
-        transmits = self.outputs.transmits
-        for sequence in range(progress.sent + 1, last + 1):
-            transmits.append(Transmit(peer.link, number, stream.sent[sequence].frame))
-        progress.sent = max(progress.sent, last)
-        self.pushed = True
-
     # ----------------------------------------------------------------------------- receiving
 
     def receive(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
@@ -242,33 +233,63 @@ class Delivery:
             return
         stream = self._stream_from(data.key)
         if stream is None:
-            counters["data_of_no_member"] += 1
+            if data.key.origin == self.node:
+                self.ordered.told(data.done)  # ours, passed on to everybody
+            else:
+                counters["data_of_no_member"] += 1
             return
+        arrived = Arrived(data, frame, offset)
         if data.sequence <= stream.held:
             counters["duplicates"] += 1
             self._acks.note(stream.key, 0, now_ns)
+        elif data.sequence > stream.held + 1:
+            self._too_early(node, stream, arrived, now_ns)
+        else:
+            self._next(stream, arrived, now_ns)
+            while stream.early and (later := stream.early.pop(stream.held + 1, None)):
+                self._next(stream, later, now_ns)
+
+    def receive_bundle(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+        """Batches of several members, from one that passes them on."""
+        bodies = unbundle(frame, offset)
+        if bodies is None:
+            self.outputs.counters["malformed_bundle"] += 1
             return
-        if data.sequence > stream.held + 1:
-            counters["gaps"] += 1
-            self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._timing.ack_delay_ns)
-            return
+        for body in bodies:
+            self.receive(node, body, 0, now_ns)
+
+    def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
+        """What comes before is on its way, for carriers overtake each other, or it is lost."""
+        self.outputs.counters["gaps"] += 1
+        if not stream.keep_early(arrived):
+            self._gaps.add(node)
+        self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._timing.ack_delay_ns)
+
+    def resync(self, node: int) -> None:
+        """Ask a member to go on from where we are, if what was missing has not come."""
+        lacking = any(stream.early for key, stream in self.ins.items() if key.origin == node)
+        if lacking or node in self._gaps:
+            self._gaps.discard(node)
+            self.send_full_ack(node, resync=True)
+
+    def _next(self, stream: InStream, arrived: Arrived, now_ns: int) -> None:
+        """The next batch of a stream."""
+        data = arrived.data
         stream.held = data.sequence
         if self._holders.others(data.key):
             # Another member may lack it one day; in a view of two there is none.
-            stream.kept[data.sequence] = frame
+            stream.kept[data.sequence] = arrived
         if self.closed:
-            stream.waiting.append(Arrived(data, frame))
-            return
-        if data.key.lane == Lane.ORDERED:
-            # Of what layers say no reader takes anything: `done` tells enough in most cases.
-            self._acks.note(stream.key, 0 if data.channel[:1] == "!" else len(frame), now_ns)
-            endings = self.ordered.arrived(stream, data, frame)
-            self._done(data.key.origin, data.done)
-            self._say(endings, now_ns)
-            self._advance(now_ns)
+            stream.waiting.append(arrived)
+        elif data.key.lane == Lane.ORDERED:
+            if data.channel[:1] != "!":
+                self._acks.note(stream.key, len(arrived.frame), now_ns)
+            bundles = self.ordered.arrived(stream, arrived, now_ns)
+            if bundles:
+                self._pass_on(bundles)
         else:
-            self._acks.note(stream.key, len(frame), now_ns)
-            self.hand_over(stream, Arrived(data, frame))
+            self._acks.note(stream.key, len(arrived.frame), now_ns)
+            self.hand_over(stream, arrived)
 
     def _stream_from(self, key: StreamKey) -> InStream | None:
         stream = self.ins.get(key)
@@ -312,87 +333,71 @@ class Delivery:
         """Of the installed view."""
         return self.ordered.epochs
 
-    @property
-    def done_untold(self) -> bool:
-        """An epoch has become complete, and nothing of ours has said so yet."""
-        return self.epochs.complete > self.ordered.told
-
-    def _advance(self, now_ns: int) -> None:
-        complete = self.epochs.complete
-        endings = self.ordered.advance()
-        if self.epochs.complete > complete:
-            self._stabilise()
-            if self.ordered.urgent:
-                self._timers.arm_earlier(Timer.ACK, "", now_ns)
-        self._say(endings, now_ns)
-
-    def _done(self, node: int, done: int) -> None:
-        """A member holds everything up to an epoch, ours included."""
+    def _settle_order(self, view: View) -> None:
+        """What all members are known to hold is kept no longer."""
         own = self.out[0, Lane.ORDERED]
-        if self.ordered.member_done(node, done, own):
+        stable = self.ordered.settle(view, own)
+        if stable is not None:
             self._settle(own, Lane.ORDERED)
-        self._stabilise()
-
-    def _stabilise(self) -> None:
-        if self.view is None or self.closed:
-            return  # Safe is what the next view's cut holds.
-        for member, sequence in self.ordered.settle(self.view).items():
-            self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
+            for member, sequence in stable.items():
+                self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
 
     def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
-        if not self.closed and self.epochs.lazy:
-            self._say(self.epochs.see_lazy(), now_ns)
-            self._advance(now_ns)
+        since_ns = self.ordered.lazy_since_ns(now_ns)
+        if not self.closed and since_ns is not None and now_ns >= since_ns + self._lazy_end_ns:
+            waiting = self.ordered.meetings.give_up()
+            self.outputs.counters["meetings_given_up"] += len(waiting)
+            self.outputs.counters["epochs_given_up"] += self.epochs.lazy > 0
+            self._pass_on(waiting)
+            self.epochs.give_up()
 
-    def end(self, node: int, end: End, now_ns: int) -> None:
+    def _pass_on(self, bundles: Sequence[Bundle]) -> None:
+        self.carrying.bundle(bundles)
+        self._passed_on(bundles)
+
+    def _passed_on(self, bundles: Sequence[Bundle]) -> None:
+        """Who passes on to everybody tells everybody what its own batch says."""
+        if any(len(nodes) > 1 for nodes, _ in bundles):
+            self.ordered.told(self.ordered.stamped)
+
+    def due(self, timers: TimerTable, now_ns: int) -> None:
+        """At the end of a turn: what has to be said later, if nothing else says it before."""
+        if self.closed:
+            return
+        lazy_ns = self.ordered.lazy_since_ns(now_ns)
+        if lazy_ns is not None:
+            timers.arm_earlier(Timer.LAZY, "", lazy_ns + self._lazy_end_ns)
+        since_ns = self.ordered.untold_since_ns
+        if since_ns is not None:
+            timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.done_delay_ns)
+
+    def end(self, node: int, end: End) -> None:
         """A member has closed an epoch."""
         if self.view is None or end.view_id != self.view.id or self.closed:
             self.outputs.counters["end_of_other_view"] += 1
             return
-        endings = self.epochs.ended(node, Ending(end.epoch, end.sequence, 0))
-        self._done(node, end.done)
-        self._say(endings, now_ns)
-        self._advance(now_ns)
-
-    def _say(self, endings: list[Ending], now_ns: int) -> None:
-        if not endings:
-            return
-        self.ordered.said(now_ns)
-        for node in sorted(self.synced):
-            self.say_to(node, endings)
-
-    def say_to(self, node: int, endings: list[Ending], stream: Stream = Stream.ORDERED) -> None:
-        """Say to one member which epochs are closed here."""
-        assert self.view is not None, "epochs belong to a view"
-        link = self.peers.peers[node].link
-        self.pushed = True
-        for ending in endings:
-            message = End(
-                view_id=self.view.id,
-                epoch=ending.epoch,
-                sequence=ending.sequence,
-                done=ending.done,
-            )
-            frame = self.framer.message(message)
-            self.outputs.transmits.append(Transmit(link, stream, frame))
+        self.ordered.ended(node, end.epoch, end.sequence, end.done)
 
     # ----------------------------------------------------------------------- acknowledgements
 
     def send_acks(self, now_ns: int, *, at_once: bool = False) -> None:
         """Tell everybody what has arrived since the last time."""
         ordered = self.ordered
-        news = self._acks.dirty or self._acks.light or self.done_untold
-        if self.view is None or self.closed or not news:
+        since_ns = ordered.untold_since_ns
+        if self.view is None or self.closed:
             return
-        told_ns = ordered.told_ns + self._timing.ack_delay_ns
-        if not (self._acks.dirty or ordered.urgent or at_once) and now_ns < told_ns:
-            # What layers say one after the other acknowledges what they said before.
-            self._timers.arm_earlier(Timer.ACK, "", told_ns)
+        untold = since_ns is not None
+        overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
+        light = not (self._acks.dirty or at_once)
+        if light and not (ordered.urgent or overdue):
+            # What layers say one after the other acknowledges what they said before; `due`
+            # looks again.
             return
-        untold = self.done_untold
-        ordered.said(now_ns)
-        dirty = sorted(self._acks.dirty | self._acks.light)
+        if untold:
+            self._acks.dirty.update(k for k in self.ins if k.lane == Lane.ORDERED)
+        ordered.all_told()
+        dirty = sorted(self._acks.dirty)
         shared = [key for key in dirty if not key.addressee]
         for key in shared:
             self._holders.forget(key)
@@ -402,7 +407,11 @@ class Delivery:
                 directed.setdefault(key.origin, []).append(key)
         common = self._ack_frame(shared) if shared or untold else b""
         self._acks.begin()
-        for node in sorted(self.synced):
+        if light:
+            # Nobody's window waits for it, so that it may be lost.
+            self.carrying.spread(common)
+            return
+        for node in sorted(self.carrying.synced):
             extra = directed.get(node)
             frame = self._ack_frame(shared + extra) if extra else common
             link = self.peers.peers[node].link
@@ -423,7 +432,7 @@ class Delivery:
         streams = [self.ins[key] for key in keys]
         return self._acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
 
-    def acknowledged(self, node: int, ack: Ack) -> None:
+    def acknowledged(self, node: int, ack: Ack, now_ns: int) -> None:
         """A member says what it holds."""
         if self.view is None or ack.view_id > self.view.id:
             self._early_acks[node] = ack
@@ -438,29 +447,26 @@ class Delivery:
             stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
             if stream is not None:
                 stream.acknowledged(node, held, taken)
-                self.to_push |= lane == Lane.BULK  # there is room for more in its association
+                self.carrying.to_push |= (
+                    lane == Lane.BULK
+                )  # there is room for more in its association
                 self._settle(stream, _LANES[lane])
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
             self._freeze_out(node)
-        self._done(node, ack.done)
-        if node not in self.synced or ack.resync:
-            self._sync(node)
+        self.epochs.member_done(node, ack.done)
+        if node not in self.carrying.synced or ack.resync:
+            self._sync(node, now_ns)
 
-    def _sync(self, node: int) -> None:
-        """Go on where the member is: everything it does not hold goes to it again."""
-        self.synced.add(node)
-        self.to_push = True
+    def _sync(self, node: int, now_ns: int) -> None:
+        """Go on where the member is."""
+        self.carrying.sync(node)
         # What came from it before it was synced has been acknowledged to others only.
         self._acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
-        for stream in self.out.values():
-            progress = stream.progress.get(node)
-            if progress is not None:
-                progress.sent = progress.held
         if not self.closed:
             # Both ENDs and what is complete: what was said of either before never came to it.
-            self.say_to(node, list(self.epochs.own_ends))
-            self.ordered.told = -1
+            self.carrying.say_to(node, list(self.epochs.own_ends))
+            self._timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
 
     def _freeze_out(self, node: int) -> None:
         """Number nothing more for lanes that a member's application does not read."""
@@ -481,17 +487,18 @@ class Delivery:
 
     # --------------------------------------------------------------------- views and peers
 
-    def start_view(self, view: View) -> None:
+    def start_view(self, view: View, now_ns: int) -> None:
         """Install: every stream begins anew, and members are told that we are here."""
         self.view = view
         self.closed = False
         self._acks.begin()
-        self.synced.clear()
+        self._gaps.clear()
         lanes = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
         keys = [StreamKey(member, 0, lane) for member in view.members for lane in lanes]
         self.ins = {key: InStream(key) for key in keys}
         of_order = {m: self.ins[StreamKey(m, 0, Lane.ORDERED)] for m in view.members}
         self.ordered.start(view, of_order)
+        self.carrying.start(view.id, self.epochs)
         others = [member for member in view.members if member != self.node]
         self._holders = Holders(self.ins, others)
         for (addressee, _), stream in self.out.items():
@@ -505,11 +512,11 @@ class Delivery:
         early, self._early_acks = self._early_acks, {}
         for node, ack in early.items():
             if ack.view_id >= view.id and self.peers.peers[node].link:
-                self.acknowledged(node, ack)
+                self.acknowledged(node, ack, now_ns)
 
     def unlink(self, node: int) -> None:
         """The association to a node is gone: nothing goes to it until it says where it is."""
-        self.synced.discard(node)
+        self.carrying.unlink(node)
         self._early_acks.pop(node, None)
 
     def linked(self, node: int) -> None:

@@ -33,6 +33,7 @@ class Endpoint:
         self.framer = parts.framer
         self.peers = parts.peers
         self.paths = parts.paths
+        self.casting = parts.casting
         self.leases = parts.leases
         self.delivery = parts.delivery
         self.flush = parts.flush
@@ -47,6 +48,7 @@ class Endpoint:
         self._regain_owed = False
         """`PrimaryLost` was told, and this node has not acted since."""
         self._timing = timing
+        self._datagrams = start.datagrams
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self._expected_wake_ns = start.now_ns
         self._acted_ns = start.now_ns
@@ -66,6 +68,8 @@ class Endpoint:
         """Dial the peers and begin to send heartbeats."""
         self.peers.start()
         self.timers.arm(Timer.PROBE, "", now_ns)
+        if self._datagrams:
+            self.timers.arm(Timer.CAST_ASK, "", now_ns)
         self.settle(now_ns)
 
     def receive(self, received: Received, now_ns: int) -> None:
@@ -89,12 +93,47 @@ class Endpoint:
         elif kind == Kind.DATA:
             self.delivery.receive(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
+        elif kind == Kind.BUNDLE:
+            self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
+            self._changed |= self.delivery.closed
         elif kind == Kind.PROBE:
             self._probe(node, frame, header.body_offset, now_ns)
         elif kind == Kind.CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
         else:
             self.outputs.counters["frame_of_unknown_kind"] += 1
+
+    def receive_datagram(self, node: int, rail: str, frame: bytes, now_ns: int) -> None:
+        """A frame beside the association, from the address of a node on a rail."""
+        if self.standing.evicted or self.standing.left:
+            return
+        header = codec.decode_frame(frame, self.framer.cluster)
+        if isinstance(header, codec.FrameError):
+            self.outputs.counters[f"frame_{header.name.lower()}"] += 1
+            return
+        peer = self.peers.peers.get(node)
+        known = peer is not None and peer.link and header.incarnation == peer.incarnation
+        if header.sender != node or not known:
+            self.outputs.counters["datagram_of_other_node"] += 1
+            return
+        kind, offset = header.kind, header.body_offset
+        if kind == Kind.DATA:
+            self.delivery.receive(node, frame, offset, now_ns)
+        elif kind == Kind.BUNDLE:
+            self.delivery.receive_bundle(node, frame, offset, now_ns)
+        elif kind == Kind.PING:
+            self.casting.pinged(node, rail, frame, offset)
+        elif kind == Kind.CONTROL:
+            message = wire.decode_control(memoryview(frame)[offset:])
+            if isinstance(message, wire.End):
+                self.delivery.end(node, message)
+            elif isinstance(message, wire.Ack) and not message.resync:
+                self.delivery.acknowledged(node, message, now_ns)
+            else:
+                self.outputs.counters["datagram_of_other_kind"] += 1
+        else:
+            self.outputs.counters["datagram_of_other_kind"] += 1
+        self._changed |= self.delivery.closed
 
     def notice(self, notice: Notice, now_ns: int) -> None:
         """What a driver says of an association or a path."""
@@ -298,15 +337,15 @@ class Endpoint:
             case None:
                 self.outputs.counters["malformed_control"] += 1
             case wire.Ack():
-                fresh = node not in self.delivery.synced
-                self.delivery.acknowledged(node, message)
-                if fresh and node in self.delivery.synced:
+                fresh = node not in self.delivery.carrying.synced
+                self.delivery.acknowledged(node, message, now_ns)
+                if fresh and node in self.delivery.carrying.synced:
                     # It has installed our view: now it can grant.
                     self.paths.probe(node, self._view_id(), now_ns)
                 if message.resync:
                     self.outputs.counters["resyncs"] += 1
             case wire.End():
-                self.delivery.end(node, message, now_ns)
+                self.delivery.end(node, message)
             case wire.Fetch():
                 self.flush.serve(node, message)
             case wire.Row():
@@ -340,6 +379,11 @@ class Endpoint:
                 self.peers.lifeline_due(str(subject), now_ns)
             case Timer.ACK:
                 self.delivery.send_acks(now_ns)
+            case Timer.CAST_ASK:
+                self.casting.ask(now_ns)
+            case Timer.RECAST:
+                if not self.delivery.closed:
+                    self.delivery.carrying.recast(now_ns)
             case Timer.LAZY:
                 self.delivery.lazy_over(now_ns)
             case Timer.ROW:
@@ -350,11 +394,11 @@ class Endpoint:
                 self._changed = True
             case Timer.STALL:
                 self.stalls.check(self._view_id(), now_ns)
-                self.delivery.pushed = True  # what it looked at may still stand there
+                self.delivery.carrying.pushed = True  # what it looked at may still stand there
             case Timer.STATE:
                 self.state.due(now_ns)
             case Timer.RESYNC:
-                self.delivery.send_full_ack(int(subject), resync=True)
+                self.delivery.resync(int(subject))
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
                 self._changed = True
             case Timer.LEASE | Timer.LEAVE:
@@ -374,14 +418,11 @@ class Endpoint:
         acting = self.acting(now_ns)
         self._watch_lease(acting, now_ns)
         self.delivery.flush(now_ns, may_number=acting)
-        if self.delivery.pushed and not self.timers.armed(Timer.STALL):
-            self.delivery.pushed = False
+        if self.delivery.carrying.pushed and not self.timers.armed(Timer.STALL):
+            self.delivery.carrying.pushed = False
             if self.stalls.outstanding():
                 self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
-        if self.delivery.epochs.lazy:
-            self.timers.arm_earlier(Timer.LAZY, "", now_ns + self._timing.lazy_end_ns)
-        if self.delivery.done_untold:
-            self.timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
+        self.delivery.due(self.timers, now_ns)
         if self.standing.leaving:
             self._step_down_if_due(now_ns)
 
@@ -462,7 +503,7 @@ class Endpoint:
 
     def _writable(self, node: int) -> None:
         peer = self.peers.peers[node]
-        peer.writable = self.delivery.to_push = True
+        peer.writable = self.delivery.carrying.to_push = True
         backlog, peer.backlog = peer.backlog, []
         peer.backlog_bytes = 0
         self.outputs.transmits.extend(backlog)

@@ -14,21 +14,11 @@ meeting are about to say the same (`Meeting`), and so may this member be.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 IN_FLIGHT_MAX = 8
 """Epochs that a member closes of its own accord before the oldest is complete."""
-
-
-class Slot(NamedTuple):
-    """One batch of the ordered lane, with all that its delivery needs."""
-
-    origin: int
-    sequence: int
-    epoch: int
-    ends: bool = False
-    """It closes the epoch of its sender."""
 
 
 class Ending(NamedTuple):
@@ -39,35 +29,44 @@ class Ending(NamedTuple):
     done: int
 
 
+class Held(Protocol):
+    """How far the batches of one member are here."""
+
+    held: int
+
+
 class Epochs:
     """The epochs of one view."""
 
     def __init__(self, *, node: int, members: Sequence[int]) -> None:
         self._node = node
         self._members = tuple(sorted(members))
+        self._count = len(self._members)
         self.current = 1
         """The epoch that our next batch belongs to."""
         self.complete = 0
         """The last complete epoch."""
         self._dirty = False
-        self._highest = 0
-        """The highest epoch of which anything was seen that has to be answered."""
+        self.asked = 0
+        """The last epoch of which anything was seen that has to be answered."""
         self._lazily = 0
-        """The highest epoch of which anything lazy was seen."""
+        """The last epoch of which anything lazy was seen."""
         self._ends: dict[int, dict[int, int]] = {}
+        """By epoch the last batch of each member that has closed it."""
         self.own_ends: deque[Ending] = deque()
         """Our ENDs that some member may lack."""
         self.done = dict.fromkeys(self._members, 0)
-        """The highest epoch that each member holds completely."""
-        self._slots: dict[int, deque[Slot]] = {member: deque() for member in self._members}
+        """The last epoch that each member holds completely."""
+        self._done_news = False
         self._own_last = 0
-        self._last = dict.fromkeys(self._members, 0)
+        self._own_lasts: dict[int, int] = {}
+        """Our last batch in each epoch that is closed here, from the last stable one on."""
         self._unstable: deque[tuple[int, dict[int, int]]] = deque()
         """Complete epochs that some member may lack, with the last batch of each member."""
         self.stable = 0
         """The last epoch that every member holds completely."""
-        self._own_lasts: dict[int, int] = {}
-        """Our last batch in each epoch that is closed here and not stable."""
+
+    # ------------------------------------------------------------------------ what is closed
 
     def may_close(self) -> bool:
         """Whether one more epoch may be closed of our own accord."""
@@ -77,65 +76,51 @@ class Epochs:
         """A batch of ours belongs to the current epoch, and closes it if it `ends`."""
         self._dirty = True
         self._own_last = sequence
-        self.add(Slot(self._node, sequence, self.current, ends))
         if ends:
             self._close()
 
-    def held(self, slot: Slot, *, lazy: bool = False) -> list[Ending]:
-        """A batch of another member has arrived, in order; returns ENDs that it makes us say."""
-        self.add(slot)
-        if slot.ends and slot.epoch > self.complete:
-            self._ends.setdefault(slot.epoch, {})[slot.origin] = slot.sequence
-        if lazy:
-            self._lazily = max(self._lazily, slot.epoch)
-            return self.see(slot.epoch - 1)
-        return self.see(slot.epoch)
+    def ended(self, member: int, epoch: int, sequence: int) -> None:
+        """A member has closed an epoch; `sequence` is its last batch up to there."""
+        if self.complete < epoch <= self.complete + 4 * IN_FLIGHT_MAX:
+            ends = self._ends.get(epoch)
+            if ends is None:
+                ends = self._ends[epoch] = {}
+            ends[member] = sequence
+
+    def see(self, epoch: int) -> None:
+        """Somebody is in `epoch`: it is to be closed here (`catch_up`)."""
+        self.asked = max(self.asked, epoch)
+
+    def see_lazily(self, epoch: int) -> None:
+        """The same, but something of ours is about to come that closes it."""
+        self._lazily = max(self._lazily, epoch)
+        self.asked = max(self.asked, epoch - 1)
 
     @property
-    def lazy(self) -> bool:
-        """Whether there is an epoch that only lazy batches ask us to close."""
-        return self._lazily >= self.current
+    def lazy(self) -> int:
+        """The last epoch that only lazy batches ask us to close; 0 if there is none."""
+        return self._lazily if self._lazily >= self.current and self._lazily > self.asked else 0
 
-    def see_lazy(self) -> list[Ending]:
+    def give_up(self) -> None:
         """What was lazy is so no more: nothing of ours is about to come."""
-        return self.see(self._lazily)
+        self.see(self._lazily)
 
-    def last_slot(self, member: int) -> int:
-        """The last batch of a member that waits here or was delivered; 0 if there is none."""
-        return self._last[member]
+    def catch_up(self) -> list[Ending]:
+        """Close what others have closed, and what holds a batch of ours; returns ENDs to say.
 
-    def add(self, slot: Slot) -> None:
-        """A batch that waits for its epoch, or for the cut of a closed view."""
-        self._slots[slot.origin].append(slot)
-        self._last[slot.origin] = slot.sequence
-
-    def see(self, epoch: int) -> list[Ending]:
-        """Somebody is in `epoch`: close everything up to it, as far as the bound allows.
-
-        What is beyond the bound is closed when older epochs have become complete. So nobody is
-        more than two bounds ahead of anybody: one of its own, and one of what others closed.
+        As far as the bound allows: what is beyond it is closed when older epochs have become
+        complete. So nobody is more than two bounds ahead of anybody: one of its own, and one of
+        what others closed.
         """
-        self._highest = max(self._highest, epoch)
-        last = min(self._highest, self.complete + IN_FLIGHT_MAX)
+        last = min(self.asked, self.complete + IN_FLIGHT_MAX)
         endings: list[Ending] = []
-        while self.current <= last:
-            endings.append(self._say_end())
+        while self.current <= last or (self._dirty and self.may_close()):
+            ending = Ending(self.current, self._own_last, self.complete)
+            if self._count > 1:
+                self.own_ends.append(ending)
+            endings.append(ending)
+            self._close()
         return endings
-
-    def close_if_due(self) -> list[Ending]:
-        """Close the current epoch if it holds a batch of ours and not too many are open."""
-        return [self._say_end()] if self._dirty and self.may_close() else []
-
-    def _say_end(self) -> Ending:
-        ending = Ending(self.current, self._own_last, self.complete)
-        if len(self._members) > 1:
-            self.own_ends.append(ending)
-        self._close()
-        return ending
-
-    def own_last(self, epoch: int) -> int | None:
-        """Our last batch of all epochs up to this one; None if all members hold it."""
-        return self._own_lasts.get(epoch)
 
     def _close(self) -> None:
         self._own_lasts[self.current] = self._own_last
@@ -143,73 +128,61 @@ class Epochs:
         self.current += 1
         self._dirty = False
 
-    def ended(self, member: int, ending: Ending) -> list[Ending]:
-        """A member has closed an epoch; returns ENDs that it makes us say."""
-        if member not in self.done:
-            return []
-        self.member_done(member, ending.done)
-        if self.complete < ending.epoch <= self.complete + 4 * IN_FLIGHT_MAX:
-            self._ends.setdefault(ending.epoch, {})[member] = ending.sequence
-        return self.see(ending.epoch)
+    # ---------------------------------------------------------------------- what is complete
+
+    def step(self, streams: Mapping[int, Held]) -> Mapping[int, int] | None:
+        """Complete the next epoch, if all have closed it and everything of it is here.
+
+        Returns the last batch of each member in it, in the order of delivery.
+        """
+        epoch = self.complete + 1
+        ends = self._ends.get(epoch)
+        if ends is None or len(ends) < self._count:
+            return None
+        for member, sequence in ends.items():
+            if streams[member].held < sequence:
+                return None
+        self._unstable.append((epoch, self._ends.pop(epoch)))
+        self.complete = epoch
+        self.done[self._node] = epoch
+        self._done_news = True
+        return {member: ends[member] for member in self.order(epoch)}
+
+    def order(self, epoch: int) -> tuple[int, ...]:
+        """Members by (rank - epoch) mod n, so that each has its turn to be first."""
+        first = epoch % self._count
+        return self._members[first:] + self._members[:first]
+
+    def place(self, member: int, epoch: int) -> int:
+        """Where a member stands in the order of an epoch."""
+        return (self._members.index(member) - epoch) % self._count
+
+    # ------------------------------------------------------------------------ what is stable
+
+    def own_last(self, epoch: int) -> int:
+        """Our last batch of all epochs up to this one, from the last stable one on; else 0."""
+        return self._own_lasts.get(epoch, 0)
 
     def member_done(self, member: int, done: int) -> None:
         """A member holds every epoch up to `done`; our ENDs up to there are not needed again."""
         if done > self.done.get(member, done):
             self.done[member] = done
-            lowest = min(self.done[other] for other in self._members if other != self._node)
-            while self.own_ends and self.own_ends[0].epoch <= lowest:
-                self.own_ends.popleft()
+            self._done_news = True
 
-    def settle(self) -> dict[int, int]:
-        """Which batches, by member, every member is known to hold since the last call."""
+    def settle(self) -> dict[int, int] | None:
+        """Which batches, by member, every member is known to hold; None without news."""
+        if not self._done_news:
+            return None
+        self._done_news = False
         stable: dict[int, int] = {}
         lowest = min(self.done.values())
+        while self.own_ends and self.own_ends[0].epoch <= lowest:
+            self.own_ends.popleft()
         while self._unstable and self._unstable[0][0] <= lowest:
+            self._own_lasts.pop(self.stable, None)
             self.stable, stable = self._unstable.popleft()
-            del self._own_lasts[self.stable]
         return stable
-
-    def advance(self, held: Callable[[int], int]) -> tuple[list[Slot], list[Ending]]:
-        """Batches of every epoch that has become complete, in the agreed order.
-
-        Also returns ENDs that may be said now that there is room for more epochs.
-        """
-        delivered: list[Slot] = []
-        endings: list[Ending] = []
-        while True:
-            epoch = self.complete + 1
-            ends = self._ends.get(epoch)
-            if ends is None or len(ends) < len(self._members):
-                return delivered, endings
-            if any(held(member) < sequence for member, sequence in ends.items()):
-                return delivered, endings
-            for member in self._rotated(epoch):
-                slots = self._slots[member]
-                while slots and slots[0].sequence <= ends[member]:
-                    delivered.append(slots.popleft())
-            self._unstable.append((epoch, self._ends.pop(epoch)))
-            self.complete = epoch
-            self.done[self._node] = epoch
-            endings += self.see(self._highest)
 
     def done_without(self, gone: Collection[int]) -> int:
         """The last epoch that every member but those `gone` holds completely."""
         return min(done for member, done in self.done.items() if member not in gone)
-
-    def remainder(self, cut: Callable[[int], int]) -> list[Slot]:
-        """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
-        rest = [
-            slot
-            for member, slots in self._slots.items()
-            for slot in slots
-            if slot.sequence <= cut(member)
-        ]
-        rank = {member: place for place, member in enumerate(self._members)}
-        count = len(self._members)
-        rest.sort(key=lambda s: (s.epoch, (rank[s.origin] - s.epoch) % count, s.sequence))
-        return rest
-
-    def _rotated(self, epoch: int) -> list[int]:
-        """Members by (rank - epoch) mod n, so that each has its turn to be first."""
-        count = len(self._members)
-        return [self._members[(epoch + offset) % count] for offset in range(count)]

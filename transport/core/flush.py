@@ -13,8 +13,6 @@ from ..wire import CutEntry, Fetch, Held, Source
 from ..wire_data import StreamKey
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
-from .epochs import Slot
-from .framing import HEADER_BYTES
 from .outputs import Settled, Transmit
 
 FETCH_MAX = 1 << 16
@@ -136,11 +134,11 @@ class Flush:
             sent = stream.sent.get(sequence)
             return sent.frame if sent else None
         incoming = delivery.ins.get(key)
-        frame = incoming.kept.get(sequence) if incoming else None
-        if frame is None:
+        arrived = incoming.kept.get(sequence) if incoming else None
+        if arrived is None:
             return None
         # The header names who sends a frame, so another holder puts its own before the body.
-        return delivery.framer.data((frame[HEADER_BYTES:],), addressee=node)
+        return delivery.framer.data((arrived.frame[arrived.offset :],), addressee=node)
 
     # ------------------------------------------------------------------------------- finishing
 
@@ -152,7 +150,7 @@ class Flush:
         if delivery.view is None:
             return
         limits = {(entry.origin, entry.lane): entry.sequence for entry in cut}
-        self._deliver_ordered(limits)
+        delivery.ordered.finish(lambda member: limits.get((member, int(Lane.ORDERED)), 0))
         for key in sorted(delivery.ins):
             stream = delivery.ins[key]
             if key.lane == Lane.ORDERED:
@@ -170,24 +168,6 @@ class Flush:
                 sending.token_settled = token
             if addressee in gone:
                 delivery.abandon(sending, lane)
-
-    def _deliver_ordered(self, limits: Mapping[tuple[int, int], int]) -> None:
-        delivery = self._delivery
-        for key in sorted(delivery.ins):
-            if key.lane == Lane.ORDERED:
-                self._queue_late(key)
-        rest = delivery.epochs.remainder(lambda m: limits.get((m, int(Lane.ORDERED)), 0))
-        for slot in rest:
-            delivery.ordered.deliver(slot)
-
-    def _queue_late(self, key: StreamKey) -> None:
-        """Batches that arrived after the view was closed are not in an epoch yet."""
-        delivery = self._delivery
-        known = delivery.epochs.last_slot(key.origin)
-        for arrived in delivery.ins[key].waiting:
-            if arrived.data.sequence > known:
-                slot = Slot(key.origin, arrived.data.sequence, arrived.data.epoch)
-                delivery.epochs.add(slot)
 
     @staticmethod
     def _losses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 from ..._native import codec
@@ -9,6 +10,24 @@ from .. import wire
 
 HEADER_BYTES = 64
 """Size of the frame header (docs/wire.md)."""
+
+
+_LENGTH = struct.Struct("<H")
+
+
+def unbundle(frame: bytes, offset: int) -> list[bytes] | None:
+    """The DATA bodies of a bundle; None if it is malformed."""
+    bodies: list[bytes] = []
+    end = len(frame)
+    while offset < end:
+        if offset + 2 > end:
+            return None
+        start = offset + 2
+        offset = start + _LENGTH.unpack_from(frame, offset)[0]
+        if offset > end:
+            return None
+        bodies.append(frame[start:offset])
+    return bodies
 
 
 class Framer:
@@ -30,6 +49,20 @@ class Framer:
     def probe(self, probe: wire.Probe, *, addressee: int) -> bytes:
         """A heartbeat or its echo as a frame."""
         return self._frame(wire.Kind.PROBE, addressee, wire.encode_probe(probe))
+
+    def ping(self, body: bytes) -> bytes:
+        """A question whether datagrams arrive, or the answer, as a frame."""
+        return self._frame(wire.Kind.PING, 0, body)
+
+    def bundle(self, bodies: Sequence[bytes]) -> bytes:
+        """Several DATA bodies, each after its length, as one frame."""
+        parts: list[bytes] = []
+        for body in bodies:
+            parts.append(_LENGTH.pack(len(body)))
+            parts.append(body)
+        return codec.encode_frame_parts(
+            wire.Kind.BUNDLE, 0, self.cluster, self._incarnation, self._node, 0, parts
+        )
 
     def data(self, parts: Sequence[bytes], *, addressee: int) -> bytes:
         """A DATA frame from its header and its batch, copied once."""

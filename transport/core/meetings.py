@@ -1,33 +1,153 @@
-"""Who is about to say the same: batches of a meeting are not answered by who will speak anyway.
+"""Batches of a meeting: who waits for whom, and who tells whom.
 
-The arrivals at a barrier come from all parties at about the same time. Without this, each would
-be an epoch of its own, with an END of every member; so they all fall into one, which they close.
+The arrivals at a barrier come from all parties at about the same time. By themselves each would
+be an epoch, with an END of every member; so whoever is about to speak as well leaves the epoch
+open for a moment, and all of them fall into one. And they need not go from each to each: beyond
+a few members a schedule (`spread.py`) lets some tell others what they were told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
-from ..wire_data import MEETING_RANKS_MAX, Meeting
+from ..wire_data import Meeting
+from .ranks import RankSet
+from .spread import Forward, Kind, Spread, choose, make
+from .streams import Arrived
 
-REMEMBERED_MAX = 1024
-"""Meetings of which it is remembered that this node has spoken."""
+RELAYED_BYTES_MAX = 1024
+"""Larger batches go from each to each."""
+OPEN_MAX = 1024
+"""Meetings that are remembered; of the oldest it is forgotten that this node has spoken."""
+
+
+class Bundle(NamedTuple):
+    """Batches that go to some members in one frame."""
+
+    nodes: Collection[int]
+    bodies: Sequence[bytes]
+
+
+class _Open:
+    """One meeting, as far as it is known here."""
+
+    __slots__ = ("bodies", "count", "epoch", "kind", "spoken", "spread")
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.spoken = False
+        self.count = 0
+        """How many have spoken; only the relay counts."""
+        self.bodies: dict[int, bytes] = {}
+        """By rank what is to be passed on."""
+        self.epoch = 0
+        """The first epoch that any of it belongs to."""
+        self.spread: Spread | None = None
 
 
 class Meetings:
-    """The meetings of one view, as far as they are known here."""
+    """The meetings of one view."""
 
-    def __init__(self, *, members: Sequence[int], node: int) -> None:
-        self._bit = 1 << (sorted(members).index(node) % MEETING_RANKS_MAX)
-        self._spoken: dict[int, None] = {}
-        """Keys of the meetings at which this node has spoken, the oldest first."""
+    def __init__(self, *, members: Iterable[int], node: int) -> None:
+        self._members = tuple(sorted(members))
+        self._rank_of = {member: rank for rank, member in enumerate(self._members)}
+        self._rank = self._rank_of[node]
+        self._bit = 1 << self._rank
+        self._others = tuple(member for member in self._members if member != node)
+        self._open: dict[int, _Open] = {}
+        self._waiting: dict[int, _Open] = {}
+        """Those of which something waits here to be passed on."""
 
-    def said(self, meeting: Meeting) -> None:
-        """A batch of ours belongs to this meeting."""
-        self._spoken[meeting.key] = None
-        if len(self._spoken) > REMEMBERED_MAX:
-            del self._spoken[next(iter(self._spoken))]
+    @property
+    def relaying(self) -> bool:
+        """Whether something waits here to be passed on."""
+        return bool(self._waiting)
+
+    @property
+    def oldest(self) -> int | None:
+        """The key of the meeting that has waited for longest; None if none waits."""
+        return next(iter(self._waiting), None)
 
     def expects(self, meeting: Meeting) -> bool:
         """Whether this node may be about to speak at it."""
-        return bool(meeting.ranks & self._bit) and meeting.key not in self._spoken
+        if not meeting.ranks & self._bit:
+            return False
+        known = self._open.get(meeting.key)
+        return known is None or not known.spoken
+
+    def _of(self, meeting: Meeting) -> _Open:
+        known = self._open.get(meeting.key)
+        if known is None:
+            kind = choose(len(self._members), meeting.wanted)
+            known = self._open[meeting.key] = _Open(kind)
+            if kind in (Kind.DISSEMINATION, Kind.TREE):
+                known.spread = make(
+                    kind, n=len(self._members), rank=self._rank, wanted=meeting.wanted
+                )
+            if len(self._open) > OPEN_MAX:
+                del self._open[next(iter(self._open))]
+        return known
+
+    def said(self, meeting: Meeting, epoch: int, batch: Arrived) -> Sequence[Bundle] | None:
+        """A batch of ours; None if it goes to everybody, as any other does."""
+        known = self._of(meeting)
+        known.spoken = True
+        if known.kind is Kind.ALL_TO_ALL or len(batch.frame) > RELAYED_BYTES_MAX:
+            return None
+        if known.kind is Kind.COORDINATOR and self._rank:
+            return [Bundle(self._members[:1], (_body(batch),))]
+        return self._take(known, meeting, self._rank, epoch, batch)
+
+    def heard(self, meeting: Meeting, origin: int, epoch: int, batch: Arrived) -> Sequence[Bundle]:
+        """A batch of another member; returns what is to be passed on now."""
+        known = self._of(meeting)
+        relays = known.spread is not None or (known.kind is Kind.COORDINATOR and not self._rank)
+        if not relays or len(batch.frame) > RELAYED_BYTES_MAX:
+            return ()
+        return self._take(known, meeting, self._rank_of[origin], epoch, batch)
+
+    def _take(
+        self, known: _Open, meeting: Meeting, rank: int, epoch: int, batch: Arrived
+    ) -> Sequence[Bundle]:
+        if not known.bodies:
+            known.epoch = epoch
+        known.bodies[rank] = _body(batch)
+        known.count += 1
+        if known.spread is not None:
+            return self._forward(known, known.spread.held(RankSet.one(rank)))
+        if known.count < meeting.wanted:
+            self._waiting[meeting.key] = known
+            return ()
+        self._waiting.pop(meeting.key, None)
+        del self._open[meeting.key]
+        return [self._pass_on(known)]
+
+    def _forward(self, known: _Open, forwards: Iterable[Forward]) -> list[Bundle]:
+        """What a schedule says, of what is here."""
+        return [
+            Bundle(
+                [self._members[rank] for rank in forward.to],
+                [known.bodies[rank] for rank in forward.what if rank in known.bodies],
+            )
+            for forward in forwards
+        ]
+
+    def _pass_on(self, known: _Open) -> Bundle:
+        bodies = list(known.bodies.values())
+        known.bodies.clear()
+        return Bundle(self._others, bodies)
+
+    def asked(self, epoch: int) -> list[Bundle]:
+        """Somebody waits for an epoch: what belongs to it is passed on now."""
+        due = [key for key, known in self._waiting.items() if known.epoch <= epoch]
+        return [self._pass_on(self._waiting.pop(key)) for key in due]
+
+    def give_up(self) -> list[Bundle]:
+        """Those who were expected did not come: everybody is told of those who did."""
+        waiting, self._waiting = self._waiting, {}
+        return [self._pass_on(known) for known in waiting.values()]
+
+
+def _body(batch: Arrived) -> bytes:
+    return batch.frame[batch.offset :]

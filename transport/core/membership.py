@@ -453,7 +453,7 @@ class Membership:
             )
         )
         self._leases.reset_received()
-        self._delivery.start_view(view)
+        self._delivery.start_view(view, now_ns)
         self._peers.forget_the_dead(but=set(value.members))
         self._timers.stop(Timer.HOLD_DOWN)
         for node in view.members:

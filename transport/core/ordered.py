@@ -7,16 +7,20 @@ only this lane has: ENDs, `done`, and what every member is known to hold (PROTOC
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from .. import wire_data
 from ..config import Limits
 from ..events import View
-from ..wire_data import Data, Meeting
-from .epochs import Ending, Epochs, Slot
-from .meetings import Meetings
+from ..wire_data import Data
+from .epochs import Ending, Epochs
+from .framing import HEADER_BYTES
+from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
 from .streams import Arrived, InStream, OutStream, Stamp
+
+
+_NOTHING: tuple[int, int | None] = 0, None
 
 
 class OrderedLane:
@@ -27,15 +31,17 @@ class OrderedLane:
         self._limits = limits
         self._outputs = outputs
         self.epochs = Epochs(node=node, members=(node,))
-        self.told = 0
-        """The last complete epoch of which everybody was told."""
-        self.told_ns = 0
-        """When anything was last said to everybody that tells how far we are."""
+        self._untold: deque[tuple[int, int]] = deque()
+        """Epochs of which something is here that not everybody knows of, and since when."""
         self.urgent = False
         """Somebody waits to know that we hold what has become complete."""
         self._ins: Mapping[int, InStream] = {}
         self._incarnations: dict[int, int] = {}
-        self._meetings = Meetings(members=(node,), node=node)
+        self.meetings = Meetings(members=(node,), node=node)
+        self._lazy: tuple[tuple[int, int | None], int | None] = _NOTHING, None
+        """Which epoch and which meeting wait for something, and since when."""
+        self.stamped = 0
+        """The last complete epoch that a batch of ours has named."""
         self._index = 0
         self._safe: deque[tuple[int, int]] = deque()
         """Epochs with something safe in them, and the position at which each ends."""
@@ -43,79 +49,133 @@ class OrderedLane:
     def start(self, view: View, ins: Mapping[int, InStream]) -> None:
         """A view is installed; `ins` are the streams of this lane by member."""
         self.epochs = Epochs(node=self._node, members=view.members)
-        self.told = 0
+        self._untold.clear()
         self.urgent = False
         self._ins = ins
         self._incarnations = dict(view.incarnations)
-        self._meetings = Meetings(members=view.members, node=self._node)
+        self.meetings = Meetings(members=view.members, node=self._node)
         self._index = 0
         self._safe.clear()
 
     # ------------------------------------------------------------------------------- sending
 
-    def stamp(self, view: View, *, mark_fifo: int, mark_bulk: int, now_ns: int) -> Stamp:
+    def stamp(self, view: View, *, mark_fifo: int, mark_bulk: int) -> Stamp:
         """What the next batch of ours says."""
         epochs = self.epochs
-        self._tell(now_ns)
         return Stamp(
             view.id, mark_fifo, mark_bulk, epochs.current, epochs.complete, epochs.may_close()
         )
 
-    def _tell(self, now_ns: int) -> None:
-        self.told = self.epochs.complete
-        self.told_ns = now_ns
-        self.urgent = False
+    def numbered(
+        self, data: Data, frame: bytes, payloads: list[bytes] | bytes, token: int
+    ) -> Sequence[Bundle] | None:
+        """A batch of ours waits for its epoch like any other.
 
-    def numbered(self, data: Data, frame: bytes, payloads: list[bytes] | bytes, token: int) -> None:
-        """A batch of ours waits for its epoch like any other."""
+        Returns what goes where if it goes by a schedule; None if it goes to everybody.
+        """
         whole = None if isinstance(payloads, bytes) else payloads
-        self._ins[self._node].waiting.append(Arrived(data, frame, whole, token))
+        arrived = Arrived(data, frame, HEADER_BYTES, whole, token)
+        self._ins[self._node].waiting.append(arrived)
+        self.stamped = data.done
         self.epochs.numbered(data.sequence, ends=bool(data.flags & wire_data.END))
+        bundles = None
         if data.meeting is not None:
-            self._meetings.said(data.meeting)
+            bundles = self.meetings.said(data.meeting, data.epoch, arrived)
+        if bundles is None:
+            self.told(data.done)
+        return bundles
 
-    def said(self, now_ns: int) -> None:
-        """ENDs of ours go to everybody, and say how far we are."""
-        self._tell(now_ns)
+    # --------------------------------------------------------------- what others know of us
+
+    @property
+    def untold_since_ns(self) -> int | None:
+        """Since when there is something here of which not everybody knows that it is."""
+        return self._untold[0][1] if self._untold else None
+
+    def _note(self, epoch: int, now_ns: int) -> None:
+        """Something of an epoch is here; telling that the epoch is complete tells it."""
+        if not self._untold or self._untold[-1][0] < epoch:
+            self._untold.append((epoch, now_ns))
+
+    def told(self, done: int) -> None:
+        """Something of ours has gone to everybody that says which epochs are complete here."""
+        untold = self._untold
+        while untold and untold[0][0] <= done:
+            untold.popleft()
+        if not untold:
+            self.urgent = False
+
+    def all_told(self) -> None:
+        """An acknowledgement tells everybody everything."""
+        self._untold.clear()
+        self.urgent = False
 
     # ----------------------------------------------------------------------------- receiving
 
-    def arrived(self, stream: InStream, data: Data, frame: bytes) -> list[Ending]:
-        """A batch of another member is held; returns ENDs that it makes us say."""
-        stream.waiting.append(Arrived(data, frame))
-        ends = bool(data.flags & wire_data.END)
-        slot = Slot(data.key.origin, data.sequence, data.epoch, ends)
-        return self.epochs.held(slot, lazy=self._is_lazy(data.meeting))
+    def arrived(self, stream: InStream, arrived: Arrived, now_ns: int) -> Sequence[Bundle]:
+        """A batch of another member is held; returns what is to be passed on."""
+        data = arrived.data
+        epochs, epoch, origin = self.epochs, data.epoch, data.key.origin
+        stream.waiting.append(arrived)
+        self._note(epoch, now_ns)
+        if data.flags & wire_data.END:
+            epochs.ended(origin, epoch, data.sequence)
+        epochs.member_done(origin, data.done)
+        meeting = data.meeting
+        if meeting is None:
+            epochs.see(epoch)
+            return ()
+        if self.meetings.expects(meeting):
+            epochs.see_lazily(epoch)
+        else:
+            epochs.see(epoch)
+        return self.meetings.heard(meeting, origin, epoch, arrived)
 
-    def _is_lazy(self, meeting: Meeting | None) -> bool:
-        """Whether the same is about to come from this node, which will close the epoch."""
-        return meeting is not None and self._meetings.expects(meeting)
+    def ended(self, node: int, epoch: int, sequence: int, done: int) -> None:
+        """An END that comes by itself."""
+        epochs = self.epochs
+        if node in epochs.done:
+            epochs.ended(node, epoch, sequence)
+            epochs.member_done(node, done)
+            epochs.see(epoch)
 
-    def advance(self) -> list[Ending]:
-        """Deliver what has become complete; returns ENDs for which there is room now."""
-        slots, endings = self.epochs.advance(self._held)
-        for slot in slots:
-            self.deliver(slot)
+    def lazy_since_ns(self, now_ns: int) -> int | None:
+        """Since when the same is waited for that need not come; None if nothing is."""
+        waits = self.epochs.lazy, self.meetings.oldest
+        if waits == _NOTHING:
+            self._lazy = waits, None
+        elif self._lazy[0] != waits:
+            self._lazy = waits, now_ns
+        return self._lazy[1]
+
+    def turn(self, now_ns: int) -> list[Ending]:
+        """Close and deliver what is due at the end of a turn; returns ENDs to say."""
+        epochs = self.epochs
+        endings = epochs.catch_up()
+        while (ends := epochs.step(self._ins)) is not None:
+            for member, last in ends.items():
+                waiting = self._ins[member].waiting
+                while waiting and waiting[0].data.sequence <= last:
+                    self._deliver(member, waiting.popleft())
+            self._note(epochs.complete, now_ns)
+            endings += epochs.catch_up()
         return endings
 
-    def _held(self, member: int) -> int:
-        return self._ins[member].held
-
-    def deliver(self, slot: Slot) -> None:
+    def _deliver(self, member: int, arrived: Arrived) -> None:
         """Deliver the next batch of the agreed order."""
-        stream = self._ins[slot.origin]
-        data, frame, payloads, token = stream.waiting.popleft()
-        assert data.sequence == slot.sequence, "slots and batches are kept in the same order"
+        data, frame, _, payloads, token = arrived
+        stream = self._ins[member]
         stream.delivered = data.sequence
         if payloads is None:
             payloads = stream.assemble(data, frame, self._limits.message_bytes_max)
         if not payloads:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
+        safe = bool(data.flags & wire_data.SAFE)
         self._outputs.stream.append(
             Ordered(
-                slot.origin,
-                self._incarnations[slot.origin],
+                member,
+                self._incarnations[member],
                 data.channel,
                 payloads,
                 data.view_id,
@@ -123,34 +183,40 @@ class OrderedLane:
                 data.mark_fifo,
                 data.mark_bulk,
                 sum(map(len, payloads)),
-                bool(data.flags & wire_data.SAFE),
+                safe,
                 token,
             )
         )
         self._index += len(payloads)
-        if data.flags & wire_data.SAFE:
+        if safe:
             self.urgent = True
-            self._safe.append((slot.epoch, self._index))
+            self._safe.append((data.epoch, self._index))
+
+    def finish(self, cut: Callable[[int], int]) -> None:
+        """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
+        place = self.epochs.place
+        rest = [
+            (arrived.data.epoch, place(member, arrived.data.epoch), arrived.data.sequence, member)
+            for member, stream in self._ins.items()
+            for arrived in stream.waiting
+            if arrived.data.sequence <= cut(member)
+        ]
+        for _, _, _, member in sorted(rest):
+            self._deliver(member, self._ins[member].waiting.popleft())
 
     # ----------------------------------------------------------------------------- stability
 
-    def member_done(self, node: int, done: int, own: OutStream) -> bool:
-        """A member holds all epochs up to `done`; True if more of ours is held by it."""
-        if done <= self.epochs.done.get(node, done):
-            return False
-        self.epochs.member_done(node, done)
-        held = self.epochs.own_last(done)
-        if held is None:
-            return False
-        own.acknowledged(node, held, 0)
-        return True
-
-    def settle(self, view: View) -> dict[int, int]:
-        """Which batches, by member, all members hold since the last call; say what is safe."""
-        stable = self.epochs.settle()
-        index = 0
-        while self._safe and self._safe[0][0] <= self.epochs.stable:
-            _, index = self._safe.popleft()
-        if index:
-            self._outputs.stream.append(Stable(view.id, index))
+    def settle(self, view: View, own: OutStream) -> Mapping[int, int] | None:
+        """Which batches, by member, all members hold; None without news. Says what is safe."""
+        epochs = self.epochs
+        stable = epochs.settle()
+        if stable is None:
+            return None
+        for node in own.progress:
+            own.holds(node, epochs.own_last(epochs.done[node]))
+        last = 0
+        while self._safe and self._safe[0][0] <= epochs.stable:
+            _, last = self._safe.popleft()
+        if last:
+            self._outputs.stream.append(Stable(view.id, last))
         return stable

@@ -7,7 +7,7 @@ to the attached layers and then to the application, in exactly this order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -21,6 +21,14 @@ class Transmit(NamedTuple):
     stream: int
     frame: bytes
     rail: str | None = None
+
+
+class Cast(NamedTuple):
+    """Hand a frame to the datagrams of one rail, for each of these nodes; it may be lost."""
+
+    nodes: Sequence[int]
+    rail: str
+    frame: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +239,7 @@ class Outputs:
 
     def __init__(self) -> None:
         self.transmits: list[Transmit] = []
+        self.casts: list[Cast] = []
         self.commands: list[Command] = []
         self.stream: list[StreamItem] = []
         self.counters: Counter[str] = Counter()
@@ -241,7 +250,12 @@ class Outputs:
         self.transmits, self.commands, self.stream = [], [], []
         return taken
 
+    def take_casts(self) -> list[Cast]:
+        """Datagrams since the last call."""
+        casts, self.casts = self.casts, []
+        return casts
+
     @property
     def pending(self) -> bool:
         """Whether there is anything to take."""
-        return bool(self.transmits or self.commands or self.stream)
+        return bool(self.transmits or self.casts or self.commands or self.stream)

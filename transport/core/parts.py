@@ -12,6 +12,7 @@ from ..config import ClusterConfig, Timing
 from ..events import Member, ViewId
 from ..wire import NO_VIEW, Record
 from .acceptor import Acceptor
+from .casting import Casting
 from .delivery import Delivery
 from .flush import Flush
 from .framing import Framer
@@ -43,6 +44,8 @@ class Start:
     now_ns: int
     jitter: Callable[[], float]
     """Numbers in [0, 1), from whatever source of randomness the caller has."""
+    datagrams: bool = False
+    """Frames can be cast beside the associations."""
     stateful: bool = False
     """The application gives its state, and takes another's, when it is asked to."""
     synced: ViewId = NO_VIEW
@@ -59,6 +62,7 @@ class Parts:
     peers: Peers
     paths: Paths
     leases: Leases
+    casting: Casting
     delivery: Delivery
     flush: Flush
     acceptor: Acceptor
@@ -102,7 +106,8 @@ def assemble(start: Start) -> Parts:
     peers = _peers(start, framer, timers, outputs)
     shared = _Shared(timing=timing, framer=framer, peers=peers, timers=timers, outputs=outputs)
     paths = Paths(rails=start.rails, **shared)
-    delivery = Delivery(node=start.node, limits=config.limits, **shared)
+    casting = Casting(rails=start.rails, paths=paths, **shared)
+    delivery = Delivery(node=start.node, limits=config.limits, casting=casting, **shared)
     flush = Flush(delivery)
     quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
     leases = Leases(
@@ -144,6 +149,7 @@ def assemble(start: Start) -> Parts:
         peers=peers,
         paths=paths,
         leases=leases,
+        casting=casting,
         delivery=delivery,
         flush=flush,
         acceptor=acceptor,

@@ -89,6 +89,11 @@ class Paths:
         self._gone.discard(node)
         self._timers.arm_earlier(Timer.LIVENESS, "", now_ns)
 
+    def primary(self, node: int) -> str:
+        """The rail that carries the data to a peer; empty if it has no path."""
+        paths = self._of.get(node)
+        return paths.primary if paths is not None else ""
+
     def forget(self, node: int) -> None:
         """The peer's process is gone: nothing answers any more."""
         paths = self._of.pop(node, None)

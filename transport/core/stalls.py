@@ -75,9 +75,9 @@ class Stalls:
         delivery = self._delivery
         return (
             bool(self._watches)
-            or any(self._lacks_ends(node) for node in delivery.synced)
+            or any(self._lacks_ends(node) for node in delivery.carrying.synced)
             or any(
-                progress.sent > progress.held and node in delivery.synced
+                progress.sent > progress.held and node in delivery.carrying.synced
                 for stream in delivery.out.values()
                 for node, progress in stream.progress.items()
             )
@@ -99,8 +99,10 @@ class Stalls:
             self._watches.clear()
             return
         # Who is not heard any more, or has left the view, has begun anew when it is synced again.
-        self._watches = {n: watch for n, watch in self._watches.items() if n in delivery.synced}
-        for node in sorted(delivery.synced):
+        self._watches = {
+            n: watch for n, watch in self._watches.items() if n in delivery.carrying.synced
+        }
+        for node in sorted(delivery.carrying.synced):
             link = self._peers.peers[node].link
             watch = self._watches.get(node)
             if watch is None or watch.link != link:
@@ -164,6 +166,6 @@ class Stalls:
             progress.detour = on
             if on:
                 progress.sent = progress.held
-                delivery.push(stream, lane, node)
+                delivery.carrying.push(stream, lane, node)
         if on:
-            delivery.say_to(node, list(delivery.epochs.own_ends), Stream.REPAIR)
+            delivery.carrying.say_to(node, list(delivery.epochs.own_ends), Stream.REPAIR)

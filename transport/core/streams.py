@@ -24,6 +24,10 @@ MESSAGE_COST_BYTES = 64
 """What a message takes of a queue besides its payload: empty ones must not be free."""
 
 
+EARLY_MAX = 64
+"""Batches of one stream that are kept although something before them is missing."""
+
+
 def body_bytes(payloads: list[bytes] | bytes) -> int:
     """The size of a batch, or of a piece, behind its header (docs/wire.md)."""
     if isinstance(payloads, bytes):
@@ -73,6 +77,8 @@ class Progress:
     taken: int = 0
     detour: bool = False
     """Its batches go on the repair stream: their own stands still."""
+    cast: deque[tuple[int, int]] = field(default_factory=deque[tuple[int, int]])
+    """Batches that went without a promise, each with the time to send it again."""
     frozen: bool = False
     """Its application does not read this lane: it is granted no window."""
 
@@ -271,6 +277,12 @@ class OutStream:
         while sizes and sizes[0][0] <= lowest:
             self._window_used -= sizes.popleft()[1]
 
+    def holds(self, node: int, held: int) -> None:
+        """An addressee has said by other means how far it holds this stream."""
+        progress = self.progress[node]
+        progress.held = max(progress.held, held)
+        progress.sent = max(progress.sent, held)
+
     def freeze(self, node: int, *, frozen: bool) -> None:
         """An addressee's application does not read (or does again)."""
         progress = self.progress.get(node)
@@ -317,6 +329,8 @@ class Arrived(NamedTuple):
 
     data: Data
     frame: bytes
+    offset: int
+    """Where the DATA body begins in the frame."""
     payloads: list[bytes] | None = None
     """What the frame holds, where that is known already."""
     token: int = 0
@@ -359,13 +373,23 @@ class InStream:
     taken: int = 0
     waiting: deque[Arrived] = field(default_factory=deque[Arrived])
     """Held and not delivered: the ordered lane's, and what arrives while the view is closed."""
-    kept: dict[int, bytes] = field(default_factory=dict[int, bytes])
-    """Frames that some member may still lack."""
+    kept: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
+    """Batches that some member may still lack."""
+    early: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
+    """Batches of the ordered lane of which those before are on their way."""
     kept_from: int = 1
     pieces: _Pieces = field(default_factory=_Pieces)
     """Of a message that is not whole yet."""
     entry_pieces: _Pieces = field(default_factory=_Pieces)
     """Of a layer's entry: it may come between the pieces of a message."""
+
+    def keep_early(self, arrived: Arrived) -> bool:
+        """Keep a batch until those before it are here; False if it has to come again."""
+        near = arrived.data.sequence <= self.held + EARLY_MAX
+        if self.key.lane != Lane.ORDERED or not near:
+            return False
+        self.early[arrived.data.sequence] = arrived
+        return True
 
     def forget_up_to(self, sequence: int) -> None:
         """Every member holds these: nobody will ask for them any more."""

@@ -8,13 +8,16 @@ call `poll()` when it is readable, and call the commands below.
 One association (a `Link`) leads to one peer over all rails at once. A link is a positive
 integer that is never used twice by one driver object. Who the peer *is* comes from the frames
 (HELLO), never from an address; for an accepted link the driver does not know it.
+
+Beside it there may be `Datagrams`: small frames that may arrive soon, or never. They promise
+nothing, and have neither links nor notices.
 """
 
 from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -63,6 +66,8 @@ class LocalEndpoint:
     """Rail name to network, for *all* rails: tells which rail a peer's address is on."""
     port: int
     udp_port: int
+    datagram_port: int = 0
+    """UDP port of `Datagrams`; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,8 @@ class PeerEndpoint:
     addresses: Mapping[str, str]
     port: int
     udp_port: int
+    datagram_port: int = 0
+    """Where its `Datagrams` come from and go to; 0 for nowhere."""
 
 
 # ------------------------------------------------------------------------- what poll() gives
@@ -236,4 +243,70 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Abort every link and free everything; idempotent."""
+        ...
+
+
+# ------------------------------------------------------------------------------- datagrams
+
+DATAGRAM_BYTES_MAX = 1400
+"""Fits into one packet of 1,500 bytes over IPv6, and over a tunnel or two."""
+DATAGRAMS_POLL_MAX = 256
+"""Most datagrams of one `poll`: what comes in must not keep what goes out waiting."""
+
+
+class Datagram(NamedTuple):
+    """One frame that came as a datagram, or a copy of one."""
+
+    node: int
+    """Whose address it came from: anybody on the rail can claim that."""
+    rail: str
+    frame: bytes
+
+
+class Datagrams(Protocol):
+    """Frames of one packet each, beside the driver, for what is sent again if it is lost.
+
+    A frame may be lost, come twice, late, or never on any rail (a firewall): whoever casts one
+    finds out otherwise whether it has arrived. All calls return at once, from one thread.
+
+    Raises `UsageError` for a call that breaks this contract (a frame of 0 bytes or over
+    `frame_bytes_max`, a rail that is not configured, use after close or in a forked child), and
+    nothing else: trouble of the environment is counted.
+    """
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """The largest frame that `cast` takes."""
+        ...
+
+    def open(self) -> None:
+        """Take the address of each rail; one that cannot be had is left out."""
+        ...
+
+    @property
+    def missing_rails(self) -> tuple[str, ...]:
+        """Rails that could not be opened: nothing is cast or received there."""
+        ...
+
+    def filenos(self) -> list[int]:
+        """Descriptors, of which one is readable while `poll` has something to give."""
+        ...
+
+    def poll(self) -> list[Datagram]:
+        """What has come since the last call, `DATAGRAMS_POLL_MAX` at most.
+
+        If the bound cuts the list, a descriptor stays readable.
+        """
+        ...
+
+    def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
+        """Send one frame to the addresses of several nodes on one rail, or lose it."""
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Counters since `open`: datagrams and bytes each way, drops by reason."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; idempotent."""
         ...

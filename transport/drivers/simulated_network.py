@@ -9,13 +9,17 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..config import MS
 from ..errors import PortTaken
+from .base import Datagram
+from .in_process_datagrams import DatagramTrouble, Fates
 
 if TYPE_CHECKING:
+    from .simulated_datagrams import SimulatedDatagrams
     from .simulator import SimulatedDriver
 
 
@@ -37,6 +41,8 @@ class NetworkOptions:
     """How long until an association says that a path works again: one heartbeat."""
     send_buffer_bytes: int = 4 << 20
     """What one end of an association takes before it refuses frames."""
+    datagrams: DatagramTrouble = field(default_factory=DatagramTrouble)
+    """What befalls all datagrams, beside what befalls the packets of a direction."""
 
 
 _Direction = tuple[int, int, str]
@@ -69,6 +75,10 @@ class Network:
         self._late: dict[_Direction, int] = {}
         self._twice: dict[_Direction, float] = {}
         self._absent: set[tuple[int, str]] = set()
+        self._datagrams: dict[int, SimulatedDatagrams] = {}
+        self._blocked: set[tuple[int, int]] = set()
+        """From which host to which other one no datagram is let through."""
+        self._fates = Fates(self.options.datagrams, str(seed))
         self.tap: Tap | None = None
         self.watches: list[Watch] = []
 
@@ -158,10 +168,19 @@ class Network:
         share = self._twice.get((source, target, rail), 0.0)
         return share > 0 and self.random.random() < share
 
+    def block_datagrams(self, source: int, target: int) -> None:
+        """Let no datagram through from one host to another, as a firewall does; SCTP passes."""
+        self._blocked.add((source, target))
+
+    def pass_datagrams(self, source: int, target: int) -> None:
+        """Undo `block_datagrams`."""
+        self._blocked.discard((source, target))
+
     def calm(self) -> None:
-        """Undo every loss, delay and repetition."""
+        """Undo every loss, delay and repetition of a direction, and let datagrams through."""
         for trouble in (self._loss, self._late, self._twice):
             trouble.clear()
+        self._blocked.clear()
 
     def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
         """The kernel of `node` aborts its associations with `peer`, whatever the paths are.
@@ -191,6 +210,33 @@ class Network:
         """One way, with jitter."""
         return self.options.delay_ns + self.random.randrange(self.options.jitter_ns + 1)
 
+    def cast(self, source: int, target: int, rail: str, frame: bytes) -> None:
+        """Carry a datagram, as often and as late as it befalls, or lose it."""
+        if self.tap is not None:
+            self.tap(source, frame)
+        for watch in self.watches:
+            watch(source, target, frame, None)
+        if not self.works(source, target, rail) or (source, target) in self._blocked:
+            return
+        direction, fates, options = (source, target, rail), self._fates, self.options
+        copies = fates.draw()
+        if fates.happens(self._loss.get(direction, 0.0)):
+            return
+        if copies and fates.happens(self._twice.get(direction, 0.0)):
+            copies.append(0)
+        most_ns = self._late.get(direction, 0)
+        for late_ns in copies:
+            delay_ns = options.delay_ns + fates.random.randrange(options.jitter_ns + 1)
+            slow_ns = fates.random.randrange(most_ns + 1) if most_ns else 0
+            arrives = partial(self._arrive, target, Datagram(source, rail, frame))
+            self.after(delay_ns + late_ns + slow_ns, arrives)
+
+    def _arrive(self, target: int, datagram: Datagram) -> None:
+        """Whoever has the port by now gets it: a process does not know what its last one was."""
+        found = self._datagrams.get(target)
+        if found is not None:
+            found.arrive(datagram)
+
     def host(self, node: int) -> SimulatedDriver | None:
         """The driver that listens on a host, if its process runs."""
         return self._hosts.get(node)
@@ -212,6 +258,15 @@ class Network:
             del self._hosts[driver.node]
             for peer in self._hosts:
                 self._changed(driver.node, peer)
+
+    def attach_datagrams(self, datagrams: SimulatedDatagrams) -> None:
+        """A process takes datagrams on its host."""
+        self._datagrams[datagrams.node] = datagrams
+
+    def detach_datagrams(self, datagrams: SimulatedDatagrams) -> None:
+        """It takes no more."""
+        if self._datagrams.get(datagrams.node) is datagrams:
+            del self._datagrams[datagrams.node]
 
 
 def _set(troubles: dict[_Direction, _Amount], direction: _Direction, amount: _Amount) -> None:

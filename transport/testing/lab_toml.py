@@ -22,6 +22,8 @@ def cluster_file(state: LabState, path: Path, overrides: Mapping[str, Any]) -> P
     number = int(rest.pop("hosts", len(state.hosts)))
     ipv6 = bool(rest.pop("ipv6", False))
     node = {"port": rest.pop("port", 5405), "udp_port": rest.pop("udp_port", 9899)}
+    if "datagram_port" in rest:
+        node["datagram_port"] = rest.pop("datagram_port")
     if not 1 <= number <= len(state.hosts):
         raise UsageError(f"cluster_toml hosts={number}: the lab has {len(state.hosts)}")
     if ipv6 and not state.ipv6:

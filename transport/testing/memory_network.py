@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..config import MS, ClusterConfig, NodeConfig
 from ..drivers.base import Input, Link, LinkLost, LinkUp, LocalEndpoint, LossReason, PeerEndpoint
 from ..drivers.in_process import RECEIVE_BUFFER_BYTES, End, InProcessDriver
+from ..drivers.in_process_datagrams import DatagramTrouble, Fates
 from ..drivers.lifelines import Lifelines
 from ..errors import PortTaken, UsageError
 from .alarm import AT_ONCE_NS, Alarm
+from .memory_datagrams import MemoryDatagrams
 
 SEND_BUFFER_BYTES = 4 << 20
 """What one end of a link holds for the other; past it `transmit` refuses."""
@@ -40,9 +43,15 @@ class _End(End):
 
 
 class MemoryNetwork:
-    """Rails between the drivers of one process; also makes the drivers (`DriverFactory`)."""
+    """Rails between the drivers of one process; also makes the drivers (`DriverFactory`).
 
-    def __init__(self) -> None:
+    Datagrams arrive like frames, unless they are given `trouble`.
+    """
+
+    def __init__(self, trouble: DatagramTrouble | None = None, *, seed: int = 1) -> None:
+        self.fates = Fates(trouble or DatagramTrouble(), str(seed))
+        """What becomes of datagrams."""
+        self._datagrams: dict[int, MemoryDatagrams] = {}
         self._drivers: dict[int, MemoryDriver] = {}
         self._cut: set[tuple[int, str]] = set()
         self._absent: set[tuple[int, str]] = set()
@@ -57,6 +66,7 @@ class MemoryNetwork:
             networks={rail.name: ipaddress.ip_network(rail.network) for rail in config.rails},
             port=node.port,
             udp_port=node.udp_port,
+            datagram_port=node.datagram_port,
         )
 
     def driver(self, config: ClusterConfig, local: LocalEndpoint) -> MemoryDriver:
@@ -70,6 +80,13 @@ class MemoryNetwork:
         """There are none: all nodes live in one process."""
         del local, cluster, incarnation, nonce
         return None
+
+    def datagrams(
+        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
+    ) -> MemoryDatagrams | None:
+        """Datagrams on this network."""
+        del peers
+        return MemoryDatagrams(self, local) if config.traffic.datagrams else None
 
     # ------------------------------------------------------------------------------- faults
 
@@ -96,6 +113,9 @@ class MemoryNetwork:
 
         The driver object goes on, cut off for ever; another one may be opened for the node.
         """
+        datagrams = self._datagrams.pop(node, None)
+        if datagrams is not None:
+            datagrams.dead = True
         driver = self._drivers.pop(node, None)
         if driver is not None:
             driver.die()
@@ -125,6 +145,19 @@ class MemoryNetwork:
         """A driver closes."""
         if self._drivers.get(driver.node) is driver:
             del self._drivers[driver.node]
+
+    def attach_datagrams(self, datagrams: MemoryDatagrams) -> None:
+        """A node takes datagrams from now on."""
+        self._datagrams[datagrams.node] = datagrams
+
+    def detach_datagrams(self, datagrams: MemoryDatagrams) -> None:
+        """It takes no more."""
+        if self._datagrams.get(datagrams.node) is datagrams:
+            del self._datagrams[datagrams.node]
+
+    def find_datagrams(self, node: int) -> MemoryDatagrams | None:
+        """Those of a node, if it takes any."""
+        return self._datagrams.get(node)
 
     def find(self, node: int) -> MemoryDriver | None:
         """The open driver of a node."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from ..errors import PhalanxError, again
 from ..events import Batch, Event, Message
 from ..faces import ITEM_BYTES
+from ..pulling import messages_of
 
 AHEAD_BYTES = 1 << 20
 """How much is read before the application takes it; then the cluster's own queue fills up."""
@@ -116,16 +117,4 @@ def batch_of(item: Batch | Event) -> Batch | Event:
 
 def events_of(item: Batch | Event) -> list[Event]:
     """A batch as single messages; anything else as it is."""
-    if not isinstance(item, Batch):
-        return [item]
-    return [
-        Message(
-            sender=item.sender,
-            payload=payload,
-            channel=item.channel,
-            lane=item.lane,
-            view_id=item.view_id,
-            directed=item.directed,
-        )
-        for payload in item.payloads
-    ]
+    return [*messages_of(item)] if isinstance(item, Batch) else [item]

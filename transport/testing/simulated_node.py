@@ -20,6 +20,7 @@ from ..core.endpoint import Endpoint
 from ..core.founding import forced, taken_back, without_memory
 from ..core.outputs import RecordLost, StreamItem
 from ..core.parts import Start
+from ..drivers.simulated_datagrams import SimulatedDatagrams
 from ..drivers.simulator import SimulatedDriver
 from ..errors import RecordUnusable
 from ..events import Evicted, Lane, Member, View, ViewId, ViewInstalled
@@ -175,6 +176,7 @@ class SimulatedNode:
         """The current incarnation, or the last one."""
         self.pump: Pump | None = None
         self.driver: SimulatedDriver | None = None
+        self.datagrams: SimulatedDatagrams | None = None
         self.lifelines: SimulatedLifelines | None = None
         self.layers: dict[str, Layer] = {}
         self.application: SimulatedApplication | None = None
@@ -205,6 +207,9 @@ class SimulatedNode:
         record = self._load(readmit=readmit, force=force)
         self.driver = SimulatedDriver(self.simulation.network, self.id, self.wake_soon)
         self.driver.open()
+        if self.simulation.config.traffic.datagrams:
+            self.datagrams = SimulatedDatagrams(self.simulation.network, self.id, self.wake_soon)
+            self.datagrams.open()
         self.running = True
         self.frozen = False
         self.application = None
@@ -262,6 +267,7 @@ class SimulatedNode:
             endpoint=endpoint,
             driver=driver,
             lifelines=self.lifelines,
+            datagrams=self.datagrams,
             disk=self.disk,
             layers=self.layers,
             peers=simulation.peers,
@@ -299,6 +305,9 @@ class SimulatedNode:
         self.lifelines.farewell(ends_after_ns)
         self._end_life()
         self.driver.crash()
+        if self.datagrams is not None:
+            self.datagrams.close()
+            self.datagrams = None
         self.running = False
         self.lifelines = None
         self.pump = None

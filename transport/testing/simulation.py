@@ -89,6 +89,7 @@ class Simulation:
                 addresses=node.addresses,
                 port=node.port,
                 udp_port=node.udp_port,
+                datagram_port=node.datagram_port,
             )
             for node in self.config.nodes
         }

@@ -1,0 +1,490 @@
+"""The sans-I/O core of ordered channels: completed epochs become what each channel delivers.
+
+The transport gives every member the same batches in the same order. Here they are sorted by
+channel, what asked for safe delivery is held back until every member has it (and whatever is
+behind it on its channel with it), and a channel that is opened late gets its place: it begins at
+the position of its `Open` entry, with the state that another member's application had there.
+
+How a channel is opened by a member that wants state:
+
+1. It publishes `Open`, ordered at p. What is ordered before p is in the state, what comes after p
+   is delivered to it.
+2. Every other member answers with `Have`: whether its own channel began before p, and can give its
+   state. Who can marks p in its own channel: its application's state is wanted when it has read so
+   far, which may be after it has taken in another's state itself.
+3. The opener names the lowest of them by `Take`. The one that is named gives the state, in parts
+   sent to the opener alone; for the others the mark is void.
+
+Nobody waits in a circle, for each waits for one that began before it. If the donor leaves the view
+before all parts are there, or has to begin again itself, the opener begins again at a new p.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from phalanx.transport.config import ClusterConfig
+from phalanx.transport.errors import UsageError
+from phalanx.transport.events import Lane, Member, Position, View, ViewInstalled
+from phalanx.transport.layers import Ordered, Outgoing
+
+from .channel_messages import CONTROL, PART_BYTES, Can, Have, Open, Part, Take, decode, encode
+
+_Test: TypeAlias = Callable[[Ordered], bool]
+CHANNELS_MAX = 256
+"""Channels that one node may have open."""
+
+
+# --------------------------------------------------------------------------- what comes out
+
+
+class Entries(NamedTuple):
+    """Consecutive entries of one channel and one sender, in the agreed order."""
+
+    sender: int
+    payloads: list[bytes]
+    first: Position
+    """Of the first of them; the others follow one by one."""
+    size: int
+    """Bytes of payload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """Here the channel begins; what follows is read when the `StateMade` for it has come.
+
+    There may be several, for whoever was to give the state could not. If one comes with a state,
+    what is before it is in that; if none does, the first of them counts.
+    """
+
+    position: Position
+    anew: bool
+    """Another life of this node, or another order, begins: openings before are void."""
+    again: bool
+    """It was open before: entries between what was read last and this position are not here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMark:
+    """The application's state is wanted here by a member that has just opened the channel."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMade:
+    """What belongs to an `Opening`: another member's state, or word that there is none."""
+
+    position: Position
+    state: bytes | None
+    donor: int
+    too_large: int = 0
+    """The state has so many bytes, which is more than this node takes."""
+
+
+ChannelItem: TypeAlias = Entries | ViewInstalled | Opening | StateMark | StateMade
+
+
+class Published(NamedTuple):
+    """Messages of this node have got their place; tokens and positions go up together."""
+
+    last_token: int
+    number: int
+    first: Position
+    safe: bool
+
+
+# --------------------------------------------------------------------------------- the core
+
+
+@dataclass(slots=True)
+class _Donation:
+    """A member has opened a channel that is open here, too."""
+
+    opener: Member
+    donor: int | None = None
+    """Whom it has named; None while it has not."""
+
+
+@dataclass(slots=True)
+class _Channel:
+    """A channel that is open, or being opened, on this node."""
+
+    name: str
+    takes: bool
+    gives: bool
+    opened: Position | None = None
+    """Where its newest `Open` was ordered."""
+    whole: bool = False
+    """The state is here, or none is wanted."""
+    again: bool = False
+    """It was open in an earlier life of this node."""
+    anew: bool = True
+    awaited: set[int] = field(default_factory=set[int])
+    """Members that have not answered."""
+    answers: dict[int, Can] = field(default_factory=dict[int, Can])
+    donor: int = 0
+    parts: list[bytes] = field(default_factory=list[bytes])
+    got: int = 0
+    ask_until_ns: int | None = None
+    """When it goes on without those that have not answered."""
+    held_back: deque[Ordered] = field(default_factory=deque[Ordered])
+    """Something safe that is not yet, and what is behind it."""
+    donations: dict[Position, _Donation] = field(default_factory=dict[Position, _Donation])
+
+
+class ChannelsCore:
+    """The ordered channels of one node; implements `phalanx.transport.layers.Layer`."""
+
+    def __init__(self, config: ClusterConfig, node: int) -> None:
+        self._node = node
+        self._wait_ns = config.timing.call_timeout_ns
+        self._state_bytes_max = config.limits.state_bytes_max
+        self._view: View | None = None
+        self._me = Member(node, 0)
+        self._channels: dict[str, _Channel] = {}
+        self._outbox: list[bytes] = []
+        self._directed: deque[tuple[int, bytes]] = deque()
+        self._items: list[tuple[str, ChannelItem]] = []
+        self._published: list[Published] = []
+        self._unsafe: deque[Ordered] = deque()
+        """Own batches that are to be reported when they are safe."""
+        self._detached = ""
+        self._stats: Counter[str] = Counter()
+
+    # ------------------------------------------------------------------- commands of this node
+
+    def open(self, name: str, *, takes: bool, gives: bool) -> None:
+        """Open a channel: it begins where the order says.
+
+        `takes` says that the application wants another's state first, `gives` that it has state
+        to give.
+
+        Raises:
+            UsageError: it is open, or too many are.
+        """
+        if name in self._channels:
+            raise UsageError(f"channel {name!r} is open on this node already; use that one")
+        if len(self._channels) >= CHANNELS_MAX:
+            raise UsageError(f"{CHANNELS_MAX} channels are open on this node already")
+        channel = self._channels[name] = _Channel(name, takes, gives)
+        if self._view is not None:
+            self._ask(channel)
+
+    def close(self, name: str) -> None:
+        """Forget a channel; entries of it are delivered here no more."""
+        channel = self._channels.pop(name, None)
+        if channel is not None:
+            for position, donation in channel.donations.items():
+                if donation.donor == self._node:
+                    self._send_state(name, position, donation.opener, None)
+
+    def give(self, name: str, position: Position, state: bytes) -> None:
+        """The application's state at a mark, if it is this node that was named."""
+        channel = self._channels.get(name)
+        donation = channel.donations.pop(position, None) if channel is not None else None
+        if channel is not None and donation is not None:
+            self._send_state(name, position, donation.opener, state)
+
+    def wanted(self, name: str, position: Position) -> bool | None:
+        """Whether the state at a mark is wanted of this node; None while it is not known."""
+        channel = self._channels.get(name)
+        donation = channel.donations.get(position) if channel is not None else None
+        if channel is None or donation is None:
+            return False
+        if donation.donor is None:
+            return None
+        if donation.donor != self._node:
+            del channel.donations[position]
+            return False
+        return True
+
+    def take_items(self) -> list[tuple[str, ChannelItem]]:
+        """What channels deliver since the last call, in order, each with its channel's name."""
+        items, self._items = self._items, []
+        return items
+
+    def take_published(self) -> list[Published]:
+        """Which messages of this node have got their places since the last call."""
+        published, self._published = self._published, []
+        return published
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start, and what is open and held back."""
+        held_back = sum(len(channel.held_back) for channel in self._channels.values())
+        return {**self._stats, "channels_open": len(self._channels), "held_back": held_back}
+
+    # ------------------------------------------------------------------------------- the layer
+
+    def owns(self, channel: str) -> bool:
+        """Everything on the ordered lane that is no other layer's."""
+        return channel == CONTROL or channel[:1] != "!"
+
+    def ordered(self, batch: Ordered, *, now_ns: int) -> None:
+        """The next entries of the agreed order."""
+        if batch.channel == CONTROL:
+            for index, payload in enumerate(batch.payloads, batch.first):
+                self._control(batch, Position(*batch.view_id, index), payload, now_ns)
+            return
+        if batch.sender == self._node:
+            if batch.safe:
+                self._unsafe.append(batch)
+            else:
+                self._publish(batch)
+        channel = self._channels.get(batch.channel)
+        if channel is None or channel.opened is None:
+            return
+        if batch.safe or channel.held_back:
+            channel.held_back.append(batch)
+        else:
+            self._deliver(channel, batch)
+
+    def _publish(self, batch: Ordered) -> None:
+        first = Position(*batch.view_id, batch.first)
+        self._published.append(Published(batch.token, len(batch.payloads), first, batch.safe))
+
+    def _deliver(self, channel: _Channel, batch: Ordered) -> None:
+        first = Position(*batch.view_id, batch.first)
+        entries = Entries(batch.sender, batch.payloads, first, batch.size)
+        self._items.append((channel.name, entries))
+
+    def held_back(self, position: Position, *, now_ns: int) -> None:
+        """Each channel knows that of its own entries."""
+
+    def stable(self, position: Position, *, now_ns: int) -> None:
+        """Deliver what is safe now, and report our own."""
+        del now_ns
+        self._release(lambda batch: _last(batch) <= position)
+
+    def _release(self, is_safe: _Test) -> None:
+        while self._unsafe and is_safe(self._unsafe[0]):
+            self._publish(self._unsafe.popleft())
+        for channel in self._channels.values():
+            held_back = channel.held_back
+            while held_back and (not held_back[0].safe or is_safe(held_back[0])):
+                self._deliver(channel, held_back.popleft())
+
+    def progressed(self, *, sender: int, lane: Lane, sequence: int, now_ns: int) -> None:
+        """Other lanes are nothing to channels."""
+
+    def directed(self, sender: int, payloads: Iterable[bytes], *, now_ns: int) -> None:
+        """Parts of a state from its donor."""
+        del now_ns
+        for payload in payloads:
+            message = decode(payload)
+            if not isinstance(message, Part):
+                self._stats["entries_garbage"] += 1
+                continue
+            channel = self._channels.get(message.name)
+            asked = channel is not None and channel.opened == message.at
+            if channel is None or not asked or sender != channel.donor or channel.whole:
+                self._stats["parts_unasked"] += 1
+                continue
+            self._part(channel, message)
+
+    def _part(self, channel: _Channel, part: Part) -> None:
+        if part.size < 0:
+            self._ask(channel, anew=False)  # The donor cannot give it any more.
+            return
+        if part.size > self._state_bytes_max:
+            self._arrived(channel, None, too_large=part.size)
+            return
+        channel.parts.append(part.part)
+        channel.got += len(part.part)
+        if channel.got >= part.size:
+            state = b"".join(channel.parts)
+            channel.parts = []
+            self._arrived(channel, state)
+
+    def _arrived(self, channel: _Channel, state: bytes | None, *, too_large: int = 0) -> None:
+        assert channel.opened is not None, "parts are asked for after the opening"
+        channel.whole = True
+        made = StateMade(
+            position=channel.opened, state=state, donor=channel.donor, too_large=too_large
+        )
+        self._items.append((channel.name, made))
+
+    def installed(self, event: ViewInstalled, *, now_ns: int) -> None:
+        """All that was held back is held by all that go on; then the view, on every channel."""
+        before, self._view = self._view, event.view
+        me = next(m for m in event.view.incarnations if m.node == self._node)
+        went_on = (
+            before is not None
+            and before.id.era == event.view.id.era
+            and me in before.incarnations
+            and not event.started_over
+        )
+        self._me = me
+        if went_on:
+            self._release(lambda _: True)
+        else:
+            # What was not delivered of an earlier life is nothing here; the order begins anew.
+            self._outbox.clear()
+            self._directed.clear()
+            self._unsafe.clear()
+        for channel in self._channels.values():
+            self._items.append((channel.name, event))
+            if went_on:
+                self._view_changed(channel, event.view, now_ns)
+            elif not (channel.whole and event.donor == self._node):
+                channel.again = channel.again or channel.opened is not None
+                channel.donations.clear()  # Who had asked begins again as well.
+                self._ask(channel)
+
+    def _view_changed(self, channel: _Channel, view: View, now_ns: int) -> None:
+        present = set(view.incarnations)
+        for position, donation in list(channel.donations.items()):
+            if donation.opener not in present:
+                del channel.donations[position]
+        channel.awaited.intersection_update(view.members)
+        if channel.whole or channel.opened is None:
+            return
+        if channel.donor and channel.donor not in view.members:
+            self._ask(channel, anew=False)
+        else:
+            self._choose_donor(channel, now_ns)
+
+    def detached(self, reason: str, *, now_ns: int) -> None:
+        """Whoever waits for a place is told by the face that it is not known."""
+        del now_ns
+        self._detached = reason
+
+    def take_detached(self) -> str:
+        """Why this node may not act, if that has begun since the last call; else empty."""
+        reason, self._detached = self._detached, ""
+        return reason
+
+    def wake(self, now_ns: int) -> None:
+        """Go on without members that do not answer: they may carry no channels."""
+        for channel in self._channels.values():
+            if channel.ask_until_ns is not None and channel.ask_until_ns <= now_ns:
+                channel.awaited.clear()
+                self._choose_donor(channel, now_ns)
+
+    def next_deadline(self) -> int | None:
+        """When somebody who has not answered is waited for no longer."""
+        times = (channel.ask_until_ns for channel in self._channels.values())
+        return min((at for at in times if at is not None), default=None)
+
+    def take_entries(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+        """Openings and answers."""
+        del numbered
+        outbox, self._outbox = self._outbox, []
+        return [Outgoing(_CONTROL, payload) for payload in outbox]
+
+    @property
+    def directed_channel(self) -> bytes:
+        """Of the parts of states."""
+        return _CONTROL
+
+    def take_directed(self) -> deque[tuple[int, bytes]]:
+        """Parts of states for single members; what there is no room for stays."""
+        return self._directed
+
+    # ------------------------------------------------------------------------------- openings
+
+    def _ask(self, channel: _Channel, *, anew: bool = True) -> None:
+        """Begin, or begin again: the next entry of ours says from where on."""
+        for position, donation in channel.donations.items():
+            if donation.donor == self._node:
+                self._send_state(channel.name, position, donation.opener, None)
+        channel.donations.clear()
+        if anew:
+            channel.opened = None
+            channel.held_back.clear()
+        channel.anew = anew
+        channel.whole = False
+        channel.donor = 0
+        channel.answers.clear()
+        channel.awaited.clear()
+        channel.parts = []
+        channel.got = 0
+        channel.ask_until_ns = None
+        self._outbox.append(encode(Open(channel.name, channel.takes)))
+
+    def _control(self, batch: Ordered, at: Position, payload: bytes, now_ns: int) -> None:
+        message = decode(payload)
+        sender = Member(batch.sender, batch.incarnation)
+        match message:
+            case Open():
+                self._opened(message, sender, at, now_ns)
+            case Have():
+                self._has(message, sender, now_ns)
+            case Take():
+                self._taken(message, sender)
+            case _:
+                self._stats["entries_garbage"] += 1
+
+    def _opened(self, message: Open, opener: Member, at: Position, now_ns: int) -> None:
+        channel = self._channels.get(message.name)
+        if opener == self._me:
+            if channel is not None:
+                self._opened_here(channel, at, now_ns)
+            return
+        if not message.takes:
+            return
+        can = Can.NOTHING
+        if channel is not None and channel.opened is not None and channel.gives:
+            can = Can.GIVE
+            channel.donations[at] = _Donation(opener)
+            self._items.append((channel.name, StateMark(position=at)))
+        self._outbox.append(encode(Have(message.name, at, opener.node, can)))
+
+    def _opened_here(self, channel: _Channel, at: Position, now_ns: int) -> None:
+        assert self._view is not None, "entries are ordered in a view"
+        channel.opened = at
+        opening = Opening(position=at, anew=channel.anew, again=channel.again)
+        self._items.append((channel.name, opening))
+        if channel.takes:
+            channel.awaited = set(self._view.members) - {self._node}
+            channel.ask_until_ns = now_ns + self._wait_ns
+        self._choose_donor(channel, now_ns)
+
+    def _has(self, message: Have, sender: Member, now_ns: int) -> None:
+        channel = self._channels.get(message.name)
+        if message.opener != self._node or channel is None or channel.opened != message.at:
+            return
+        channel.answers[sender.node] = message.can
+        channel.awaited.discard(sender.node)
+        self._choose_donor(channel, now_ns)
+
+    def _choose_donor(self, channel: _Channel, now_ns: int) -> None:
+        del now_ns
+        if channel.opened is None or channel.whole or channel.donor or channel.awaited:
+            return
+        channel.ask_until_ns = None
+        assert self._view is not None, "entries are ordered in a view"
+        able = [node for node, can in channel.answers.items() if can is Can.GIVE]
+        donor = min((node for node in able if node in self._view.members), default=0)
+        if channel.takes and able:
+            self._outbox.append(encode(Take(channel.name, channel.opened, donor)))
+        channel.donor = donor
+        if not donor:
+            self._arrived(channel, None)
+
+    def _taken(self, message: Take, sender: Member) -> None:
+        channel = self._channels.get(message.name)
+        donation = channel.donations.get(message.at) if channel is not None else None
+        if donation is not None and donation.opener == sender:
+            donation.donor = message.donor
+            self._stats["states_given"] += message.donor == self._node
+        elif message.donor == self._node:
+            # It is closed here by now, or has begun again.
+            self._send_state(message.name, message.at, sender, None)
+
+    def _send_state(self, name: str, at: Position, opener: Member, state: bytes | None) -> None:
+        size = -1 if state is None else len(state)
+        whole = state or b""
+        for start in range(0, max(1, len(whole)), PART_BYTES):
+            part = Part(name, at, size, whole[start : start + PART_BYTES])
+            self._directed.append((opener.node, encode(part)))
+
+
+def _last(batch: Ordered) -> Position:
+    return Position(*batch.view_id, batch.first + len(batch.payloads) - 1)
+
+
+_CONTROL = CONTROL.encode()

@@ -1,0 +1,163 @@
+"""How fast messages get into one order: phalanx beside corosync, on the same hosts and rails.
+
+    python bench/order.py --peer corosync
+
+All members send flat out, and what counts is what the slowest of them is delivered; then, with
+nothing else going on, how long a message takes until it is back at its sender in the order. See
+docs/performance.md for the method and for what the ratios mean.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peers import figures
+from peers.corosync import SIZE_MAX, Corosync
+from peers.figures import Latency, Throughput
+from peers.lines import Delivered, Task, Times
+from peers.machine import Machine
+from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
+from peers.phalanx_cluster import Phalanx
+from peers.program import Steps, carry_out, numbers
+from peers.stage import Stage, System, run_flood, run_rounds
+
+NODES_MAX = 16
+SIZE_MIN = 16
+"""Each message begins with its sender and number."""
+SIZE_STEP = 8
+S = 1_000_000_000
+
+
+class Peer(enum.StrEnum):
+    """Whom phalanx is compared with."""
+
+    COROSYNC = "corosync"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be measured."""
+
+    systems: Sequence[System]
+    nodes: int
+    sizes: Sequence[int]
+    runs: int
+    warm_up_ns: int
+    window_ns: int
+    messages: int
+
+    @property
+    def steps(self) -> int:
+        """How many runs there are."""
+        return len(self.systems) * (len(self.sizes) + 1) * self.runs
+
+    def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> OrderReport:
+        """Measure all of it, one system after the other.
+
+        Raises:
+            BenchFailed: a run did not come to its end.
+        """
+        throughputs: list[Throughput] = []
+        round_trips: list[Latency] = []
+        for system in self.systems:
+            with system.up(stage, self.nodes):
+                round_trips.append(self._round_trip(stage, progress, system))
+                throughputs += [self._flood(stage, progress, system, s) for s in self.sizes]
+        return OrderReport(
+            machine=machine,
+            versions={system.name: system.version() for system in self.systems},
+            throughputs=sorted(throughputs, key=lambda row: row.size_bytes),
+            round_trips=round_trips,
+            verdicts=judge(throughputs, round_trips),
+        )
+
+    def _round_trip(self, stage: Stage, progress: Steps, system: System) -> Latency:
+        task = Task(
+            kind="latency", nodes=self.nodes, count=self.messages, size_bytes=ROUND_TRIP_BYTES
+        )
+        runs: list[list[Times]] = []
+        for number in range(1, self.runs + 1):
+            progress.begin(f"{system.name}, round trip, run {number} of {self.runs}")
+            runs.append(run_rounds(stage, system, task))
+        return figures.latency(system.name, self.nodes, self.messages, runs)
+
+    def _flood(self, stage: Stage, progress: Steps, system: System, size: int) -> Throughput:
+        task = Task(
+            kind="flood",
+            nodes=self.nodes,
+            size_bytes=size,
+            warm_up_ns=self.warm_up_ns,
+            window_ns=self.window_ns,
+        )
+        runs: list[list[Delivered]] = []
+        for number in range(1, self.runs + 1):
+            progress.begin(f"{system.name}, {size:,} bytes, run {number} of {self.runs}")
+            runs.append(run_flood(stage, system, task))
+        return figures.throughput(system.name, self.nodes, size, self.window_ns, runs)
+
+
+def main(
+    peer: Annotated[
+        list[Peer] | None, typer.Option(help="Compare with it; may be given again.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=2, max=NODES_MAX, help="Members.")] = 3,
+    sizes: Annotated[
+        str, typer.Option(help=f"Of messages in bytes, multiples of {SIZE_STEP}.")
+    ] = "64,1024,16384,65536",
+    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 3,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=600, help="In which deliveries are counted.")
+    ] = 2.0,
+    warm_up: Annotated[float, typer.Option(min=0, max=60, help="Seconds before that.")] = 0.5,
+    messages: Annotated[
+        int, typer.Option(min=10, max=1_000_000, help="Of each round-trip run.")
+    ] = 2000,
+    peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One object of JSON instead of tables.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw bars to a file.")] = None,
+) -> None:
+    """Measure agreed order among processes in namespaces of their own, and compare it with peers.
+
+    The exit status is 0 if everything was measured, in one order at all nodes and without gaps,
+    and keeps to its limits, 1 if not, and 2 if something is missing here.
+    """
+    wanted = sorted(set(numbers(sizes, "--sizes", SIZE_MIN, SIZE_MAX)))
+    if any(size % SIZE_STEP for size in wanted):
+        raise typer.BadParameter(f"use multiples of {SIZE_STEP}", param_hint="--sizes")
+    systems: list[System] = [] if peers_only else [Phalanx(ordered=True)]
+    if peer:
+        systems.append(Corosync())
+    if not systems:
+        raise typer.BadParameter("there is nothing left to measure", param_hint="--peers-only")
+    plan = Plan(
+        systems=systems,
+        nodes=nodes,
+        sizes=wanted,
+        runs=runs,
+        warm_up_ns=int(warm_up * S),
+        window_ns=int(seconds * S),
+        messages=messages,
+    )
+    raise typer.Exit(
+        carry_out(
+            "bench/order.py",
+            plan.carry_out,
+            systems,
+            hosts=nodes,
+            steps=plan.steps,
+            json=json,
+            plot=plot,
+        )
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""What the benchmarks share: phalanx and its peers on the same hosts, measured alike."""

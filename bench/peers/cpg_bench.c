@@ -1,0 +1,369 @@
+/*
+ * One member of a corosync group under measurement: a barrier, agreed order flat out, or a round
+ * trip. Built and started by bench/peers/corosync.py, once a node, beside that node's daemon:
+ *
+ *     cpg_bench barrier|flood|latency NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIMIT_S
+ *
+ * It speaks the lines of bench/peers/lines.py: says that it is ready when all NODES are in the
+ * group, begins at the time that "go NS" names, says what it has measured, and ends with "end".
+ * One thread, poll and dispatch, as libcpg is meant to be used.
+ */
+#define _GNU_SOURCE
+#include <corosync/cpg.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    NODES_MAX = 64,      /* ids are 1 to 63 */
+    LINE_BYTES_MAX = 2048,
+    BURST = 16,          /* messages sent before what has come is looked at */
+    BYTES_MIN = 16,
+    BYTES_MAX = 1 << 20,
+    COUNT_MAX = 10 * 1000 * 1000,
+    RETRY_MS = 1,
+    START_S = 30,
+    DRAIN_S = 30, /* so long what was sent flat out may take to arrive: as in lines.py */
+};
+
+/* Each message begins with these, in the byte order of this machine: all members run on it. */
+struct head {
+    uint32_t node;
+    uint32_t unused;
+    uint64_t number; /* from 1, per sender */
+};
+
+static struct {
+    uint64_t got[NODES_MAX]; /* the number of the last message, by sender */
+    uint64_t all, in_window, gaps, hash, sent, retries;
+    int64_t window_begins_ns, window_ends_ns;
+    size_t members;
+} seen = {.hash = 14695981039346656037u, .window_begins_ns = INT64_MAX};
+
+static cpg_handle_t handle;
+static struct pollfd sources[2]; /* the group, and standard input */
+static char line[LINE_BYTES_MAX];
+static size_t line_bytes;
+static bool line_whole, input_ended;
+
+static void die(const char *what, int code)
+{
+    fprintf(stderr, "cpg_bench: %s (%d)\n", what, code);
+    exit(1);
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
+}
+
+/* FNV-1a by words: what it has to notice is another order, and it must not slow the group down. */
+static uint64_t hashed(uint64_t hash, const void *data, size_t bytes)
+{
+    const char *at = data;
+    uint64_t word;
+
+    for (; bytes >= sizeof word; bytes -= sizeof word, at += sizeof word) {
+        memcpy(&word, at, sizeof word);
+        hash = (hash ^ word) * 1099511628211u;
+    }
+    word = 0;
+    memcpy(&word, at, bytes);
+    return (hash ^ word) * 1099511628211u;
+}
+
+static void on_deliver(cpg_handle_t from, const struct cpg_name *group, uint32_t node, uint32_t pid,
+                       void *message, size_t bytes)
+{
+    struct head head;
+    int64_t at_ns = now_ns();
+
+    (void)from, (void)group, (void)pid;
+    if (bytes < sizeof head || node >= NODES_MAX)
+        die("a message of nobody in this group", (int)node);
+    memcpy(&head, message, sizeof head);
+    if (head.node != node || head.number != seen.got[node] + 1)
+        seen.gaps++;
+    seen.got[node] = head.number;
+    seen.all++;
+    seen.hash = hashed(hashed(seen.hash, &node, sizeof node), message, bytes);
+    if (at_ns >= seen.window_begins_ns && at_ns < seen.window_ends_ns)
+        seen.in_window++;
+}
+
+static void on_members(cpg_handle_t from, const struct cpg_name *group,
+                       const struct cpg_address *members, size_t count,
+                       const struct cpg_address *left, size_t left_count,
+                       const struct cpg_address *joined, size_t joined_count)
+{
+    (void)from, (void)group, (void)members, (void)left, (void)left_count;
+    (void)joined, (void)joined_count;
+    seen.members = count;
+}
+
+static void read_input(void)
+{
+    char byte;
+
+    while (!line_whole) {
+        ssize_t count = read(STDIN_FILENO, &byte, 1);
+
+        if (count <= 0) {
+            input_ended = true;
+            return;
+        }
+        if (byte == '\n') {
+            line[line_bytes] = '\0';
+            line_whole = true;
+        } else if (line_bytes < sizeof line - 1) {
+            line[line_bytes++] = byte;
+        }
+        if (poll(&sources[1], 1, 0) <= 0)
+            return;
+    }
+}
+
+/* Take what has come from the group; wait for it up to that long, and for a line if asked to. */
+static void turn(int wait_ms, bool listen)
+{
+    bool also = listen && !line_whole && !input_ended;
+
+    sources[0].revents = sources[1].revents = 0;
+    if (poll(sources, also ? 2 : 1, wait_ms) <= 0)
+        return;
+    if (sources[0].revents) {
+        cs_error_t error = cpg_dispatch(handle, CS_DISPATCH_ALL);
+
+        if (error != CS_OK && error != CS_ERR_TRY_AGAIN)
+            die("the daemon is gone", error);
+    }
+    if (also && sources[1].revents)
+        read_input();
+}
+
+/* The next line; what comes from the group meanwhile is taken. */
+static const char *hear(void)
+{
+    while (!line_whole && !input_ended)
+        turn(100, true);
+    if (!line_whole)
+        exit(1); /* whoever started this is gone */
+    line_whole = false;
+    line_bytes = 0;
+    return line;
+}
+
+static int64_t number(const char *text, int64_t least, int64_t most)
+{
+    char *end;
+    int64_t value = strtoll(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0' || value < least || value > most)
+        die("an argument is out of range", 0);
+    return value;
+}
+
+/* Whether the group has taken the next message. */
+static bool send_next(void *message, size_t bytes, uint32_t me)
+{
+    struct head head = {.node = me, .number = seen.sent + 1};
+    struct iovec part = {.iov_base = message, .iov_len = bytes};
+    cs_error_t error;
+
+    memcpy(message, &head, sizeof head);
+    error = cpg_mcast_joined(handle, CPG_TYPE_AGREED, &part, 1);
+    if (error == CS_OK) {
+        seen.sent++;
+        return true;
+    }
+    if (error != CS_ERR_TRY_AGAIN)
+        die("a message was refused", error);
+    seen.retries++;
+    return false;
+}
+
+static void send_one(void *message, size_t bytes, uint32_t me)
+{
+    while (!send_next(message, bytes, me))
+        turn(RETRY_MS, false);
+}
+
+static bool all_have(uint64_t count, int nodes)
+{
+    for (int node = 1; node <= nodes; node++)
+        if (seen.got[node] < count)
+            return false;
+    return true;
+}
+
+static void say_times(const int64_t *times_ns, int64_t count)
+{
+    printf("{\"ns\":[");
+    for (int64_t index = 0; index < count; index++)
+        printf("%s%" PRId64, index ? "," : "", times_ns[index]);
+    printf("]}\n");
+    fflush(stdout);
+}
+
+static void run_barrier(void *message, size_t bytes, uint32_t me, int nodes, int64_t rounds)
+{
+    int64_t *times_ns = calloc((size_t)rounds + 1, sizeof *times_ns);
+
+    if (times_ns == NULL)
+        die("no memory", 0);
+    for (int64_t round = 0; round < rounds; round++) {
+        int64_t began_ns = now_ns();
+
+        send_one(message, bytes, me);
+        while (!all_have((uint64_t)round + 1, nodes))
+            turn(100, false);
+        times_ns[round] = now_ns() - began_ns;
+    }
+    say_times(times_ns, rounds);
+    free(times_ns);
+}
+
+/* Node 1 alone sends, one message at a time, and waits until it is back. */
+static void run_latency(void *message, size_t bytes, uint32_t me, int64_t count)
+{
+    int64_t *times_ns = calloc((size_t)count + 1, sizeof *times_ns);
+
+    if (times_ns == NULL)
+        die("no memory", 0);
+    if (me != 1)
+        count = 0;
+    for (int64_t sent = 0; sent < count; sent++) {
+        int64_t began_ns = now_ns();
+
+        send_one(message, bytes, me);
+        while (seen.got[me] < seen.sent)
+            turn(100, false);
+        times_ns[sent] = now_ns() - began_ns;
+    }
+    say_times(times_ns, count);
+    free(times_ns);
+}
+
+/* Send flat out; then take all that the others say they have sent ("drain" and a count a node). */
+static void run_flood(void *message, size_t bytes, uint32_t me, int nodes)
+{
+    uint64_t counts[NODES_MAX] = {0};
+    int64_t deadline_ns;
+    bool complete = true;
+    const char *order;
+    char *next;
+
+    while (now_ns() < seen.window_ends_ns) {
+        int burst = 0;
+
+        while (burst < BURST && send_next(message, bytes, me))
+            burst++;
+        turn(burst ? 0 : RETRY_MS, false);
+    }
+    printf("{\"sent\":%" PRIu64 "}\n", seen.sent);
+    fflush(stdout);
+    order = hear();
+    if (strncmp(order, "drain", 5) != 0)
+        die("expected to hear what the others have sent", 0);
+    next = (char *)order + 5;
+    for (int node = 1; node <= nodes; node++)
+        counts[node] = strtoull(next, &next, 10);
+    deadline_ns = now_ns() + (int64_t)DRAIN_S * 1000000000;
+    for (int node = 1; node <= nodes; node++) {
+        while (seen.got[node] < counts[node] && now_ns() < deadline_ns)
+            turn(100, false);
+        complete = complete && seen.got[node] == counts[node];
+    }
+    printf("{\"delivered\":%" PRIu64 ",\"total\":%" PRIu64 ",\"gaps\":%" PRIu64
+           ",\"complete\":%s,\"hash\":\"%016" PRIx64 "\",\"retries\":%" PRIu64 "}\n",
+           seen.in_window, seen.all, seen.gaps, complete ? "true" : "false", seen.hash,
+           seen.retries);
+    fflush(stdout);
+}
+
+static uint32_t enter_group(int nodes)
+{
+    cpg_model_v1_data_t model = {.cpg_deliver_fn = on_deliver, .cpg_confchg_fn = on_members};
+    struct cpg_name group = {.length = 5, .value = "bench"};
+    int64_t deadline_ns = now_ns() + (int64_t)START_S * 1000000000;
+    unsigned int me;
+    cs_error_t error;
+
+    while ((error = cpg_model_initialize(&handle, CPG_MODEL_V1, (cpg_model_data_t *)&model,
+                                         NULL)) != CS_OK) {
+        if (now_ns() > deadline_ns)
+            die("no daemon", error);
+        usleep(50000);
+    }
+    while ((error = cpg_join(handle, &group)) == CS_ERR_TRY_AGAIN && now_ns() < deadline_ns)
+        usleep(20000);
+    if (error != CS_OK)
+        die("joining the group", error);
+    if ((error = cpg_local_get(handle, &me)) != CS_OK || me == 0 || me >= NODES_MAX)
+        die("which node is this", error);
+    if ((error = cpg_fd_get(handle, &sources[0].fd)) != CS_OK)
+        die("no descriptor to wait for", error);
+    sources[0].events = sources[1].events = POLLIN;
+    sources[1].fd = STDIN_FILENO;
+    while (seen.members < (size_t)nodes) {
+        if (now_ns() > deadline_ns)
+            die("not all members came", (int)seen.members);
+        turn(100, false);
+    }
+    return me;
+}
+
+int main(int argc, char **argv)
+{
+    int nodes;
+    int64_t count, warm_up_ns, window_ns, start_ns;
+    size_t bytes;
+    uint32_t me;
+    void *message;
+    const char *order;
+
+    if (argc != 8)
+        die("usage: MODE NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIMIT_S", argc);
+    nodes = (int)number(argv[2], 1, NODES_MAX - 1);
+    count = number(argv[3], 0, COUNT_MAX);
+    bytes = (size_t)number(argv[4], BYTES_MIN, BYTES_MAX);
+    warm_up_ns = number(argv[5], 0, INT64_MAX / 4);
+    window_ns = number(argv[6], 0, INT64_MAX / 4);
+    alarm((unsigned int)number(argv[7], 1, 1 << 20)); /* whatever happens, it ends */
+    message = calloc(1, bytes);
+    if (message == NULL)
+        die("no memory", 0);
+    me = enter_group(nodes);
+    printf("{\"ready\":true}\n");
+    fflush(stdout);
+    order = hear();
+    if (strncmp(order, "go ", 3) != 0)
+        die("expected to hear when it begins", 0);
+    start_ns = number(order + 3, 0, INT64_MAX / 4);
+    while (now_ns() < start_ns)
+        turn(1, false);
+    seen.window_begins_ns = start_ns + warm_up_ns;
+    seen.window_ends_ns = seen.window_begins_ns + window_ns;
+    if (strcmp(argv[1], "barrier") == 0)
+        run_barrier(message, bytes, me, nodes, count);
+    else if (strcmp(argv[1], "latency") == 0)
+        run_latency(message, bytes, me, count);
+    else if (strcmp(argv[1], "flood") == 0)
+        run_flood(message, bytes, me, nodes);
+    else
+        die("no such mode", 0);
+    hear();
+    cpg_finalize(handle);
+    free(message);
+    return 0;
+}

@@ -1,0 +1,132 @@
+"""The arithmetic of a result: percentiles, medians over runs, ratios and verdicts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .lines import Delivered, Times
+
+WARM_UP_SHARE = 0.1
+"""Of each member's rounds, the first ones, which do not count."""
+US = 1000.0
+
+Sense = Literal["at most", "at least"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """How long one thing took; medians over the runs."""
+
+    system: str
+    nodes: int
+    rounds: int
+    runs: int
+    p50_us: float
+    p99_us: float
+    p50_range_us: tuple[float, float]
+    """The p50 of the fastest and of the slowest run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """Agreed order, all members sending flat out; medians over the runs."""
+
+    system: str
+    nodes: int
+    size_bytes: int
+    runs: int
+    window_s: float
+    per_s: float
+    """Deliveries a second at the slowest node, all senders together."""
+    per_s_range: tuple[float, float]
+    mb_per_s: float
+    """10^6 bytes of payload a second at that node."""
+    same_order: bool
+    """In every run the sequence of (sender, payload) had one hash at all nodes."""
+    gaps: int
+    """Messages that did not follow their sender's last one, in all runs and at all nodes."""
+    complete: bool
+    """In every run everything sent was delivered at every node in the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A ratio, and whether it keeps to its limit."""
+
+    what: str
+    value: float
+    limit: float | None
+    """None: nothing is asked of it."""
+    sense: Sense
+    passed: bool | None
+    """None where nothing is asked."""
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least that share of all values do not exceed (nearest rank)."""
+    assert values, "a run that measured nothing has failed before"
+    assert 0 < share <= 1, "a share of nothing has no value"
+    rank = -int(-share * len(values) // 1)  # rounded up
+    return sorted(values)[min(len(values), max(1, rank)) - 1]
+
+
+def warmed_up(values: Sequence[int]) -> Sequence[int]:
+    """Without the first rounds."""
+    return values[int(len(values) * WARM_UP_SHARE) :]
+
+
+def latency(system: str, nodes: int, rounds: int, runs: Sequence[Sequence[Times]]) -> Latency:
+    """Of runs, each with the times of its members: percentiles over members and rounds."""
+    pooled = [[ns for times in run for ns in warmed_up(times.ns)] for run in runs]
+    middles = [percentile(values, 0.50) / US for values in pooled]
+    return Latency(
+        system=system,
+        nodes=nodes,
+        rounds=rounds,
+        runs=len(runs),
+        p50_us=round(statistics.median(middles), 1),
+        p99_us=round(statistics.median(percentile(v, 0.99) / US for v in pooled), 1),
+        p50_range_us=(round(min(middles), 1), round(max(middles), 1)),
+    )
+
+
+def throughput(
+    system: str, nodes: int, size_bytes: int, window_ns: int, runs: Sequence[Sequence[Delivered]]
+) -> Throughput:
+    """Of runs, each with what was delivered at its members."""
+    rates = [min(member.delivered for member in run) / (window_ns / 1e9) for run in runs]
+    middle = statistics.median(rates)
+    members = [member for run in runs for member in run]
+    return Throughput(
+        system=system,
+        nodes=nodes,
+        size_bytes=size_bytes,
+        runs=len(runs),
+        window_s=window_ns / 1e9,
+        per_s=round(middle, 1),
+        per_s_range=(round(min(rates), 1), round(max(rates), 1)),
+        mb_per_s=round(middle * size_bytes / 1e6, 2),
+        same_order=all(len({(m.hash, m.total) for m in run}) == 1 for run in runs),
+        gaps=sum(member.gaps for member in members),
+        complete=all(member.complete for member in members),
+    )
+
+
+def ratio(
+    what: str, value: float, other: float, limit: float | None = None, sense: Sense = "at most"
+) -> Verdict:
+    """`value` / `other`, to three digits behind the point; judged as it is shown."""
+    assert other > 0, "what was measured took time, or delivered something"
+    shown = round(value / other, 3)
+    passed = None
+    if limit is not None:
+        passed = shown <= limit if sense == "at most" else shown >= limit
+    return Verdict(what=what, value=shown, limit=limit, sense=sense, passed=passed)
+
+
+def flowed_mb_per_s(run: Sequence[Times]) -> float:
+    """What all members together received from the others, in 10^6 bytes a second."""
+    return sum(t.received_bytes / (t.elapsed_ns / 1e9) for t in run if t.elapsed_ns) / 1e6

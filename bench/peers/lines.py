@@ -1,0 +1,109 @@
+"""What a program and the members that it starts say to each other, one line at a time.
+
+    member  {"ready":true}          it is in a group of all members
+    program go NS                   begin at this time of the machine's monotonic clock
+    member  {"ns":[...]}            how long each round took; or, flat out:
+    member  {"sent":N}              it has stopped sending
+    program drain N1 N2 ...         what each member has sent: wait until all of it is here
+    member  {"delivered":N, ...}    what has come
+    program end                     leave; nobody needs the others any more
+
+Members stay until all have measured, so that nobody's leaving is a part of what is measured.
+Members in Python are started with a `Task` as their last argument; `cpg_bench.c` speaks the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["barrier", "flood", "latency"]
+_BASE_S = 30.0
+_ROUND_S = 0.25
+"""Far more than a round takes anywhere, beside a load too; past it a member hangs."""
+DRAIN_S = 30.0
+"""So long what was sent flat out may take to arrive."""
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What every member of one run does."""
+
+    kind: Kind
+    nodes: int
+    count: int = 0
+    """Rounds of a barrier; messages of a round trip."""
+    size_bytes: int = 64
+    """Of each message, what the members put in front of it included."""
+    warm_up_ns: int = 0
+    window_ns: int = 0
+    load_bytes_per_s: float = 0.0
+    """What each member multicasts on the bulk lane beside a barrier."""
+
+    @property
+    def limit_s(self) -> float:
+        """How long a run may take from its beginning; whoever takes longer is ended."""
+        window_s = (self.warm_up_ns + self.window_ns) / 1e9
+        return _BASE_S + window_s + self.count * _ROUND_S
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """The group is complete."""
+
+    ready: Literal[True] = True
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """What each round took, and what flowed on the bulk lane meanwhile."""
+
+    ns: list[int]
+    elapsed_ns: int = 0
+    received_bytes: int = 0
+    """From the other members."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """How many messages this member has sent, warm-up included."""
+
+    sent: int
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """What came while everybody sent flat out."""
+
+    delivered: int
+    """Within the window, of all senders together."""
+    total: int
+    gaps: int
+    """How often a sender's message was not the one after its last."""
+    complete: bool
+    """Everything that anybody has sent is here."""
+    hash: str
+    """Of (sender, payload) in the order of delivery, the whole run."""
+    retries: int = 0
+
+
+def say(what: Ready | Times | Sent | Delivered) -> None:
+    """A member's line."""
+    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def hear(order: str) -> list[str]:
+    """The words behind an order that is due now.
+
+    Raises:
+        EOFError: whoever started this is gone, or says something else.
+    """
+    line = sys.stdin.readline()
+    word, *rest = line.split() or [""]
+    if word != order:
+        raise EOFError(f"expected to hear {order!r}, not {line!r}")
+    return rest
+
+
+def until_ns(words: list[str]) -> float:
+    """Seconds from now to the time that "go" names."""
+    return max(0.0, (int(words[0]) - time.monotonic_ns()) / 1e9)

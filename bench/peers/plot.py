@@ -1,0 +1,86 @@
+"""Results as bars, one colour a system."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from phalanx.barrier.demo_plot import Figure, blank
+
+_COLOURS = {"phalanx": "#2f6db3", "corosync": "#d97b1d", "redis": "#b0413e"}
+_WIDTH = 0.8
+"""Of a group; the rest is the space between two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """How high, and from where to where the runs or the tail reach."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One diagram: groups of bars, one bar a system."""
+
+    title: str
+    unit: str
+    groups: Mapping[str, Mapping[str, Bar]]
+    """By the words below the group, then by system."""
+    logarithmic: bool = False
+
+
+def make_figure(title: str, footnote: str, panels: Sequence[Panel]) -> Figure:
+    """The diagrams side by side.
+
+    Raises:
+        PlotUnavailable: there is no matplotlib.
+    """
+    figure = blank(2 + 4.5 * len(panels), 4.5)
+    all_axes: Any = figure.subplots(1, len(panels), squeeze=False)
+    for axes, panel in zip(all_axes[0], panels, strict=True):
+        _draw_panel(axes, panel)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
+    return figure
+
+
+def _draw_panel(axes: Any, panel: Panel) -> None:
+    systems = list(dict.fromkeys(name for group in panel.groups.values() for name in group))
+    width = _WIDTH / max(1, len(systems))
+    for place, system in enumerate(systems):
+        found = [
+            (number + (place - (len(systems) - 1) / 2) * width, group[system])
+            for number, group in enumerate(panel.groups.values())
+            if system in group
+        ]
+        values = [bar.value for _, bar in found]
+        reach = [
+            [bar.value - bar.low for _, bar in found],
+            [bar.high - bar.value for _, bar in found],
+        ]
+        drawn = axes.bar(
+            [at for at, _ in found],
+            values,
+            width * 0.92,
+            label=system,
+            color=_COLOURS.get(system, "#555555"),
+            yerr=reach,
+            error_kw={"ecolor": "#444444", "elinewidth": 0.8, "capsize": 2},
+        )
+        axes.bar_label(drawn, [f"{value:,.0f}" for value in values], fontsize=7, padding=2)
+    axes.set_xticks(range(len(panel.groups)), list(panel.groups))
+    axes.set_title(panel.title, fontsize=10, loc="left")
+    axes.set_ylabel(panel.unit, fontsize=9)
+    if panel.logarithmic:
+        least = min(bar.low for group in panel.groups.values() for bar in group.values())
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=10 ** math.floor(math.log10(max(least, 1.0))))
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)

@@ -1,0 +1,118 @@
+"""Where everything is measured: the hosts and rails of one lab, and a folder for files."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from phalanx.barrier.demo_signals import ignore_signals, stoppable
+from phalanx.transport.testing.lab import Lab
+
+from .crew import Crew
+from .lines import DRAIN_S, Delivered, Ready, Sent, Task, Times
+
+RAILS = ("a", "b")
+_START_S = 60.0
+"""So long the members may take to come together."""
+_HEAD_START_NS = 50_000_000
+"""From saying when to begin to beginning, so that nobody hears it late."""
+_SPARE_S = 10.0
+"""From giving up to having said so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Hosts that are up."""
+
+    lab: Lab
+    folder: Path
+
+    def hosts(self, nodes: int) -> Sequence[str]:
+        """The first hosts; the node id of the first is 1."""
+        return self.lab.hosts[:nodes]
+
+
+class System(Protocol):
+    """phalanx, or one of its peers."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+        ...
+
+    def missing(self) -> list[str]:
+        """What is not installed here, each with what to do about it."""
+        ...
+
+    def version(self) -> str:
+        """What was measured."""
+        ...
+
+    def up(self, stage: Stage, nodes: int) -> AbstractContextManager[object]:
+        """Servers and daemons on the first hosts, ready within the context."""
+        ...
+
+    def commands(self, stage: Stage, task: Task) -> list[list[str]]:
+        """The command of each host's member for one run."""
+        ...
+
+
+@contextmanager
+def open_stage(hosts: int) -> Generator[Stage, None, None]:
+    """Hosts and rails, removed at the end whatever happens.
+
+    The first Ctrl-C or SIGTERM ends what runs, and the next ones are ignored: what is being
+    removed then is removed to the end.
+
+    Raises:
+        Interrupted: by such a signal.
+    """
+    with (
+        stoppable(),
+        tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder,
+        Lab(hosts, RAILS) as lab,
+    ):
+        try:
+            yield Stage(lab=lab, folder=Path(folder))
+        finally:
+            ignore_signals()
+
+
+@contextmanager
+def _gathered(stage: Stage, system: System, task: Task) -> Generator[Crew, None, None]:
+    """All members, told when to begin; they leave at the end if all has gone well."""
+    with Crew(stage.lab) as crew:
+        commands = system.commands(stage, task)
+        for host, argv in zip(stage.hosts(task.nodes), commands, strict=True):
+            crew.start(host, argv)
+        crew.gather(Ready, _START_S)
+        crew.tell(f"go {time.monotonic_ns() + _HEAD_START_NS}")
+        yield crew
+        crew.dismiss()
+
+
+def run_rounds(stage: Stage, system: System, task: Task) -> list[Times]:
+    """One run of a barrier or a round trip; what each member has measured.
+
+    Raises:
+        BenchFailed: it did not come to its end.
+    """
+    with _gathered(stage, system, task) as crew:
+        return crew.gather(Times, task.limit_s)
+
+
+def run_flood(stage: Stage, system: System, task: Task) -> list[Delivered]:
+    """One run of all members sending flat out; what each of them was delivered.
+
+    Raises:
+        BenchFailed: it did not come to its end.
+    """
+    with _gathered(stage, system, task) as crew:
+        sent = crew.gather(Sent, task.limit_s)
+        crew.tell(" ".join(["drain", *(str(member.sent) for member in sent)]))
+        return crew.gather(Delivered, DRAIN_S + _SPARE_S)

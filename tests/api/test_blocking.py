@@ -1,0 +1,817 @@
+"""The blocking faces: calls from ordinary threads, their deadlines, interrupts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from phalanx.barrier.blocking import Barriers
+from phalanx.transport import (
+    BarrierBroken,
+    BarrierTimeout,
+    Batch,
+    ClosedError,
+    Event,
+    EventsLost,
+    JoinTimeout,
+    Message,
+    NoQuorum,
+    Overloaded,
+    PrimaryLost,
+    Undelivered,
+    UsageError,
+    ViewId,
+    ViewInstalled,
+)
+from phalanx.transport.blocking import Cluster, attach
+from phalanx.transport.bridge import Bridge
+from phalanx.transport.pulling import Pulling, Reader
+from phalanx.transport.testing.memory import MemoryNetwork, memory_config
+
+from .threads import (
+    GUARD_S,
+    ThreadedNetwork,
+    asyncio_program,
+    forked,
+    in_thread,
+    in_threads,
+    interrupt,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Generator[None]:
+    """Whatever a test does, the loops of its clusters have ended with their threads."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Generator[Cluster]:
+    """A node that is a whole cluster."""
+    config = replace(memory_config(1), state_dir=str(tmp_path))
+    with Cluster.join(config, node=1, drivers=MemoryNetwork(), timeout=GUARD_S) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Generator[dict[int, Cluster]]:
+    """Three nodes, each in an event loop of its own."""
+    config = replace(memory_config(3), state_dir=str(tmp_path))
+    network = ThreadedNetwork()
+
+    def join(node: int) -> Callable[[], Cluster]:
+        return lambda: Cluster.join(config, node=node, drivers=network, timeout=GUARD_S)
+
+    with ExitStack() as stack:
+        clusters = in_threads(*(join(node) for node in (1, 2, 3)))
+        for cluster in clusters:
+            stack.enter_context(cluster)
+        yield dict(zip((1, 2, 3), clusters, strict=True))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask again and again, each time in the loop, until it is so."""
+    end = time.monotonic() + GUARD_S
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+
+
+def messages(cluster: Cluster, count: int) -> list[Message]:
+    """The next messages."""
+    found: list[Message] = []
+    for event in cluster:
+        if isinstance(event, Message):
+            found.append(event)
+            if len(found) == count:
+                break
+    return found
+
+
+# ------------------------------------------------------------------------------- the everyday
+
+
+def test_messages_reach_every_member_in_the_order_sent(three: dict[int, Cluster]) -> None:
+    """What holds for the asyncio cluster holds for its blocking face."""
+    one = three[1]
+    assert one.view.members == (1, 2, 3)
+    assert one.primary
+    assert not one.detached
+    assert (one.node_id, one.name, one.name_of(2), one.incarnation) == (1, "n1", "n2", 1)
+    assert sorted(one.paths) == [2, 3]
+    assert one.stats()["core"]
+    numbers = [b"%d" % number for number in range(2000)]
+    receipt = one.multicast_many(iter(numbers), channel="count")
+    for cluster in three.values():
+        got = messages(cluster, len(numbers))
+        assert [message.payload for message in got] == numbers
+        assert {(message.sender, message.channel) for message in got} == {(1, "count")}
+    receipt.held(timeout=5)
+    assert receipt.settled
+    assert receipt.missing == {}
+    three[2].send(1, b"for one", lane="bulk").held(5)
+    assert messages(one, 1)[0].directed
+
+
+def test_a_receipt_names_who_left_without_the_message() -> None:
+    """The sender learns the fate of each message by member."""
+    with asyncio_program() as (memory, loop):
+        for rail in "ab":
+            loop.call_soon_threadsafe(memory.network.cut, 3, rail)
+        receipt = attach(memory.clusters[1]).multicast(b"not for 3")
+        with pytest.raises(Undelivered) as lost:
+            receipt.held(timeout=5)
+        assert lost.value.missing == receipt.missing == {3: "unreachable"}
+
+
+def test_a_barrier_is_released_when_all_have_arrived(three: dict[int, Cluster]) -> None:
+    """With everything sent before it, to be had without waiting (guarantee 10)."""
+    services = {node: Barriers(cluster) for node, cluster in three.items()}
+    three[1].multicast(b"before")
+    early = [services[node].arrive("start", timeout=5) for node in (1, 2)]
+    assert not any(arrival.done for arrival in early)
+    assert services[3].open()[0].name == "start"
+    assert services[1].missing("start") == {3: "not arrived"}
+    release = services[3].wait("start", timeout=5)
+    got = [e.payload for e in three[3].take_ready() if isinstance(e, Message)]
+    assert got == [b"before"]
+    assert [arrival.wait() for arrival in early] == [release, release]
+    assert all(arrival.done for arrival in early)
+    assert services[1].stats()["released"] == 1
+
+
+def test_threads_meet_at_a_barrier_again_and_again(three: dict[int, Cluster]) -> None:
+    """Each wait blocks its own thread only."""
+
+    def play(cluster: Cluster) -> list[object]:
+        barriers = Barriers(cluster)
+        return [barriers.wait("step", timeout=5) for _ in range(20)]
+
+    first, *others = in_threads(*(lambda c=c: play(c) for c in three.values()))
+    assert len(set(map(str, first))) == 20
+    assert all(releases == first for releases in others)
+
+
+def test_outcomes_of_barriers_are_raised_where_they_are_waited_for(
+    three: dict[int, Cluster],
+) -> None:
+    """A deadline, and an arrival that is taken back."""
+    one, two = (Barriers(three[node]) for node in (1, 2))
+    other = two.arrive("late", timeout=10)
+    with pytest.raises(BarrierTimeout) as late:
+        one.wait("late", timeout=0.2)
+    with pytest.raises(BarrierBroken, match="node 1 timed out") as broken:
+        other.wait()
+    assert late.value.missing == broken.value.missing == {3: "not arrived"}
+    arrival = one.arrive("back", timeout=5)
+    arrival.cancel()
+    with pytest.raises(BarrierBroken, match="cancelled by node 1"):
+        arrival.wait()
+
+
+# ------------------------------------------------------------------------------- reading
+
+
+def test_reading_pulls_one_batch_at_a_time(alone: Cluster) -> None:
+    """Between the threads there is no second queue that could grow."""
+    assert isinstance(alone.next(timeout=5), ViewInstalled)
+    for number in range(5):
+        alone.multicast_many([b"%d" % number] * 10).held(timeout=5)
+    assert alone.stats()["queue"]["items"] == 5
+    assert isinstance(alone.next(timeout=5), Message)
+    assert alone.stats()["queue"]["items"] == 4
+    rest: list[Event] = alone.take_ready()
+    assert len(rest) == 49
+    assert alone.take_ready() == []
+
+
+def test_a_reader_that_does_not_read_stops_the_senders(alone: Cluster) -> None:
+    """Guarantee 3: nothing is dropped, and nothing grows."""
+
+    with pytest.raises(Overloaded):
+        alone.multicast_many([bytes(1 << 20)] * 1000, timeout=0.5)
+    assert alone.take_ready()
+    alone.multicast(b"there is room", timeout=5)
+
+
+def test_batches_come_as_batches(alone: Cluster) -> None:
+    """The fast form; after a single message the rest of its batch comes one by one."""
+    alone.multicast_many([b"1", b"2"]).held(timeout=5)
+    alone.multicast_many([b"3", b"4"]).held(timeout=5)
+    assert isinstance(alone.next(5), ViewInstalled)
+    assert isinstance(alone.next(5), Message)
+    source = alone.batches()
+    rest, batch = next(source), next(source)
+    assert isinstance(rest, Message)
+    assert rest.payload == b"2"
+    assert isinstance(batch, Batch)
+    assert batch.payloads == [b"3", b"4"]
+
+
+def test_waiting_for_an_event_has_its_deadline_and_loses_nothing(alone: Cluster) -> None:
+    """A reader that polls gets every event all the same."""
+    assert isinstance(alone.next(timeout=0), ViewInstalled)
+    for number in range(20):
+        with pytest.raises(TimeoutError, match="no event within"):
+            alone.next(timeout=0.001 * (number % 3))
+        alone.multicast(b"%d" % number).held(timeout=5)
+        event = alone.next(timeout=0)
+        assert isinstance(event, Message)
+        assert event.payload == b"%d" % number
+
+
+def test_a_second_reader_is_refused(alone: Cluster) -> None:
+    """Two threads would share the stream, and neither would have all of it."""
+    assert isinstance(alone.next(timeout=5), ViewInstalled)
+    reading = threading.Event()
+
+    def read() -> Event:
+        reading.set()
+        return alone.next(timeout=GUARD_S)
+
+    def refused() -> bool:
+        with pytest.raises((UsageError, TimeoutError)) as why:
+            alone.next(timeout=0)
+        return "one reader" in str(why.value)
+
+    with in_thread(read) as first:
+        assert reading.wait(GUARD_S)
+        until(refused)
+        alone.multicast(b"x")
+        assert isinstance(first.result(GUARD_S), Message)
+
+
+def test_events_that_are_missing_are_told_in_their_place(alone: Cluster) -> None:
+    """`EventsLost` once, by whichever call comes to it; then the stream goes on."""
+    alone.take_ready()
+    first, second = (
+        Message(sender=1, payload=b"1", view_id=VIEW),
+        PrimaryLost(view_id=VIEW, reachable=()),
+    )
+    calls: dict[str, Callable[[Reader], list[Event]]] = {
+        "ready": lambda reader: reader.ready(),
+        "next": lambda reader: _events(reader.event(5)),
+        "batches": lambda reader: _events(reader.batch(5)),
+    }
+    for name, call in calls.items():
+        pulling = Pulling(alone.inner)
+        pulling.over = True
+        pulling.items.extend([first, EventsLost(lost={"PrimaryLost": 3}), second])
+        reader = Reader(Bridge(alone.inner.home), pulling, stateful=True)
+        assert call(reader) == [first], name
+        with pytest.raises(EventsLost) as lost:
+            call(reader)
+        assert lost.value.lost == {"PrimaryLost": 3}
+        assert call(reader) == [second], name
+        assert call(reader) == [], name
+
+
+def _events(event: Batch | Event | None) -> list[Event]:
+    assert not isinstance(event, Batch)
+    return [] if event is None else [event]
+
+
+VIEW = ViewId(1, 1)
+
+
+def test_hooks_for_state_are_called_when_the_reader_comes_to_them(tmp_path: Path) -> None:
+    """A state made earlier would lack what the reader holds and has not worked on."""
+    config = replace(memory_config(3), state_dir=str(tmp_path))
+    network = ThreadedNetwork()
+    given: list[int] = []
+    seen: list[bytes] = []
+
+    def give() -> bytes:
+        given.append(len(seen))
+        return b"".join(seen)
+
+    def join(node: int) -> Cluster:
+        return Cluster.join(
+            config,
+            node=node,
+            drivers=network,
+            timeout=GUARD_S,
+            on_state_request=give,
+            on_state=seen.append if node == 3 else lambda _: None,
+        )
+
+    with ExitStack() as stack:
+        one, two, three = in_threads(*(lambda n=n: join(n) for n in (1, 2, 3)))
+        for cluster in (one, two):
+            stack.enter_context(cluster)
+        one.multicast_many([b"a", b"b"]).held(timeout=5)
+        three.leave()
+        three = stack.enter_context(join(3))
+        # Node 1 is asked for its state, and has read nothing yet.
+        (message,) = messages(one, 1)
+        seen.append(message.payload)
+        rest = one.take_ready()
+        assert given == []
+        seen.extend(event.payload for event in rest if isinstance(event, Message))
+        while not given:
+            one.take_ready()
+        assert given == [2]
+        assert seen == [b"a", b"b"]
+        for event in three:
+            if isinstance(event, ViewInstalled):
+                break
+        assert seen == [b"a", b"b", b"ab"]
+
+
+# ------------------------------------------------------------------------------- leaving
+
+
+def test_what_was_not_read_can_be_read_after_leaving(alone: Cluster) -> None:
+    """The loop has ended by then, so it has been handed over before."""
+    alone.multicast_many([b"1", b"2"]).held(timeout=5)
+    assert isinstance(alone.next(5), ViewInstalled)
+    alone.leave()
+    alone.leave()
+    assert [event.payload for event in alone if isinstance(event, Message)] == [b"1", b"2"]
+    assert list(alone) == []
+    assert alone.take_ready() == []
+    with pytest.raises(ClosedError, match="left"):
+        alone.next()
+    for call in (lambda: alone.multicast(b"x"), lambda: alone.view, alone.stats):
+        with pytest.raises(ClosedError, match="left"):
+            call()
+
+
+def test_leaving_ends_what_other_threads_wait_for(three: dict[int, Cluster]) -> None:
+    """Guarantee 12: a thread that reads, and one at a barrier."""
+    leaver, stayer = three[1], three[2]
+    seen = Barriers(stayer)
+    with (
+        in_thread(lambda: list(leaver)) as reading,
+        in_thread(lambda: Barriers(leaver).wait("never", timeout=GUARD_S)) as waiting,
+    ):
+        until(lambda: bool(seen.open()))
+        in_threads(leaver.leave, leaver.leave)
+        assert any(isinstance(event, ViewInstalled) for event in reading.result(GUARD_S))
+        with pytest.raises(NoQuorum, match="left"):
+            waiting.result(GUARD_S)
+    for event in stayer:
+        if isinstance(event, ViewInstalled) and 1 in event.left:
+            assert event.left == {1: "left in good order"}
+            break
+
+
+def test_joining_that_fails_leaves_no_thread(tmp_path: Path) -> None:
+    """The caller's mistakes, and nobody else there."""
+    config = replace(memory_config(3), state_dir=str(tmp_path))
+    with pytest.raises(UsageError, match="no node"):
+        Cluster.join(config, node="nobody", drivers=MemoryNetwork())
+    with pytest.raises(JoinTimeout, match="n2"):
+        Cluster.join(config, node=1, drivers=MemoryNetwork(), timeout=0.2)
+
+
+# ------------------------------------------------------------------------------- interrupts
+
+
+def test_an_interrupted_wait_takes_the_arrival_back(three: dict[int, Cluster]) -> None:
+    """Ctrl-C leaves nothing running, and the other parties learn of it at once."""
+    one, two = Barriers(three[1]), Barriers(three[2])
+
+    def other() -> None:
+        arrival = two.arrive("meeting", timeout=GUARD_S)
+        until(lambda: two.missing("meeting") == {3: "not arrived"})
+        interrupt()
+        with pytest.raises(BarrierBroken, match="cancelled by node 1"):
+            arrival.wait()
+
+    with in_thread(other) as told:
+        with pytest.raises(KeyboardInterrupt):
+            one.wait("meeting", timeout=GUARD_S)
+        told.result(GUARD_S)
+    assert one.open() == []
+    assert one.wait("alone", parties=1, timeout=5).name == "alone"
+
+
+def test_an_arrival_that_comes_with_the_interrupt_is_taken_back(
+    three: dict[int, Cluster],
+) -> None:
+    """The loop has made it, and nobody has got it: it must not stay."""
+    inner = three[1].inner
+    undone: list[int] = []
+
+    async def arrive() -> int:
+        interrupt()
+        return inner.node_id
+
+    with pytest.raises(KeyboardInterrupt):
+        # The interrupt comes before the result, or the result is thrown away: never both.
+        _never_returns(three[1].call(arrive, 5, undo=undone.append))
+    until(lambda: undone == [1])
+
+
+def _never_returns(result: object) -> None:
+    pytest.fail(f"interrupted, and yet it returned {result}")
+
+
+def test_interrupted_joining_leaves_no_thread_and_no_port(tmp_path: Path) -> None:
+    """The node is gone, and may be started again."""
+    config = replace(memory_config(3), state_dir=str(tmp_path))
+    network = MemoryNetwork()
+    said: list[str] = []
+
+    def on_waiting(words: str) -> None:
+        if not said:
+            interrupt()
+        said.append(words)
+
+    with pytest.raises(KeyboardInterrupt):
+        Cluster.join(config, node=1, drivers=network, timeout=None, on_waiting=on_waiting)
+    assert said
+    assert network.find(1) is None
+    with pytest.raises(JoinTimeout):
+        Cluster.join(config, node=1, drivers=network, timeout=0.1)
+
+
+def test_an_interrupted_reader_loses_nothing(alone: Cluster) -> None:
+    """What it waited for is there for its next call."""
+    assert isinstance(alone.next(5), ViewInstalled)
+
+    def pulling() -> bool:
+        return any("Pulling.pull" in repr(task) for task in asyncio.all_tasks())
+
+    def press() -> None:
+        until(lambda: alone.ask(pulling))
+        interrupt()
+
+    with in_thread(press), pytest.raises(KeyboardInterrupt):
+        alone.next()
+    alone.multicast(b"x")
+    event = alone.next(timeout=5)
+    assert isinstance(event, Message)
+    assert event.payload == b"x"
+
+
+# ------------------------------------------------------------------- where calls cannot work
+
+
+def test_a_call_from_the_loops_own_thread_is_refused(alone: Cluster) -> None:
+    """It would wait for itself."""
+
+    async def call_inside() -> None:
+        with pytest.raises(UsageError, match="own event loop"):
+            alone.multicast(b"x")
+        with pytest.raises(UsageError, match="own event loop"):
+            alone.leave()
+
+    alone.call(call_inside)
+    alone.multicast(b"still here").held(timeout=5)
+
+
+def test_a_forked_child_is_told_to_join_itself(
+    alone: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of the loop was not copied."""
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", forked)
+        for call in (alone.leave, lambda: alone.multicast(b"x"), alone.next, alone.stats):
+            with pytest.raises(UsageError, match="fork"):
+                call()
+        with pytest.raises(UsageError, match="fork"):
+            attach(alone.inner)
+    alone.multicast(b"still here").held(timeout=5)
+
+
+def test_a_stuck_loop_is_told_by_the_deadline(alone: Cluster) -> None:
+    """Waiting ends although nobody answers, and what was asked is not done later."""
+    freed, begun = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def block() -> None:
+        begun.set()
+        freed.wait(GUARD_S)
+
+    async def record(words: str) -> str:
+        done.append(words)
+        return words
+
+    bridge = Bridge(alone.inner.home)
+    with in_thread(lambda: alone.ask(block)) as blocked:
+        assert begun.wait(GUARD_S)
+        with pytest.raises(TimeoutError, match="no answer"):
+            bridge.call(lambda: record("late"), 0.01)
+        freed.set()
+        blocked.result(GUARD_S)
+    assert bridge.call(lambda: record("in time"), 5) == "in time"
+    assert done == ["in time"]
+
+
+def test_a_call_past_its_limit_is_cancelled(alone: Cluster) -> None:
+    """Its coroutine learns of it as any coroutine does."""
+    ended: list[bool] = []
+
+    async def sleepy() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(TimeoutError):
+        Bridge(alone.inner.home).call(sleepy, 0.01)
+    assert ended == [True]
+
+
+# ------------------------------------------------------------------------- loops that end
+
+
+def test_when_the_loop_dies_every_call_says_why(three: dict[int, Cluster]) -> None:
+    """Whoever waits and whoever calls later; the others see the node leave."""
+    dying, other = three[1], three[2]
+
+    async def die() -> None:
+        raise SystemExit("the loop ends here")
+
+    with in_thread(lambda: Barriers(dying).wait("never", timeout=GUARD_S)) as waiting:
+        until(lambda: bool(Barriers(other).open()))
+        calls: list[Callable[[], object]] = [
+            lambda: dying.call(die),
+            lambda: waiting.result(GUARD_S),
+            lambda: dying.multicast(b"x"),
+            lambda: dying.view,
+        ]
+        for call in calls:
+            with pytest.raises(ClosedError, match="has died") as closed:
+                call()
+            assert isinstance(closed.value.__cause__, SystemExit)
+    dying.leave()
+    for event in other:
+        if isinstance(event, ViewInstalled) and 1 in event.left:
+            break
+
+
+def test_a_program_may_end_without_leaving(tmp_path: Path) -> None:
+    """It neither hangs nor complains, with threads at a barrier and in the stream."""
+    program = f"""
+        import threading
+        from dataclasses import replace
+        from phalanx.barrier.blocking import Barriers
+        from phalanx.transport.blocking import Cluster
+        from phalanx.transport.testing.memory import MemoryNetwork, memory_config
+
+        config = replace(memory_config(1), state_dir={str(tmp_path)!r})
+        cluster = Cluster.join(config, node=1, drivers=MemoryNetwork())
+        barriers = Barriers(cluster)
+        arrival = barriers.arrive("never", parties=2)
+        for call in (arrival.wait, lambda: list(cluster)):
+            threading.Thread(target=call, daemon=True).start()
+        cluster.multicast(b"x").held(5)
+        print(cluster.primary)
+    """
+    ended = run_python(program)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "True\n"
+
+
+def test_a_cluster_outlives_the_main_thread() -> None:
+    """Threads that go on when the main one has ended see the next view as well."""
+    program = """
+        import asyncio
+        import threading
+        from phalanx.transport import ViewInstalled
+        from phalanx.transport.testing.memory import memory_cluster
+
+        async def work():
+            async with memory_cluster(3) as memory:
+                threading.main_thread().join()
+                await memory.clusters[3].leave()
+                async for event in memory.clusters[1]:
+                    if isinstance(event, ViewInstalled) and event.left:
+                        print(event.view.members)
+                        break
+
+        threading.Thread(target=lambda: asyncio.run(work())).start()
+    """
+    ended = run_python(program)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "(1, 2)\n")
+
+
+ALONE = """
+    import atexit
+    import os
+    import sys
+    from dataclasses import replace
+    from phalanx.transport import UsageError
+    from phalanx.transport.bridge import Bridge
+    from phalanx.transport.blocking import Cluster
+    from phalanx.transport.testing.memory import MemoryNetwork, memory_config
+
+    def join():
+        config = replace(memory_config(1), state_dir=sys.argv[1])
+        return Cluster.join(config, node=1, drivers=MemoryNetwork())
+"""
+
+
+def test_at_the_end_of_a_program_the_loop_stands_still(tmp_path: Path) -> None:
+    """Handlers of the program come first, and may leave; later ones find nobody."""
+    program = """
+    atexit.unregister(phalanx.transport.bridge._park_all)
+    atexit.register(lambda: print(ask("after")))
+    atexit.register(phalanx.transport.bridge._park_all)
+    atexit.register(lambda: print(ask("before")))
+
+    async def answer(words):
+        return words
+
+    def ask(words):
+        try:
+            return Bridge(cluster.inner.home).call(lambda: answer(words), 0.05)
+        except TimeoutError:
+            return "nobody"
+
+    cluster = join()
+    """
+    ended = run_python("    import phalanx.transport.bridge\n" + ALONE + program, str(tmp_path))
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "before\nnobody\n")
+
+
+def test_a_forked_child_ends_without_touching_its_parents_node(tmp_path: Path) -> None:
+    """It is refused, and its exit stops nothing."""
+    program = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+    cluster = join()
+    child = os.fork()
+    if not child:
+        try:
+            cluster.multicast(b"x")
+        except UsageError as refusal:
+            print(refusal)
+        sys.exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    cluster.multicast(b"x").held(5)
+    print("still here")
+    cluster.leave()
+    """
+    ended = run_python(ALONE + program, str(tmp_path))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    refusal, still = ended.stdout.splitlines()
+    assert "fork" in refusal
+    assert still == "still here"
+
+
+def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own; one that hangs fails."""
+    return subprocess.run(
+        [sys.executable, "-W", "default", "-c", textwrap.dedent(program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=GUARD_S,
+        check=False,
+    )
+
+
+def test_a_program_that_ends_without_leaving_says_no_farewell(
+    tmp_path: Path, require: Callable[..., None]
+) -> None:
+    """To the others it is a process that died, found at once by its lifeline."""
+    require("usrsctp")
+    file = tmp_path / "cluster.toml"
+    port, other = free_ports(2)
+    file.write_text(TWO_NODES.format(folder=tmp_path, port=port, other=other))
+    program = f"""
+        from phalanx.transport.blocking import Cluster
+        cluster = Cluster.join({str(file)!r}, node="beta")
+        cluster.multicast(b"last words").held(5)
+    """
+
+    def join() -> Cluster:
+        return Cluster.join(file, node="alpha", timeout=GUARD_S)
+
+    with in_thread(join) as joining:
+        ended = run_python(program)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        with joining.result(GUARD_S) as alpha:
+            (said,) = messages(alpha, 1)
+            assert said.payload == b"last words"
+            for event in alpha:
+                if isinstance(event, ViewInstalled) and event.left:
+                    assert event.left == {2: "its process died"}
+                    break
+
+
+TWO_NODES = """
+[cluster]
+name = "two"
+state_dir = "{folder}"
+
+[quorum]
+tie_breaker = "alpha"
+
+[[rail]]
+name = "a"
+network = "127.0.0.0/8"
+
+[[node]]
+name = "alpha"
+id = 1
+addresses = {{ a = "127.0.0.1" }}
+port = 5405
+udp_port = {port}
+
+[[node]]
+name = "beta"
+id = 2
+addresses = {{ a = "127.0.0.1" }}
+port = 5406
+udp_port = {other}
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """UDP ports of the loopback interface that nobody has at the moment."""
+    with ExitStack() as stack:
+        probes = [
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            for _ in range(count)
+        ]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+# ------------------------------------------------------------------------------- attaching
+
+
+def test_worker_threads_of_an_asyncio_program_use_its_cluster() -> None:
+    """They publish at once, and what each has sent arrives in its order."""
+    with asyncio_program() as (memory, _):
+        face = attach(memory.clusters[1])
+
+        def work(worker: int) -> None:
+            for number in range(50):
+                face.multicast(b"%d" % number, channel=str(worker))
+
+        with (
+            attach(memory.clusters[2]) as reader,
+            in_thread(lambda: messages(reader, 200)) as reading,
+        ):
+            in_threads(*(lambda n=n: work(n) for n in range(4)))
+            got = reading.result(GUARD_S)
+        for worker in range(4):
+            numbers = [int(message.payload) for message in got if message.channel == str(worker)]
+            assert numbers == list(range(50))
+        assert reader.view.members == (1, 2, 3)  # leaving the context has left nothing
+
+
+def test_an_attached_face_is_refused_in_the_loops_own_thread() -> None:
+    """There one awaits the asyncio cluster."""
+    with asyncio_program() as (memory, loop):
+        face = attach(memory.clusters[1])
+
+        async def inside() -> None:
+            with pytest.raises(UsageError, match="own event loop"):
+                face.multicast(b"x")
+            with pytest.raises(UsageError, match="own event loop"):
+                Barriers(face)
+
+        asyncio.run_coroutine_threadsafe(inside(), loop).result(GUARD_S)
+        Barriers(face).wait("me", parties=1, timeout=5)
+
+
+def test_an_attached_face_ends_with_the_programs_loop() -> None:
+    """Those who wait are not forgotten, whatever the loop did not get to."""
+    with asyncio_program() as (memory, loop):
+        face = attach(memory.clusters[1])
+        barriers = Barriers(face)
+        with in_thread(lambda: barriers.wait("never", timeout=GUARD_S)) as waiting:
+            until(lambda: bool(Barriers(attach(memory.clusters[2])).open()))
+            asyncio.run_coroutine_threadsafe(stop_program(), loop)
+            with pytest.raises((ClosedError, NoQuorum)):
+                waiting.result(GUARD_S)
+        until(loop.is_closed)
+        with pytest.raises(ClosedError):
+            face.multicast(b"x")
+
+
+async def stop_program() -> None:
+    """As Ctrl-C does."""
+    for task in asyncio.all_tasks():
+        task.cancel()
+
+
+def test_leaving_by_an_attached_face_leaves_the_cluster() -> None:
+    """For everybody who uses it; what was not read is there still."""
+    with asyncio_program() as (memory, _):
+        face = attach(memory.clusters[1])
+        face.leave()
+        with pytest.raises(ClosedError):
+            face.multicast(b"x")
+        assert isinstance(face.next(timeout=5), ViewInstalled)
+        assert list(face) == []

@@ -1,0 +1,172 @@
+"""What the programs ask of their figures: which ratios, and which of them have a limit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from peers.barrier_result import Background, BarrierReport
+from peers.barrier_result import judge as judge_barrier
+from peers.figures import Latency, Throughput, Verdict
+from peers.machine import this_machine
+from peers.order_result import OrderReport
+from peers.order_result import judge as judge_order
+from phalanx.barrier.demo_plot import draw
+
+COLUMNS = 80
+
+
+def took(system: str, nodes: int, p50_us: float, p99_us: float = 1000.0) -> Latency:
+    """A figure of latency."""
+    return Latency(
+        system=system,
+        nodes=nodes,
+        rounds=2000,
+        runs=3,
+        p50_us=p50_us,
+        p99_us=p99_us,
+        p50_range_us=(p50_us, p50_us),
+    )
+
+
+def carried(
+    system: str, size_bytes: int, per_s: float, *, nodes: int = 3, same_order: bool = True
+) -> Throughput:
+    """A figure of throughput."""
+    return Throughput(
+        system=system,
+        nodes=nodes,
+        size_bytes=size_bytes,
+        runs=3,
+        window_s=2.0,
+        per_s=per_s,
+        per_s_range=(per_s, per_s),
+        mb_per_s=per_s * size_bytes / 1e6,
+        same_order=same_order,
+        gaps=0,
+        complete=True,
+    )
+
+
+def answers(verdicts: Sequence[Verdict]) -> list[tuple[float, bool | None]]:
+    """Values, and whether they keep to their limits."""
+    return [(verdict.value, verdict.passed) for verdict in verdicts]
+
+
+def test_barriers_are_compared_where_both_were_measured() -> None:
+    """A peer without our figure beside it says nothing."""
+    rows = [took("phalanx", 4, 300), took("corosync", 4, 500), took("redis", 8, 700)]
+    assert answers(judge_barrier(rows, None)) == [(0.6, True)]
+    assert judge_barrier([took("corosync", 4, 500)], None) == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "nodes", "limit"),
+    [("corosync", 4, 0.6), ("redis", 4, 1.0), ("corosync", 8, 0.4)],
+)
+def test_barriers_have_their_limits(peer: str, nodes: int, limit: float) -> None:
+    """At the limit it is kept, one step past it not."""
+    kept, missed = took("phalanx", nodes, limit * 1000), took("phalanx", nodes, limit * 1000 + 1)
+    peers = took(peer, nodes, 1000)
+    assert answers(judge_barrier([kept, peers], None)) == [(limit, True)]
+    assert answers(judge_barrier([missed, peers], None)) == [(round(limit + 0.001, 3), False)]
+
+
+def test_other_numbers_of_nodes_are_only_told() -> None:
+    """Nothing is promised of them."""
+    for peer, nodes in (("corosync", 2), ("redis", 2), ("redis", 8)):
+        rows = [took("phalanx", nodes, 900), took(peer, nodes, 100)]
+        assert answers(judge_barrier(rows, None)) == [(9.0, None)]
+
+
+def under_load(p99_us: float, flowed: float = 50.0) -> Background:
+    """A barrier that takes 200 microseconds without a load."""
+    return Background(
+        asked_mb_per_s=50.0,
+        flowed_mb_per_s=flowed,
+        idle=took("idle", 4, 200),
+        loaded=took("loaded", 4, 400, p99_us),
+    )
+
+
+def test_the_tail_under_load_may_be_five_times_the_idle_middle() -> None:
+    """That is what a bulk lane beside it may cost a barrier."""
+    assert answers(judge_barrier([], under_load(1000.0))) == [(5.0, True), (1.0, True)]
+    assert answers(judge_barrier([], under_load(1001.0)))[0] == (5.005, False)
+
+
+def test_a_load_that_did_not_flow_proves_nothing() -> None:
+    """A barrier is fast when the bulk lane stands still."""
+    assert answers(judge_barrier([], under_load(300.0, flowed=47.5)))[1] == (0.95, True)
+    assert answers(judge_barrier([], under_load(300.0, flowed=47.4)))[1] == (0.948, False)
+
+
+def test_order_has_a_limit_for_small_messages_and_for_the_round_trip() -> None:
+    """Of three nodes; everything else is only told."""
+    rates = [carried("phalanx", 64, 4000), carried("corosync", 64, 1000)]
+    rates += [carried("phalanx", 1024, 500), carried("corosync", 1024, 1000)]
+    trips = [took("phalanx", 3, 300), took("corosync", 3, 300)]
+    assert answers(judge_order(rates, trips)) == [(4.0, True), (0.5, None), (1.0, True)]
+    rates[0], trips[0] = carried("phalanx", 64, 3999), took("phalanx", 3, 301)
+    missed = [verdict.passed for verdict in judge_order(rates, trips)]
+    assert missed == [False, None, False]
+    two = [carried("phalanx", 64, 1, nodes=2), carried("corosync", 64, 1, nodes=2)]
+    assert answers(judge_order(two, [])) == [(1.0, None)]
+
+
+def order_report(*, same_order: bool = True) -> OrderReport:
+    """A whole result."""
+    rates = [carried("phalanx", 64, 4000, same_order=same_order), carried("corosync", 64, 1000)]
+    trips = [took("phalanx", 3, 300), took("corosync", 3, 300)]
+    return OrderReport(
+        machine=this_machine(),
+        versions={"phalanx": "1", "corosync": "3"},
+        throughputs=rates,
+        round_trips=trips,
+        verdicts=judge_order(rates, trips),
+    )
+
+
+def barrier_report() -> BarrierReport:
+    """A whole result."""
+    rows = [took(system, n, 300) for n in (2, 4, 8) for system in ("phalanx", "redis", "corosync")]
+    load = under_load(1001.0)
+    return BarrierReport(
+        machine=this_machine(),
+        versions={"phalanx": "1", "redis": "7", "corosync": "3"},
+        latencies=rows,
+        background=load,
+        verdicts=judge_barrier(rows, load),
+    )
+
+
+def test_a_result_without_one_order_is_not_sound() -> None:
+    """A rate of messages in different orders is no figure at all."""
+    assert order_report().sound
+    assert not order_report(same_order=False).sound
+
+
+@pytest.mark.parametrize("report", [barrier_report(), order_report()], ids=["barrier", "order"])
+def test_results_fit_a_terminal_and_a_file(
+    report: BarrierReport | OrderReport, tmp_path: Path
+) -> None:
+    """Tables of 80 columns without a cut word, a picture, and one JSON object."""
+    written = io.StringIO()
+    console = Console(file=written, width=COLUMNS, color_system=None)
+    for table in report.tables():
+        console.print(table)
+    assert "…" not in written.getvalue()
+    assert "phalanx / corosync" in " ".join(written.getvalue().split())
+    assert "NO" in written.getvalue() or isinstance(report, OrderReport)
+    picture = tmp_path / "figure.png"
+    draw(picture, report.figure())
+    assert picture.stat().st_size > 10_000
+    plain = msgspec.json.decode(msgspec.json.encode(report))
+    assert plain["bench"] in ("barrier", "order")
+    for verdict in plain["verdicts"]:
+        assert set(verdict) == {"what", "value", "limit", "sense", "passed"}

@@ -1,0 +1,155 @@
+"""Conformance: what datagrams promise is little, and that holds wherever they run."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from phalanx.transport.drivers.base import DATAGRAM_BYTES_MAX, DATAGRAMS_POLL_MAX, Datagram
+from phalanx.transport.errors import UsageError
+
+from .bench import RAILS
+from .datagram_bench import HOSTS, Bench
+
+BURST = 4000
+"""Of the largest frames: several times what a buffer holds."""
+
+
+class DatagramCases:
+    """Casting, polling, faults of rails, opening and closing."""
+
+    def test_a_cast_reaches_the_nodes_it_names_and_says_from_whom_and_where(
+        self, bench: Bench
+    ) -> None:
+        """The core knows a sender by this until it has read the frame."""
+        one, two, three = (bench.start(number) for number in HOSTS)
+        for rail in RAILS:
+            two.cast([1], rail, rail.encode())
+        two.cast([1, 3], "b", b"to both")
+        assert sorted(bench.collect(one, 3)) == [
+            Datagram(2, "a", b"a"),
+            Datagram(2, "b", b"b"),
+            Datagram(2, "b", b"to both"),
+        ]
+        assert bench.collect(three, 1) == [Datagram(2, "b", b"to both")]
+        assert bench.collect(two, 0) == []
+
+    def test_frames_of_every_size_arrive_whole_and_unchanged(self, bench: Bench) -> None:
+        """Up to the limit, which fits into one packet."""
+        one, two = bench.start(1), bench.start(2)
+        assert one.frame_bytes_max == DATAGRAM_BYTES_MAX
+        generator = random.Random(1)
+        frames = [generator.randbytes(size) for size in (1, 2, 100, 1399, DATAGRAM_BYTES_MAX)]
+        for frame in frames:
+            one.cast([2], "a", frame)
+        assert sorted(it.frame for it in bench.collect(two, len(frames))) == sorted(frames)
+
+    def test_casts_that_cannot_be_are_refused(self, bench: Bench) -> None:
+        """None, one byte past the limit, and a rail that is not configured: a caller's mistakes."""
+        one = bench.start(1)
+        for frame in (b"", b"x" * (DATAGRAM_BYTES_MAX + 1)):
+            with pytest.raises(UsageError):
+                one.cast([2], "a", frame)
+        with pytest.raises(UsageError, match="known are a, b"):
+            one.cast([2], "c", b"x")
+
+    def test_what_is_cast_to_nobody_is_lost_and_harms_nobody(self, bench: Bench) -> None:
+        """A host that does not run, a node that is not configured, no node at all."""
+        one, two = bench.start(1), bench.start(2)
+        for _ in range(3):
+            one.cast([3, 99, 2], "a", b"x")
+            one.cast([], "a", b"y")
+        assert bench.collect(two, 3) == [Datagram(1, "a", b"x")] * 3
+        two.cast([1], "a", b"back")
+        assert bench.collect(one, 1) == [Datagram(2, "a", b"back")]
+
+    def test_a_rail_that_is_cut_loses_datagrams_and_the_other_one_carries_them(
+        self, bench: Bench
+    ) -> None:
+        """They are not rerouted: the core chooses the rail."""
+        one, two = bench.start(1), bench.start(2)
+        bench.cut(2, "a")
+        for rail in RAILS:
+            one.cast([2], rail, b"cut")
+            two.cast([1], rail, b"cut")
+        assert bench.collect(two, 1) == [Datagram(1, "b", b"cut")]
+        assert bench.collect(one, 1) == [Datagram(2, "b", b"cut")]
+        bench.heal(2, "a")
+        one.cast([2], "a", b"healed")
+        assert bench.collect(two, 1) == [Datagram(1, "a", b"healed")]
+
+    def test_one_poll_gives_so_many_and_the_rest_stays_readable(self, bench: Bench) -> None:
+        """What comes in must not keep a turn of the pump for long, nor get stuck."""
+        one, two = bench.start(1), bench.start(2)
+        bench.collect(one, 0)
+        for number in range(2 * DATAGRAMS_POLL_MAX + 10):
+            one.cast([2], RAILS[number % 2], b"%d" % number)
+        assert len(bench.collect(one, 0)) == 0
+        first = two.poll()
+        assert len(first) == DATAGRAMS_POLL_MAX
+        rest = bench.collect(two, DATAGRAMS_POLL_MAX + 10)
+        assert len(rest) == DATAGRAMS_POLL_MAX + 10
+        for rail in RAILS:
+            numbers = [int(it.frame) for it in (*first, *rest) if it.rail == rail]
+            assert numbers == sorted(numbers), "without trouble they arrive in order"
+
+    def test_a_full_buffer_loses_the_latest_and_stops_nobody(self, bench: Bench) -> None:
+        """A sender never waits; what lies unread is bounded, and is still there."""
+        one, two = bench.start(1), bench.start(2)
+        for number in range(BURST):
+            one.cast([2], "a", (b"%d" % number).ljust(DATAGRAM_BYTES_MAX))
+        bench.collect(one, 0)
+        got = [int(it.frame) for it in bench.collect(two, 1)]
+        assert got == list(range(len(got))), "the first ones are there, and the rest is lost"
+        assert 100 < len(got) < BURST - 100
+        one.cast([2], "a", b"after")
+        assert bench.collect(two, 1) == [Datagram(1, "a", b"after")]
+
+    def test_a_rail_without_an_address_is_left_out_and_named(self, bench: Bench) -> None:
+        """It costs speed, never the start of a node."""
+        one, two = bench.start(1, absent=["b"]), bench.start(2)
+        assert one.missing_rails == ("b",)
+        assert two.missing_rails == ()
+        for rail in RAILS:
+            one.cast([2], rail, b"x")
+            two.cast([1], rail, b"y")
+        assert bench.collect(two, 1) == [Datagram(1, "a", b"x")]
+        assert bench.collect(one, 1) == [Datagram(2, "a", b"y")]
+        assert one.stats()["rail_missing"] == 1
+
+    def test_without_any_rail_everything_is_lost_and_nothing_raised(self, bench: Bench) -> None:
+        """Then all goes over SCTP, if that has one."""
+        one, two = bench.start(1, absent=RAILS), bench.start(2)
+        assert one.missing_rails == RAILS
+        one.cast([2], "a", b"x")
+        two.cast([1], "a", b"y")
+        assert bench.collect(two, 0) == []
+        assert one.poll() == []
+
+    def test_what_was_closed_refuses_to_work_and_can_be_opened_again(self, bench: Bench) -> None:
+        """A node that is restarted takes the same addresses; what came for it before is gone."""
+        one, two = bench.start(1), bench.start(2)
+        two.cast([1], "a", b"for the process before")
+        bench.collect(two, 0)
+        one.close()
+        one.close()
+        for call in (one.poll, one.filenos, one.stats, lambda: one.cast([2], "a", b"x")):
+            with pytest.raises(UsageError):
+                call()
+        again = bench.start(1)
+        with pytest.raises(UsageError, match="open already"):
+            again.open()
+        two.cast([1], "a", b"for this one")
+        assert bench.collect(again, 1)[-1] == Datagram(2, "a", b"for this one")
+
+    def test_counters_say_what_went_each_way(self, bench: Bench) -> None:
+        """Since `open`: an operator has nothing else to see a firewall by."""
+        one, two = bench.start(1), bench.start(2)
+        one.cast([2, 3], "a", b"12345")
+        one.cast([2], "b", b"1")
+        assert len(bench.collect(two, 2)) == 2
+        sent, got = one.stats(), two.stats()
+        assert (sent["frames_sent"], sent["bytes_sent"]) == (3, 11)
+        assert (got["frames_received"], got["bytes_received"]) == (2, 6)
+        assert got.get("frames_sent", 0) == sent.get("frames_received", 0) == 0

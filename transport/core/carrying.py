@@ -1,0 +1,278 @@
+"""How numbered batches and ENDs get to the members: over associations, or as datagrams first.
+
+What goes over an association arrives while that lives; on the next one the member's first
+acknowledgement says where to go on (`synced`). Small frames of the ordered lane are cast as
+datagrams where these arrive, and sent again over the association when the member has not said in
+time that it has them. Batches of a meeting may come to a member by way of others (`meetings.py`):
+then the same holds, only later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..config import Limits, Timing
+from ..drivers.base import Stream
+from ..events import Lane, ViewId
+from ..wire import End
+from . import casting
+from .casting import Casting
+from .epochs import Ending, Epochs
+from .framing import HEADER_BYTES, Framer
+from .meetings import Bundle
+from .outputs import Outputs, Transmit
+from .peers import Peers
+from .streams import OutStream
+from .timers import Timer, TimerTable
+
+STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
+BUNDLE_BYTES_MAX = casting.FRAME_BYTES_MAX - HEADER_BYTES
+"""What the bodies of a bundle take, their lengths included."""
+
+
+class Carrying:
+    """The way of one view's frames from this node to the others."""
+
+    def __init__(
+        self,
+        *,
+        out: Mapping[tuple[int, Lane], OutStream],
+        limits: Limits,
+        timing: Timing,
+        framer: Framer,
+        peers: Peers,
+        timers: TimerTable,
+        outputs: Outputs,
+        casting: Casting,
+    ) -> None:
+        self._out = out
+        self._bulk_most = limits.bulk_in_flight_bytes // limits.bulk_batch_bytes
+        self._relayed_ns = timing.lazy_end_ns
+        self._framer = framer
+        self._peers = peers
+        self._timers = timers
+        self._outputs = outputs
+        self._casting = casting
+        self._view_id = ViewId(0, 0)
+        self._epochs: Epochs | None = None
+        self.synced: set[int] = set()
+        """Members that have said on their current association what they hold in this view."""
+        self._ends_cast: dict[int, deque[tuple[int, int]]] = {}
+        """By member the epochs whose ENDs were cast, and when they are to be sent again."""
+        self.to_push = False
+        """Some member may be sent something that it could not be sent before."""
+        self.pushed = False
+        """Something was sent whose arrival is worth a look."""
+
+    def start(self, view_id: ViewId, epochs: Epochs) -> None:
+        """A view is installed."""
+        self._view_id = view_id
+        self._epochs = epochs
+        self.synced.clear()
+        self._ends_cast.clear()
+
+    # ------------------------------------------------------------------------------- batches
+
+    def push_all(self, now_ns: int) -> None:
+        """Hand over whatever members have not been sent yet."""
+        if not self.to_push:
+            return
+        self.to_push = False
+        for (_, lane), stream in self._out.items():
+            last = stream.last
+            behind = [
+                node
+                for node, progress in stream.progress.items()
+                if progress.sent < last and node in self.synced
+            ]
+            if behind and lane is Lane.ORDERED:
+                behind = self._cast_batches(stream, behind, now_ns)
+            for node in behind:
+                self.push(stream, lane, node)
+
+    def _cast_batches(self, stream: OutStream, nodes: list[int], now_ns: int) -> list[int]:
+        """Cast what is small to whom datagrams arrive; returns who is left."""
+        rails = self._casting.rails
+        last, most = stream.last, casting.FRAME_BYTES_MAX
+        if stream.sent[last].size > most:
+            return nodes
+        # Members that have been sent the same are sent the rest as one.
+        groups: dict[int, list[int]] = {}
+        left: list[int] = []
+        for node in nodes:
+            if node in rails:
+                groups.setdefault(stream.progress[node].sent, []).append(node)
+            else:
+                left.append(node)
+        for sent, group in groups.items():
+            frames = [stream.sent[sequence].frame for sequence in range(sent + 1, last + 1)]
+            if len(frames) > 1 and any(len(frame) > most for frame in frames):
+                left += group
+                continue
+            for frame in frames:
+                self._casting.cast(group, frame)
+            for node in group:
+                self._note_cast(stream, node, now_ns + self._casting.wait_ns(node))
+        return left
+
+    def _note_cast(self, stream: OutStream, node: int, again_ns: int) -> None:
+        """Everything up to the last batch is on its way to a member, without any promise."""
+        progress = stream.progress[node]
+        for sequence in range(progress.sent + 1, stream.last + 1):
+            progress.cast.append((sequence, again_ns))
+        progress.sent = stream.last
+        self._timers.arm_earlier(Timer.RECAST, "", again_ns)
+
+    def push(self, stream: OutStream, lane: Lane, node: int) -> None:
+        """Hand over what a member has not been sent, as far as its association takes it."""
+        peer = self._peers.peers[node]
+        progress = stream.progress[node]
+        last = stream.last
+        if lane is Lane.BULK:
+            # Bulk inside the association would stand before a barrier entry of the same peer.
+            last = min(last, progress.held + self._bulk_most)
+        if not peer.link or not peer.writable:
+            return
+        number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
+        transmits = self._outputs.transmits
+        for sequence in range(progress.sent + 1, last + 1):
+            transmits.append(Transmit(peer.link, number, stream.sent[sequence].frame))
+        progress.sent = max(progress.sent, last)
+        self.pushed = True
+
+    def relayed(self, stream: OutStream, bundles: Iterable[Bundle], now_ns: int) -> None:
+        """The last batch goes to some, who pass it on to the others."""
+        for node, progress in stream.progress.items():
+            if node in self.synced and progress.sent == stream.last - 1:
+                wait_ns = self._relayed_ns + self._casting.wait_ns(node)
+                self._note_cast(stream, node, now_ns + wait_ns)
+        self.bundle(bundles)
+
+    def spread(self, frame: bytes) -> None:
+        """Send a control frame to everybody, as a datagram where these arrive."""
+        small = len(frame) <= casting.FRAME_BYTES_MAX
+        cast = [node for node in sorted(self.synced) if small and node in self._casting.rails]
+        if cast:
+            self._casting.cast(cast, frame)
+        for node in sorted(self.synced.difference(cast)):
+            link = self._peers.peers[node].link
+            self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+
+    def bundle(self, bundles: Iterable[Bundle]) -> None:
+        """Send batches of several members in as few frames as they take."""
+        for nodes, bodies in bundles:
+            for part in _parts(bodies):
+                frame = self._framer.bundle(part)
+                cast = [node for node in nodes if node in self._casting.rails]
+                if cast:
+                    self._casting.cast(cast, frame)
+                for node in nodes:
+                    link = self._peers.peers[node].link
+                    if link and node not in cast:
+                        self._outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
+
+    # ---------------------------------------------------------------------------------- ENDs
+
+    def say(self, endings: Sequence[Ending], now_ns: int) -> None:
+        """Say to everybody which epochs are closed here."""
+        rails = self._casting.rails
+        cast = [node for node in sorted(self.synced) if node in rails]
+        for ending in endings if cast else ():
+            self._casting.cast(cast, self._end(ending))
+        for node in cast:
+            waiting = self._ends_cast.setdefault(node, deque())
+            again_ns = now_ns + self._casting.wait_ns(node)
+            waiting.extend((ending.epoch, again_ns) for ending in endings)
+            self._timers.arm_earlier(Timer.RECAST, "", again_ns)
+        for node in sorted(self.synced):
+            if node not in rails:
+                self.say_to(node, endings)
+
+    def say_to(self, node: int, endings: Iterable[Ending], stream: Stream = Stream.ORDERED) -> None:
+        """Say it to one member, over its association."""
+        link = self._peers.peers[node].link
+        self.pushed = True
+        for ending in endings:
+            self._outputs.transmits.append(Transmit(link, stream, self._end(ending)))
+
+    def _end(self, ending: Ending) -> bytes:
+        epoch, sequence, done = ending
+        return self._framer.message(
+            End(view_id=self._view_id, epoch=epoch, sequence=sequence, done=done)
+        )
+
+    # ------------------------------------------------------------------------------ once more
+
+    def recast(self, now_ns: int) -> None:
+        """Send over associations what was cast and is not acknowledged in time."""
+        stream = self._out[0, Lane.ORDERED]
+        again: list[int] = []
+        for node in sorted(self.synced):
+            progress = stream.progress[node]
+            cast = progress.cast
+            if cast and cast[0][0] <= progress.held:
+                self._casting.confirmed(node)
+                while cast and cast[0][0] <= progress.held:
+                    cast.popleft()
+            if cast and cast[0][1] <= now_ns:
+                self._casting.failed(node, now_ns)
+                link = self._peers.peers[node].link
+                for sequence, _ in cast:
+                    frame = stream.sent[sequence].frame
+                    self._outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
+                self.pushed = True
+                cast.clear()
+            elif cast:
+                again.append(cast[0][1])
+            again += self._repeat_ends(node, now_ns)
+        if again:
+            self._timers.arm_earlier(Timer.RECAST, "", min(again))
+
+    def _repeat_ends(self, node: int, now_ns: int) -> list[int]:
+        """Whether a member has an END is only known when it has all of the epoch."""
+        assert self._epochs is not None, "nothing is cast without a view"
+        waiting = self._ends_cast.get(node)
+        if not waiting:
+            return []
+        done = self._epochs.done[node]
+        while waiting and waiting[0][0] <= done:
+            waiting.popleft()
+        if not waiting or waiting[0][1] > now_ns:
+            return [waiting[0][1]] if waiting else []
+        due = {epoch for epoch, _ in waiting}
+        waiting.clear()
+        self.say_to(node, [ending for ending in self._epochs.own_ends if ending.epoch in due])
+        return []
+
+    # ---------------------------------------------------------------------------------- peers
+
+    def sync(self, node: int) -> None:
+        """Go on where a member is: everything it does not hold goes to it again."""
+        self.synced.add(node)
+        self.to_push = True
+        self._ends_cast.pop(node, None)
+        for stream in self._out.values():
+            progress = stream.progress.get(node)
+            if progress is not None:
+                progress.sent = progress.held
+                progress.cast.clear()
+
+    def unlink(self, node: int) -> None:
+        """The association to a node is gone: nothing goes to it until it says where it is."""
+        self.synced.discard(node)
+        self._casting.forget(node)
+
+
+def _parts(bodies: Sequence[bytes]) -> Iterable[list[bytes]]:
+    """Bodies for one frame each."""
+    part: list[bytes] = []
+    size = 0
+    for body in bodies:
+        size += len(body) + 2
+        if part and size > BUNDLE_BYTES_MAX:
+            yield part
+            part, size = [], len(body) + 2
+        part.append(body)
+    if part:
+        yield part

@@ -1,0 +1,184 @@
+"""Datagrams where all nodes are objects of one process, and what befalls datagrams on their way.
+
+Everything that `base.Datagrams` asks for and that does not depend on how a datagram comes to the
+other node stands here once. A subclass carries them and wakes the reader.
+"""
+
+from __future__ import annotations
+
+import abc
+import random
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config import MS
+from ..errors import UsageError
+from .base import DATAGRAM_BYTES_MAX, DATAGRAMS_POLL_MAX, Datagram
+
+SOCKET_BUFFER_BYTES = 1 << 20
+DATAGRAM_COST_BYTES = 768
+"""What a datagram takes of a buffer besides its bytes; Linux counts about as much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatagramTrouble:
+    """What befalls datagrams, whatever the rails are like; shares of 0 to 1."""
+
+    lost: float = 0.0
+    """1.0 is a firewall that lets none of them through."""
+    doubled: float = 0.0
+    late: float = 0.0
+    """So many arrive behind others that were sent after them."""
+    late_ns: int = 3 * MS
+    """How late the latest of them are: a sender may have sent the frame again by then."""
+
+
+class Fates:
+    """Draws what becomes of each datagram; the same seed and the same calls give the same."""
+
+    def __init__(self, trouble: DatagramTrouble, seed: str) -> None:
+        self.trouble = trouble
+        # A source of its own: what else is drawn in a run is the same with and without datagrams.
+        self.random = random.Random(f"datagrams {seed}")
+
+    def happens(self, share: float) -> bool:
+        """Whether something befalls this one; draws a number only where it may or may not."""
+        if share <= 0 or share >= 1:
+            return share >= 1
+        return self.random.random() < share
+
+    def draw(self) -> list[int]:
+        """How late each copy of the next datagram arrives, in nanoseconds; [] if it is lost."""
+        trouble = self.trouble
+        if self.happens(trouble.lost):
+            return []
+        copies = 2 if self.happens(trouble.doubled) else 1
+        return [
+            self.random.randrange(trouble.late_ns + 1) if self.happens(trouble.late) else 0
+            for _ in range(copies)
+        ]
+
+
+class InProcessDatagrams(abc.ABC):
+    """One node's datagrams on a network within the process (see `base.Datagrams`)."""
+
+    def __init__(self, node: int, rails: tuple[str, ...]) -> None:
+        self.node = node
+        self.present: tuple[str, ...] = ()
+        """Rails on which there was an address when they were opened."""
+        self._rails = rails
+        self._open = False
+        self._unread: deque[Datagram] = deque()
+        self._unread_bytes = 0
+        self._stats: Counter[str] = Counter()
+
+    # --------------------------------------------------------------- what a subclass answers
+
+    @abc.abstractmethod
+    def _has_address(self, rail: str) -> bool:
+        """Whether this node can receive on a rail now."""
+
+    @abc.abstractmethod
+    def _start(self) -> None:
+        """Begin to receive."""
+
+    @abc.abstractmethod
+    def _stop(self) -> None:
+        """Receive nothing more."""
+
+    @abc.abstractmethod
+    def _send(self, node: int, rail: str, frame: bytes) -> None:
+        """Carry a datagram to a node, or lose it."""
+
+    @abc.abstractmethod
+    def _wake(self) -> None:
+        """Something can be read."""
+
+    @abc.abstractmethod
+    def filenos(self) -> list[int]:
+        """Descriptors, of which one is readable while `poll` has something to give."""
+
+    # ------------------------------------------------------------------- opening and closing
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """The largest frame that `cast` takes."""
+        return DATAGRAM_BYTES_MAX
+
+    @property
+    def missing_rails(self) -> tuple[str, ...]:
+        """Rails without an address when they were opened."""
+        return tuple(rail for rail in self._rails if rail not in self.present)
+
+    def open(self) -> None:
+        """Begin to receive on the rails that there are; see `base.Datagrams`."""
+        if self._open:
+            raise UsageError("these datagrams are open already")
+        self.present = tuple(rail for rail in self._rails if self._has_address(rail))
+        self._stats.clear()
+        self._open = True
+        self._start()
+
+    def close(self) -> None:
+        """Free everything; idempotent."""
+        if self._open:
+            self._open = False
+            self._unread.clear()
+            self._unread_bytes = 0
+            self._stop()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise UsageError("these datagrams are closed")
+
+    # -------------------------------------------------------------------------------- inputs
+
+    def poll(self) -> list[Datagram]:
+        """What has come since the last call; see `base.Datagrams`."""
+        self._check_open()
+        taken: list[Datagram] = []
+        while self._unread and len(taken) < DATAGRAMS_POLL_MAX:
+            datagram = self._unread.popleft()
+            taken.append(datagram)
+            self._unread_bytes -= len(datagram.frame) + DATAGRAM_COST_BYTES
+            self._stats["bytes_received"] += len(datagram.frame)
+        if taken:
+            self._stats["frames_received"] += len(taken)
+        if self._unread:
+            self._wake()
+        return taken
+
+    def arrive(self, datagram: Datagram) -> None:
+        """A datagram has come; without room for it, nobody hears of it."""
+        if not self._open or datagram.rail not in self.present:
+            return
+        cost = len(datagram.frame) + DATAGRAM_COST_BYTES
+        if self._unread_bytes + cost > SOCKET_BUFFER_BYTES:
+            self._stats["overflows"] += 1
+            return
+        self._unread_bytes += cost
+        self._unread.append(datagram)
+        self._wake()
+
+    # ------------------------------------------------------------------------------ commands
+
+    def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
+        """Send one frame to several nodes on one rail, or lose it; see `base.Datagrams`."""
+        self._check_open()
+        if rail not in self._rails:
+            raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
+        if not 0 < len(frame) <= DATAGRAM_BYTES_MAX:
+            raise UsageError(f"a datagram has 1 to {DATAGRAM_BYTES_MAX} bytes, not {len(frame)}")
+        if rail not in self.present:
+            self._stats["rail_missing"] += len(nodes)
+            return
+        for node in nodes:
+            self._stats["frames_sent"] += 1
+            self._stats["bytes_sent"] += len(frame)
+            self._send(node, rail, frame)
+
+    def stats(self) -> dict[str, int]:
+        """Counters since `open`; those that are zero may be missing."""
+        self._check_open()
+        return dict(self._stats)
