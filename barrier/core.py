@@ -58,10 +58,12 @@ class BarrierCore:
         deadline_ns: int | None,
         now_ns: int,
         after: Mapping[Lane, int] | None = None,
+        bulk: bool = False,
     ) -> int:
         """Arrive at the barrier `name`; the result is a ticket for exactly one outcome.
 
         `after` says up to which token, by lane, this node's multicasts have to be numbered first.
+        With `bulk`, those on the bulk lane are in the cut as well.
 
         `deadline_ns` is on the clock of `now_ns`; without one the wait ends by release, by a
         view change or by `cancel` only.
@@ -84,7 +86,7 @@ class BarrierCore:
         ticket = tickets.add(name, settings, deadline_ns, Kind.ARRIVE, payload)
         ticket.asked_ns = now_ns
         if settings.strength is not Strength.ARRIVED:
-            ticket.after = after
+            ticket.after, ticket.bulk = after, bulk
         if deadline_ns is not None and deadline_ns <= now_ns:
             self._take_back(ticket, Cause.TIMEOUT, now_ns)
         else:
@@ -273,9 +275,10 @@ class BarrierCore:
     def progressed(self, *, sender: int, lane: Lane, sequence: int, now_ns: int) -> None:
         """Return the releases that waited for these messages."""
         del now_ns
-        if lane is not Lane.FIFO or sequence <= self._state.progress.get(sender, 0):
+        progress = self._state.progress if lane is Lane.FIFO else self._state.bulk_progress
+        if sequence <= progress.get(sender, 0):
             return
-        self._state.progress[sender] = sequence
+        progress[sender] = sequence
         if self._state.late:
             self._following.look_again()
 

@@ -76,6 +76,8 @@ class Following:
                 ticket = self._outbox.came_back() if own else None
                 if type(message) is Arrive:
                     decisions = table.arrive(message, member, mark, index, now_ns)
+                    if message.bulk:
+                        _mark_bulk(decisions, member, batch.mark_bulk)
                 else:
                     decisions = self._decide(message, member, mark, index, now_ns)
                 for decision in decisions:
@@ -257,7 +259,7 @@ class Following:
         late = strength is Strength.SAFE and state.stable < position
         if strength is not Strength.ARRIVED:
             held_back = bool(state.unsafe) and state.unsafe[0] < position
-            late = late or held_back or bool(generation.not_here(state.progress))
+            late = late or held_back or bool(state.not_here(generation))
         if late:
             state.late.append(ticket)
         else:
@@ -277,3 +279,11 @@ class Following:
         late, self._state.late = self._state.late, []
         for ticket in late:
             self.return_if_all_here(ticket)
+
+
+def _mark_bulk(decisions: list[Decision], member: Member, mark: int) -> None:
+    """Bulk batches up to the mark belong to an arrival that has just been counted."""
+    for decision in decisions:
+        if isinstance(decision, Counted):
+            marks = decision.generation.bulk_marks
+            marks[member.node] = max(mark, marks.get(member.node, 0))

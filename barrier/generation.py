@@ -51,6 +51,8 @@ class Generation:
     """How many have not arrived."""
     marks: dict[Member, int] = field(default_factory=dict[Member, int])
     """Who has arrived, in order, with the fifo batches of *this view* that belong to it."""
+    bulk_marks: dict[int, int] = field(default_factory=dict[int, int])
+    """By node, its bulk batches of this view that belong to its arrival, where it said so."""
     payloads: dict[int, bytes] = field(default_factory=dict[int, bytes])
     """By node, of those who gave one; whole when nobody owes any."""
     owing: set[int] = field(default_factory=set[int])
@@ -75,21 +77,21 @@ class Generation:
             return self.need > 0 or member in self.marks
         return member.node in self.wanted
 
-    def count(self, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
-        """A party has arrived.
+    def awaits(self, member: Member) -> bool:
+        """Whether an arrival of the member counts here.
 
-        One that had arrived before (its first wait ended without an outcome) joins its own
-        arrival: a set does not count it twice, and its later messages belong to it too.
+        One that has arrived here is no party a second time: it may have left its registration with
+        that arrival and have registered anew, which counts from the next generation on.
         """
-        marks = self.marks
-        if member in marks:
-            mark = max(mark, marks[member])
-        else:
-            self.need -= 1
-            self.times[member.node] = now_ns
-        marks[member] = mark
+        return self.takes(member) and member not in self.marks
+
+    def count(self, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
+        """A party that was awaited has arrived."""
+        self.need -= 1
+        self.marks[member] = mark
+        self.times[member.node] = now_ns
         if payload:
-            self.held_bytes += len(payload) - len(self.payloads.get(member.node, b""))
+            self.held_bytes += len(payload)
             self.payloads[member.node] = payload
 
     def forget(self, members: Iterable[Member]) -> None:
@@ -98,6 +100,7 @@ class Generation:
             if self.marks.pop(member, None) is not None:
                 self.need += 1
                 self.payloads.pop(member.node, None)
+                self.bulk_marks.pop(member.node, None)
                 self.times.pop(member.node, None)
                 self.owing.discard(member.node)
                 self.lacking.discard(member.node)
@@ -126,13 +129,17 @@ class Generation:
             if node not in here
         }
 
-    def not_here(self, progress: dict[int, int]) -> list[int]:
+    def not_here(self, progress: dict[int, int], bulk_progress: dict[int, int]) -> list[int]:
         """The parties of whom something that they multicast before arriving is not here."""
-        return sorted(
+        late = {
             member.node
             for member, mark in self.marks.items()
             if progress.get(member.node, 0) < mark
-        )
+        }
+        for node, mark in self.bulk_marks.items():
+            if bulk_progress.get(node, 0) < mark:
+                late.add(node)
+        return sorted(late)
 
     def gone(self, left: Collection[Member]) -> list[Member]:
         """The parties among those who left the view, in ascending order.
@@ -179,6 +186,7 @@ class Generation:
     def settle(self) -> None:
         """It is carried: all that belongs to its arrivals is here, and sequences begin anew."""
         self.marks = dict.fromkeys(self.marks, 0)
+        self.bulk_marks.clear()
         self.owing = set(self.payloads) | self.owing
         self.held_bytes = 0
 

@@ -89,16 +89,16 @@ class Arrive(msgspec.Struct, frozen=True, array_like=True, tag="arrive"):
     payload: Payload = b""
     spoiled: Annotated[str, Meta(max_length=SPOILED_CHARS_MAX)] = ""
     """It has, but the others must not go on: broken for all of them, for this reason."""
+    bulk: bool = False
+    """What it has multicast on the bulk lane before belongs to it as well."""
 
 
 class Again(msgspec.Struct, frozen=True, array_like=True, tag="again"):
-    """The payload of its sender's arrival, which counts in a generation of an earlier view.
-
-    A member counts in one open generation of a name at most.
-    """
+    """The payload of its sender's arrival, which counts in a generation of an earlier view."""
 
     view: ViewId
     name: Name
+    opened: Position
     payload: Payload
 
 

@@ -71,10 +71,16 @@ class Outbox:
         if view is None:
             return  # The first view publishes it.
         self.carry(ticket.name)
-        if ticket.payload or ticket.spoiled:
-            payload = messages.encode(
-                Arrive(view.id, ticket.name, ticket.settings, ticket.payload, ticket.spoiled)
+        if ticket.payload or ticket.spoiled or ticket.bulk:
+            arrive = Arrive(
+                view.id,
+                ticket.name,
+                ticket.settings,
+                ticket.payload,
+                ticket.spoiled,
+                ticket.bulk,
             )
+            payload = messages.encode(arrive)
         else:
             key = ticket.name, ticket.settings
             found = self._plain.get(key)
@@ -134,10 +140,10 @@ class Outbox:
             self._items.append(
                 _Item(None, messages.encode(messages.Carry(view.id, name, generations, copy)))
             )
-        for (its_name, _), generation in state.pending.items():
+        for (its_name, opened), generation in state.pending.items():
             payload = generation.payloads.get(state.node)
             if its_name == name and payload and state.me in generation.marks:
-                again = messages.Again(view.id, name, payload)
+                again = messages.Again(view.id, name, opened, payload)
                 self._items.append(_Item(None, messages.encode(again)))
 
     def drop(self, ticket: Ticket) -> None:
@@ -159,7 +165,8 @@ class Outbox:
         for item in self._items:
             ticket, payload, arrives = item
             if ticket is None:
-                taken.append(Outgoing(_CHANNEL, payload))
+                # It may complete a safe generation that an earlier view has left open.
+                taken.append(Outgoing(_CHANNEL, payload, safe=True))
             elif ticket.after and any(
                 numbered.get(lane, 0) < token for lane, token in ticket.after.items()
             ):

@@ -116,7 +116,8 @@ class Rosters:
             del roster.members[member.node]
             if not roster.members:
                 del self._known[name]
-                self._ended.add((name, roster.founded))
+                if (roster.founded.era, roster.founded.k) != self._view.id:
+                    self._ended.add((name, roster.founded))
         if beginning is not None and member in beginning.registrars:
             beginning.registrars.remove(member)
             if not beginning.registrars:

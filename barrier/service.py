@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 from phalanx.transport.calls import node_of, seconds
 from phalanx.transport.config import S
 from phalanx.transport.errors import BarrierTimeout, NoQuorum, PhalanxError, UsageError
+from phalanx.transport.events import Lane
 from phalanx.transport.layer_face import LayerFace
 
 from . import events, names
@@ -21,6 +22,16 @@ from .explain import Explanation, explain
 from .party import Party
 from .settings import AllParties, Count, Parties, Policy, Registered, Settings, Strength, named
 
+__all__ = [
+    "LAYER",
+    "Arrival",
+    "Barriers",
+    "LaneLike",
+    "PartiesLike",
+    "PolicyLike",
+    "StrengthLike",
+]
+
 LAYER = "barrier"
 """The name under which the core is registered with the transport."""
 
@@ -28,6 +39,7 @@ PartiesLike: TypeAlias = int | Iterable[int | str] | None
 """None: all members of the view. A number: that many, whoever. Else node ids or names."""
 StrengthLike: TypeAlias = Literal["arrived", "agreed", "safe"]
 PolicyLike: TypeAlias = Literal["break", "shrink", "wait_for_rejoin"]
+LaneLike: TypeAlias = Literal["bulk"]
 
 SETTINGS_MAX = 256
 """Settings that are remembered by what callers write."""
@@ -86,6 +98,7 @@ class Barriers:
         strength: StrengthLike = "agreed",
         policy: PolicyLike = "break",
         payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Release:
         """Arrive at barrier `name` and wait for all parties.
 
@@ -100,6 +113,8 @@ class Barriers:
             policy: what becomes of it when a party leaves the view: `break` it, `shrink` to those
                 who are left, or `wait_for_rejoin` of its node.
             payload: at most 64 KiB, which all parties get with the release.
+            after: `("bulk",)` if what this node has multicast on the bulk lane is to be there as
+                well, at all parties. The barrier then waits for that.
 
         All parties have to give the same parties, strength and policy. Cancelling the task takes
         the arrival back.
@@ -121,6 +136,7 @@ class Barriers:
             strength=strength,
             policy=policy,
             payload=payload,
+            after=after,
         )
         return await arrival.wait()
 
@@ -133,6 +149,7 @@ class Barriers:
         strength: StrengthLike = "agreed",
         policy: PolicyLike = "break",
         payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Arrival:
         """Arrive now and wait later (a split-phase barrier): see `wait`, which does both.
 
@@ -141,9 +158,9 @@ class Barriers:
         """
         self._cluster.check_caller()
         _check_name(name)
-        return await self.arrive_as(
-            name, self._settings_of(parties, strength, policy), payload, timeout
-        )
+        settings = self._settings_of(parties, strength, policy)
+        bulk = bool(after) and _has_bulk(after)
+        return await self.arrive_as(name, settings, payload, timeout, bulk=bulk)
 
     async def register(
         self,
@@ -240,7 +257,13 @@ class Barriers:
     # ------------------------------------------------------------- for parties and doubles
 
     async def arrive_as(
-        self, name: str, settings: Settings, payload: bytes, timeout: float | None
+        self,
+        name: str,
+        settings: Settings,
+        payload: bytes,
+        timeout: float | None,
+        *,
+        bulk: bool = False,
     ) -> Arrival:
         """For `Party` and `Double`: arrive with settings that are made already."""
         cluster = self._cluster
@@ -248,7 +271,7 @@ class Barriers:
         deadline_ns = cluster.now_ns() + int(wait_s * S)
         _check_payload(payload)
         self._check_acts(name)
-        await self._held(name, settings, wait_s)
+        await self._held(name, settings, wait_s, bulk=bulk)
         now_ns = cluster.now_ns()
         ticket = self._core.arrive(
             name,
@@ -256,7 +279,8 @@ class Barriers:
             payload=payload,
             deadline_ns=deadline_ns,
             now_ns=now_ns,
-            after=cluster.unnumbered(),
+            after=cluster.unnumbered(bulk=bulk),
+            bulk=bulk,
         )
         arrival = Arrival(self, name, ticket, wait_s)
         self._open[ticket] = arrival
@@ -279,7 +303,7 @@ class Barriers:
             arrive=arrive,
             payload=payload,
             deadline_ns=self._cluster.now_ns() + int(wait_s * S),
-            after=self._cluster.unnumbered(),
+            after=self._cluster.unnumbered(bulk=False),
         )
         asked = Asked(self, name, ticket, wait_s)
         self._open[ticket] = asked
@@ -358,13 +382,18 @@ class Barriers:
             raise UsageError(f"a timeout is 0 or more seconds, or None, not {timeout!r}")
         return wait_s
 
-    async def _held(self, name: str, settings: Settings, wait_s: float) -> None:
+    async def _held(
+        self, name: str, settings: Settings, wait_s: float, *, bulk: bool = False
+    ) -> None:
         """An arrival says that what was sent before is delivered: directed messages too, and with
         `safe` that all members hold the others.
         """
         if settings.strength is Strength.ARRIVED:
             return
-        sends = self._cluster.unheld(multicasts=settings.strength is Strength.SAFE)
+        lanes: tuple[Lane, ...] = ()
+        if settings.strength is Strength.SAFE:
+            lanes = (Lane.FIFO, Lane.BULK) if bulk else (Lane.FIFO,)
+        sends = self._cluster.unheld(lanes)
         if not sends:
             return
         try:
@@ -421,6 +450,14 @@ def _check_name(name: object) -> None:
         raise UsageError(f"a barrier's name is a str, not {type(name).__name__}")
     if not name.isprintable():
         raise UsageError(f"a barrier's name has 1 to 64 printable bytes, not {name!r}")
+
+
+def _has_bulk(after: Collection[LaneLike]) -> bool:
+    # Looked at as what it may be, for a string is a collection too.
+    given: object = after
+    if given in (["bulk"], ("bulk",), {"bulk"}, frozenset({"bulk"})):
+        return True
+    raise UsageError(f"after is () or ('bulk',), not {after!r}")
 
 
 def _check_payload(payload: object) -> None:

@@ -32,6 +32,8 @@ class State:
         self.pending_rosters: dict[str, Roster] = {}
         self.progress: dict[int, int] = {}
         """By sender: its fifo batches of this view that are delivered here."""
+        self.bulk_progress: dict[int, int] = {}
+        """The same for bulk batches."""
         self.stable = NO_POSITION
         """Every member holds the order up to here."""
         self.unsafe: deque[Position] = deque()
@@ -47,6 +49,7 @@ class State:
         self.members = {member.node: member for member in view.incarnations}
         self.table = Table(view)
         self.progress.clear()
+        self.bulk_progress.clear()
         self.late.clear()
         self.stable = NO_POSITION
         self.unsafe.clear()
@@ -121,4 +124,4 @@ class State:
         """The parties of whom something that they multicast before arriving is not here."""
         if generation.settings.strength is Strength.ARRIVED:
             return []
-        return generation.not_here(self.progress)
+        return generation.not_here(self.progress, self.bulk_progress)

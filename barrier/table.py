@@ -63,6 +63,8 @@ class Table:
         self.rosters = Rosters(view)
         self._closed: set[tuple[str, Position]] = set()
         """Generations of earlier views that got their outcome here: late copies are void."""
+        self._moved: dict[tuple[str, int, Position], Position] = {}
+        """By name, node and generation, to which older one an arrival was moved."""
         self._spoiled: dict[tuple[str, Position], Generation] = {}
         self._uses: dict[str, int] = {}
         """By name, how many generations were closed in this view; of names that were used last."""
@@ -127,7 +129,7 @@ class Table:
             decisions.append(OverLimit(f"payloads of {PAYLOADS_BYTES_MAX} bytes are held already"))
             return decisions
         for generation in generations or ():
-            if generation.takes(member):
+            if generation.awaits(member):
                 break
         else:
             if self._is_outsider(arrive.name, settings, member):
@@ -154,19 +156,24 @@ class Table:
     def again(self, again: Again, member: Member, index: int) -> list[Decision]:
         """Somebody who had arrived in an earlier view says again what came with it."""
         decisions: list[Decision] = []
-        for generation in self._open.get(again.name, ()):
-            if member in generation.marks and member.node in generation.owing:
-                generation.owing.discard(member.node)
-                generation.payloads[member.node] = again.payload
-                generation.held_bytes += len(again.payload)
-                self._held_bytes += len(again.payload)
-                self._complete_if_all_here(generation, index, decisions)
-                break
+        opened, node = again.opened, member.node
+        while (again.name, node, opened) in self._moved:
+            opened = self._moved[again.name, node, opened]
+        generation = self.get(again.name, opened)
+        if generation is not None and member in generation.marks and node in generation.owing:
+            generation.owing.discard(node)
+            generation.payloads[node] = again.payload
+            generation.held_bytes += len(again.payload)
+            self._held_bytes += len(again.payload)
+            self._complete_if_all_here(generation, index, decisions)
         return decisions
 
     def withdraw(self, withdraw: Withdraw, member: Member) -> list[Decision]:
-        """Break the generation in which the member has arrived, unless it was released before."""
-        for generation in self._open.get(withdraw.name, ()):
+        """Break the generation in which the member has arrived, unless it was released before.
+
+        Where it arrived in two, it has left its registration with the older arrival.
+        """
+        for generation in reversed(self._open.get(withdraw.name, ())):
             if member in generation.marks and not generation.spoiled:
                 self._close(generation)
                 missing = generation.missing(self._view)
@@ -307,10 +314,8 @@ class Table:
             return decisions
         waiting = [it for it in self._open.get(quit_.name, ()) if it.takes(member)]
         has_arrived = any(member in generation.marks for generation in waiting)
-        arrives = quit_.leaving is Leaving.ARRIVE or (
-            quit_.leaving is Leaving.DEREGISTER and waiting
-        )
-        if arrives and not has_arrived:
+        awaited = bool(waiting) and not has_arrived
+        if quit_.leaving is Leaving.ARRIVE or (awaited and quit_.leaving is Leaving.DEREGISTER):
             arrive = Arrive(self._view.id, quit_.name, roster.settings, quit_.payload)
             decisions += self.arrive(arrive, member, mark, index, now_ns)
         self.rosters.quit(quit_.name, member)
@@ -375,16 +380,19 @@ class Table:
         for member, mark in list(younger.marks.items()):
             if older.need <= 0:
                 break
-            if not older.takes(member) or member in older.marks:
+            if not older.awaits(member):
                 continue
             payload = younger.payloads.get(member.node, b"")
             self._held_bytes -= younger.held_bytes
             older.count(member, mark, payload, younger.times.get(member.node, 0))
             if member.node in younger.owing:
                 older.owing.add(member.node)
+            if member.node in younger.bulk_marks:
+                older.bulk_marks[member.node] = younger.bulk_marks[member.node]
             younger.forget((member,))
             younger.held_bytes -= len(payload)
             self._held_bytes += younger.held_bytes + len(payload)
+            self._moved[older.name, member.node, younger.opened] = older.opened
             decisions.append(Moved(member, younger.opened, older))
         if not younger.marks:
             self._close(younger)

@@ -36,6 +36,8 @@ class Ticket:
     kind: Kind = Kind.ARRIVE
     payload: bytes = b""
     spoiled: str = ""
+    bulk: bool = False
+    """Bulk multicasts before it belong to it."""
     asked_ns: int = 0
     after: Mapping[Lane, int] | None = None
     """Tokens of this node's own multicasts that are to be numbered before the arrival."""

@@ -5,7 +5,7 @@ All of it is called from the cluster's own event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from .calls import Home
@@ -17,6 +17,7 @@ from .runtime import Runtime, now_ns
 from .sending import Sending
 
 _NUMBERED = (Lane.FIFO, Lane.BULK, Lane.ORDERED)
+_SMALL = (Lane.FIFO, Lane.ORDERED)
 
 
 class _Owner(Protocol):
@@ -173,21 +174,21 @@ class LayerFace:
         endpoint = self._runtime.endpoint
         return {lane: endpoint.accepted(lane) for lane in _NUMBERED}
 
-    def unnumbered(self) -> dict[Lane, int]:
-        """Of `accepted`, the lanes on which something waits for its number."""
+    def unnumbered(self, *, bulk: bool) -> dict[Lane, int]:
+        """Of `accepted`, the lanes on which something waits for its number; bulk if asked for."""
         endpoint = self._runtime.endpoint
         return {
             lane: accepted
-            for lane in _NUMBERED
+            for lane in (_NUMBERED if bulk else _SMALL)
             if (accepted := endpoint.accepted(lane)) > endpoint.numbered(lane)
         }
 
-    def unheld(self, *, multicasts: bool) -> list[tuple[tuple[int, Lane], int]]:
-        """What this node has sent and its addressees do not hold: to `held` it matters which.
+    def unheld(self, multicasts: Collection[Lane]) -> list[tuple[tuple[int, Lane], int]]:
+        """What this node has sent and not all addressees hold, as `held` takes it.
 
-        Directed messages; with `multicasts` also those of the FIFO lane.
+        Directed messages, and multicasts on these lanes.
         """
-        return self._sending.unheld(multicasts=multicasts)
+        return self._sending.unheld(multicasts)
 
     async def held(self, sends: list[tuple[tuple[int, Lane], int]], timeout: float) -> None:
         """Wait until what `unheld` gave is held by its addressees, or lost.

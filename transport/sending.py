@@ -7,7 +7,7 @@ they came: whoever finds others waiting waits behind them, and with `wait=False`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from .calls import Home, seconds
@@ -232,14 +232,14 @@ class Sending:
         self.fail(error)
         self._ledgers.clear()
 
-    def unheld(self, *, multicasts: bool) -> list[tuple[tuple[int, Lane], int]]:
-        """The directed messages that are not held by their addressees yet, as stream and token;
-        with `multicasts` also those on the FIFO lane that not every member holds.
+    def unheld(self, multicasts: Collection[Lane]) -> list[tuple[tuple[int, Lane], int]]:
+        """The directed messages that are not held by their addressees yet, as stream and token,
+        and the multicasts on these lanes that not every member holds.
         """
         return [
             (key, stream.token_accepted)
             for key, stream in self._runtime.endpoint.delivery.out.items()
-            if (key[0] or (multicasts and key[1] is Lane.FIFO))
+            if (key[0] or key[1] in multicasts)
             and stream.token_accepted > self.ledger(*key).settled
         ]
 

@@ -16,6 +16,10 @@ from ..settings import AllParties, Count, Entered, Named, Policy, Registered, Se
 
 TAKEN_BACK = "taken back"
 SPOILED = "spoiled"
+REGISTERED = "registered"
+REGISTRATION = " (registration)"
+LEAVING = " (leaving)"
+"""Behind a name: what else than to wait there was asked."""
 _LANES = (Lane.FIFO, Lane.ORDERED)
 
 
@@ -119,7 +123,7 @@ def take_part(
             ticket = core.register(name, settings, deadline_ns=deadline_ns, now_ns=now_ns)
         except UsageError:
             return  # It is about to, or to leave.
-        _note(node, ticket, f"{name} (registration)", timeout_ns)
+        _note(node, ticket, name + REGISTRATION, timeout_ns)
     elif not leaves:
         arrive(node, name, timeout_ns, payload)
     elif settings.strength is not Strength.SAFE or _all_held(node):
@@ -130,6 +134,7 @@ def take_part(
             )
         except UsageError:
             return
+        node.note(Arrival(ticket=ticket, name=name + LEAVING, deadline_ns=None))
         _note(node, ticket, name, None, payload)
 
 
@@ -233,8 +238,12 @@ def _outcome(outcome: outcomes.Outcome) -> Outcome:
         case outcomes.TimedOut(name=name, generation=generation):
             verdict = TAKEN_BACK
         case outcomes.Enrolled(registration=registration):
-            name = f"{registration.name} (registration)"
+            name = registration.name + REGISTRATION
+            return Outcome(ticket=ticket, name=name, generation=None, verdict=REGISTERED)
+        case outcomes.Retired():
+            # Whether it was an arrival as well is not said.
+            name = outcome.name + LEAVING
             return Outcome(ticket=ticket, name=name, generation=None, verdict=unknown)
-        case outcomes.Mismatch() | outcomes.Refused() | outcomes.Unknown() | outcomes.Retired():
+        case outcomes.Mismatch() | outcomes.Refused() | outcomes.Unknown():
             return Outcome(ticket=ticket, name=outcome.name, generation=None, verdict=unknown)
     return Outcome(ticket=ticket, name=name, generation=generation, verdict=verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from phalanx.transport.errors import BarrierBroken, BarrierError, PhalanxError
 from phalanx.transport.testing.history import name_of
@@ -10,7 +11,7 @@ from phalanx.transport.testing.recorder import Recorder
 
 from ..arrival import Arrival
 from ..events import Release
-from ..service import Barriers, PartiesLike, PolicyLike, StrengthLike
+from ..service import Barriers, LaneLike, PartiesLike, PolicyLike, StrengthLike
 from .meetings import TAKEN_BACK, verdict_of
 
 UNKNOWN = "unknown"
@@ -32,6 +33,7 @@ class RecordedBarriers:
         strength: StrengthLike = "agreed",
         policy: PolicyLike = "break",
         payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Release:
         """As of `Barriers`."""
         arrival = await self.arrive(
@@ -41,6 +43,7 @@ class RecordedBarriers:
             strength=strength,
             policy=policy,
             payload=payload,
+            after=after,
         )
         return await arrival.wait()
 
@@ -53,6 +56,7 @@ class RecordedBarriers:
         strength: StrengthLike = "agreed",
         policy: PolicyLike = "break",
         payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> RecordedArrival:
         """As of `Barriers`."""
         recorder = self._recorder
@@ -66,6 +70,7 @@ class RecordedBarriers:
                 strength=strength,
                 policy=policy,
                 payload=payload,
+                after=after,
             )
         except (PhalanxError, asyncio.CancelledError):
             recorder.returned(ticket, name, UNKNOWN)

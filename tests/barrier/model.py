@@ -39,7 +39,7 @@ from phalanx.barrier.settings import (
 )
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.events import Lane, Member, Position, View, ViewId, ViewInstalled
-from phalanx.transport.layers import Ordered
+from phalanx.transport.layers import Ordered, Outgoing
 
 CONFIG = ClusterConfig(name="model", rails=(), nodes=())
 LEASE_NS = CONFIG.timing.lease_ns
@@ -108,6 +108,8 @@ class Call:
     view_id: ViewId
     sent: int
     """Fifo messages that the party had multicast in that view before."""
+    bulk_sent: int
+    """The same on the bulk lane, if they belong to the arrival; else 0."""
     step: int
     """Grows from one call or outcome of the run to the next."""
     payload: bytes = b""
@@ -137,7 +139,8 @@ class Node:
     cursor: int = 0
     """Entries of this view's log that it was given."""
     progress: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    queue: deque[bytes] = field(default_factory=deque[bytes])
+    bulk_progress: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    queue: deque[Outgoing] = field(default_factory=deque[Outgoing])
     """Taken from the core and not numbered by the transport yet."""
     calls: list[Call] = field(default_factory=list[Call])
     entered: dict[str, events.Release] = field(default_factory=dict[str, events.Release])
@@ -167,12 +170,14 @@ class Model:
         self.nodes: dict[int, Node] = {}
         self.log: list[Ordered] = []
         self.sent: dict[int, int] = defaultdict(int)
+        self.bulk_sent: dict[int, int] = defaultdict(int)
         self.history: dict[Member, list[Call]] = {}
         self.views: dict[ViewId, View] = {}
         self.view = View(id=ViewId(1, 0), incarnations=())
         self._digests: dict[int, object] = {}
         self.cuts: dict[tuple[ViewId, int], int] = {}
         """By view and sender, how many fifo messages all that went on have been given."""
+        self.bulk_cuts: dict[tuple[ViewId, int], int] = {}
         self.incarnations: dict[int, int] = defaultdict(int)
         self.releases = 0
         self.promises = Promises(self)
@@ -190,6 +195,7 @@ class Model:
         strength: Strength = Strength.AGREED,
         timeout_ns: int | None = None,
         payload: bytes = b"",
+        bulk: bool = False,
     ) -> Call:
         """Arrive; the settings follow from the name unless they are given."""
         here = self.nodes[node]
@@ -200,14 +206,17 @@ class Model:
             self.have_held(node)
         deadline = None if timeout_ns is None else self.now_ns + timeout_ns
         ticket = here.core.arrive(
-            name, wanted, payload=payload, deadline_ns=deadline, now_ns=self.now_ns
+            name, wanted, payload=payload, deadline_ns=deadline, now_ns=self.now_ns, bulk=bulk
         )
-        return self._called(here, "arrive", name, ticket, wanted, deadline, payload)
+        call = self._called(here, "arrive", name, ticket, wanted, deadline, payload)
+        call.bulk_sent = self.bulk_sent[node] if bulk else 0
+        return call
 
     def have_held(self, node: int) -> None:
         """What a face waits for before a safe arrival: all members have what was sent before."""
         for other in self.nodes:
             self.progress(other, node, self.sent[node])
+            self.bulk_progress(other, node, self.bulk_sent[node])
 
     def _called(
         self,
@@ -221,7 +230,9 @@ class Model:
     ) -> Call:
         self.steps += 1
         sent = self.sent[here.member.node]
-        call = Call(what, name, ticket, settings, deadline, self.view.id, sent, self.steps, payload)
+        call = Call(
+            what, name, ticket, settings, deadline, self.view.id, sent, 0, self.steps, payload
+        )
         here.calls.append(call)
         self._collect(here)
         return call
@@ -278,26 +289,30 @@ class Model:
         """Multicast on the fifo lane."""
         self.sent[node] += count
 
+    def send_bulk(self, node: int, count: int = 1) -> None:
+        """Multicast on the bulk lane."""
+        self.bulk_sent[node] += count
+
     # ----------------------------------------------------------------------- what transport does
 
     def take(self, node: int) -> None:
         here = self.nodes[node]
-        here.queue.extend(it.payload for it in here.core.take_entries({}))
+        here.queue.extend(here.core.take_entries({}))
 
     def number(self, node: int) -> bool:
         """The transport numbers the oldest entry that a node has published."""
         here = self.nodes[node]
         if not here.queue:
             return False
-        self.order(node, here.queue.popleft())
+        outgoing = here.queue.popleft()
+        self.order(node, outgoing.payload, safe=outgoing.safe)
         return True
 
-    def order(self, node: int, payload: bytes, *, mark: int | None = None) -> None:
+    def order(self, node: int, payload: bytes, *, safe: bool = False) -> None:
         """Put an entry at the end of the agreed log."""
-        fifo = self.sent[node] if mark is None else mark
-        self.log.append(
-            entry(self.nodes[node].member, payload, self.view.id, len(self.log) + 1, mark=fifo)
-        )
+        sender, index = self.nodes[node].member, len(self.log) + 1
+        ordered = entry(sender, payload, self.view.id, index, mark=self.sent[node])
+        self.log.append(ordered._replace(safe=safe, mark_bulk=self.bulk_sent[node]))
 
     def deliver(self, node: int) -> bool:
         """Give a node the next entry of the log."""
@@ -314,11 +329,14 @@ class Model:
         return True
 
     def stabilize(self, node: int) -> None:
-        """Tell a node what every member of the view holds."""
+        """Tell a node what every member of the view holds: as far as somebody asks for it."""
         here = self.nodes[node]
         last = min(it.cursor for it in self.nodes.values())
-        here.core.stable(Position(*self.view.id, last), now_ns=self.now_ns)
-        self._collect(here)
+        while last and not self.log[last - 1].safe:
+            last -= 1
+        if last:
+            here.core.stable(Position(*self.view.id, last), now_ns=self.now_ns)
+            self._collect(here)
 
     def progress(self, node: int, sender: int, upto: int | None = None) -> bool:
         """Give a node fifo messages of a sender: one more, or up to a number."""
@@ -328,6 +346,17 @@ class Model:
             return False
         here.progress[sender] = sequence
         here.core.progressed(sender=sender, lane=Lane.FIFO, sequence=sequence, now_ns=self.now_ns)
+        self._collect(here)
+        return True
+
+    def bulk_progress(self, node: int, sender: int, upto: int | None = None) -> bool:
+        """The same on the bulk lane."""
+        here = self.nodes[node]
+        sequence = here.bulk_progress[sender] + 1 if upto is None else upto
+        if not here.bulk_progress[sender] < sequence <= self.bulk_sent[sender]:
+            return False
+        here.bulk_progress[sender] = sequence
+        here.core.progressed(sender=sender, lane=Lane.BULK, sequence=sequence, now_ns=self.now_ns)
         self._collect(here)
         return True
 
@@ -361,6 +390,7 @@ class Model:
                 for sender in self.nodes:
                     if progress:
                         self.progress(node, sender, self.sent[sender])
+                        self.bulk_progress(node, sender, self.bulk_sent[sender])
         if progress:
             for node in self.nodes:
                 self.stabilize(node)
@@ -412,10 +442,12 @@ class Model:
         event = ViewInstalled(view=self.view, joined=joined, left=left, started_over=started_over)
         self.log, self._digests = [], {}
         self.sent.clear()
+        self.bulk_sent.clear()
         for here in self.nodes.values():
             here.core.installed(event, now_ns=self.now_ns)
             here.cursor = 0
             here.progress.clear()
+            here.bulk_progress.clear()
             if collect:
                 self._collect(here)
         self.promises.confirm({self.nodes[n].member for n in stay})
@@ -438,6 +470,10 @@ class Model:
                 whole = self.sent[sender] if sender in stay else max(have, fifo.get(sender, 0))
                 self.progress(node, sender, whole)
                 self.cuts[self.view.id, sender] = whole
+                have = max(self.nodes[n].bulk_progress[sender] for n in stay)
+                whole = self.bulk_sent[sender] if sender in stay else have
+                self.bulk_progress(node, sender, whole)
+                self.bulk_cuts[self.view.id, sender] = whole
             if before_install is not None:
                 before_install(node)
 

@@ -72,6 +72,8 @@ class Promises:
         parties = set(release.parties)
         if len(parties) != len(release.parties) or here.member not in parties:
             raise Violation(f"wrong parties in {release}")
+        if release.payloads.get(here.member.node, b"") != call.payload:
+            raise Violation(f"{here.member} brought {call.payload!r}: {release}")
         if not self._right(call, release, parties):
             raise Violation(f"released without the right parties: {release}")
         for party in release.parties:
@@ -177,15 +179,20 @@ class Promises:
         brought = release.payloads.get(party.node, b"")
         if all(arrival.payload != brought for arrival in arrivals):
             raise Violation(f"{party} brought something else than {brought!r}: {release}")
-        arrival = arrivals[0]
-        strength = call.settings.strength
-        if strength is Strength.ARRIVED:
-            return
-        delivered = here.progress[party.node]
-        if arrival.view_id != self._model.view.id:
-            delivered = self._model.cuts[arrival.view_id, party.node]
-        if delivered < arrival.sent:
+        if call.settings.strength is not Strength.ARRIVED and not any(
+            self._is_here(here, party, arrival) for arrival in arrivals
+        ):
             raise Violation(f"released at {here.member} without the messages of {party}")
+
+    def _is_here(self, here: Node, party: Member, arrival: Call) -> bool:
+        """Whether all that the party multicast before that arrival is delivered."""
+        model, node = self._model, party.node
+        if arrival.view_id == model.view.id:
+            delivered, bulk = here.progress[node], here.bulk_progress[node]
+        else:
+            delivered = model.cuts[arrival.view_id, node]
+            bulk = model.bulk_cuts[arrival.view_id, node]
+        return delivered >= arrival.sent and bulk >= arrival.bulk_sent
 
     def _check_token(self, call: Call, release: events.Release) -> None:
         if (release.token is None) is (call.settings.strength is Strength.SAFE):

@@ -38,6 +38,8 @@ def _step(model: Model, rng: random.Random, drawn: list[str]) -> None:
         _act(model, rng, node, rng.choice(drawn))
     elif what < 0.28:
         model.send(node, rng.randint(1, 3))
+        if rng.random() < 0.3:
+            model.send_bulk(node, rng.randint(1, 3))
     elif what < 0.40:
         model.take(node)
     elif what < 0.55:
@@ -49,6 +51,7 @@ def _step(model: Model, rng: random.Random, drawn: list[str]) -> None:
         model.stabilize(node)
     elif what < 0.84:
         model.progress(node, rng.choice(list(model.nodes)))
+        model.bulk_progress(node, rng.choice(list(model.nodes)))
     elif what < 0.90:
         model.now_ns += rng.choice((1, 20, 300)) * MS
         model.wake(node)
@@ -83,6 +86,7 @@ def _arrive(model: Model, rng: random.Random, node: int, name: str) -> None:
         settings=settings,
         timeout_ns=_timeout(rng),
         payload=_payload(rng, node),
+        bulk=rng.random() < 0.2,
     )
 
 

@@ -154,6 +154,31 @@ def test_progress_of_the_bulk_lane_says_nothing_about_fifo() -> None:
     assert isinstance(call.outcome, Released)
 
 
+def test_bulk_is_waited_for_where_its_sender_says_so() -> None:
+    """It may be large: only who asks for it pays, and then it is promised like all else."""
+    model = Model({1, 2})
+    model.send_bulk(1)
+    model.send_bulk(2, 2)
+    calls = [model.arrive(1), model.arrive(2, bulk=True)]
+    model.quiesce(progress=False)
+    assert model.nodes[1].core.missing("all") == {2: NOT_ALL_HERE}
+    model.bulk_progress(1, 2)
+    assert calls[0].outcome is None
+    model.bulk_progress(1, 2)
+    assert isinstance(calls[0].outcome, Released)
+    assert calls[1].outcome is None, "its own messages are not in its own queue yet"
+
+
+def test_bulk_that_died_with_its_sender_breaks_like_other_messages() -> None:
+    """All that go on lack the same."""
+    model = Model({1, 2, 3})
+    model.send_bulk(3)
+    calls = [model.arrive(1), model.arrive(2), model.arrive(3, bulk=True)]
+    model.quiesce(progress=False)
+    model.install({1, 2})
+    assert broken(calls[0]).missing == broken(calls[1]).missing == {3: ANY_LATE}
+
+
 def test_strength_arrived_waits_for_no_messages() -> None:
     """Who only needs the meeting does not pay for the cut."""
     model = Model({1, 2})
@@ -417,10 +442,10 @@ def test_nothing_of_an_incarnation_that_is_over_is_taken_back() -> None:
     model.install({2, 3})
     model.incarnations[1] = 4
 
-    def the_same(_config: ClusterConfig, _node: int) -> BarrierCore:
+    def make(_config: ClusterConfig, _node: int) -> BarrierCore:
         return node.core
 
-    model.make = the_same
+    model.make = make
     model.install({1, 2, 3}, collect=False)
     assert node.core.take_entries({}) == []
     assert node.core.stats()["waits_open"] == 0
@@ -428,8 +453,7 @@ def test_nothing_of_an_incarnation_that_is_over_is_taken_back() -> None:
 
 def test_an_arrival_that_waits_for_numbers_holds_up_nothing_else() -> None:
     """Its mark has to cover what was sent before; others do not wait for that."""
-    model = Model({1, 2})
-    core = model.nodes[1].core
+    core = Model({1, 2}).nodes[1].core
     settings = Settings()
     core.arrive("late", settings, deadline_ns=None, now_ns=0, after={Lane.FIFO: 7})
     core.arrive("soon", settings, deadline_ns=None, now_ns=0)

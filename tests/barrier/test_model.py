@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phalanx.barrier import events, messages, table
+from phalanx.barrier import events, following, messages, table
 from phalanx.barrier import generation as generations
 from phalanx.barrier.core import BarrierCore
 from phalanx.barrier.crossing import Views
@@ -28,8 +28,8 @@ from phalanx.barrier.settings import Policy, Settings
 from phalanx.barrier.state import State
 from phalanx.barrier.table import Table
 from phalanx.barrier.tickets import Ticket, Tickets
-from phalanx.transport.events import Member, Position, View
-from phalanx.transport.layers import Ordered
+from phalanx.transport.events import Lane, Member, Position, View
+from phalanx.transport.layers import Ordered, Outgoing
 
 from .model import Violation
 from .schedule import run
@@ -67,18 +67,17 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def counts_arrivals_instead_of_members(patch: pytest.MonkeyPatch) -> None:
     """The defect of cman: a counter does not know who has arrived."""
-
-    def count(self: Generation, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
-        del payload, now_ns
-        self.need -= 1
-        self.marks[member] = mark
-
-    patch.setattr(Generation, "count", count)
+    patch.setattr(Generation, "awaits", Generation.takes)
 
 
 def ignores_marks(patch: pytest.MonkeyPatch) -> None:
     """Returns a release before the messages that belong to it."""
     patch.setattr(Generation, "not_here", lambda *_: [])
+
+
+def ignores_what_was_sent_in_bulk(patch: pytest.MonkeyPatch) -> None:
+    """Although a party has said that it belongs to its arrival."""
+    patch.setattr(following, "_mark_bulk", lambda *_: None)
 
 
 def forgets_marks_at_a_view_change(patch: pytest.MonkeyPatch) -> None:
@@ -253,6 +252,17 @@ def returns_safe_releases_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(State, "begin", begin)
 
 
+def asks_for_no_word_about_what_is_carried(patch: pytest.MonkeyPatch) -> None:
+    """A safe generation that is completed by it is then never said to be held by all."""
+    original = Outbox.take
+
+    def take(self: Outbox, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+        taken = original(self, numbered)
+        return [it if it.meeting is not None else it._replace(safe=False) for it in taken]
+
+    patch.setattr(Outbox, "take", take)
+
+
 def gives_the_same_token_twice(patch: pytest.MonkeyPatch) -> None:
     """Indices begin anew in each view: without that they do not grow."""
     original = Tickets.resolve
@@ -307,6 +317,7 @@ def withdraws_from_everything(patch: pytest.MonkeyPatch) -> None:
     [
         counts_arrivals_instead_of_members,
         ignores_marks,
+        ignores_what_was_sent_in_bulk,
         forgets_marks_at_a_view_change,
         times_out_by_itself,
         gives_no_grace_a_limit,
@@ -326,6 +337,7 @@ def withdraws_from_everything(patch: pytest.MonkeyPatch) -> None:
         carries_half_a_roster,
         waits_for_who_has_deregistered,
         returns_safe_releases_at_once,
+        asks_for_no_word_about_what_is_carried,
         gives_the_same_token_twice,
         leaves_ghosts,
         forgets_who_spoiled_it,

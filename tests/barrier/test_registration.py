@@ -258,3 +258,40 @@ def test_a_registration_of_a_detached_node_is_unknown_and_taken_back() -> None:
     assert call.outcome.outcome == "unknown"
     model.quiesce()
     assert model.nodes[2].core.rosters() == {}
+
+
+def test_who_registers_anew_after_its_last_arrival_counts_from_the_next_generation_on() -> None:
+    """It has arrived for the last time in the one that is open, and does not arrive in it twice."""
+    model = Model({1, 2})
+    registered(model, 1, 2)
+    model.deregister(2, arrive=True, payload=b"bye")
+    model.quiesce()
+    registered(model, 2)
+    back = model.arrive(2, NAME, payload=b"back", timeout_ns=50 * MS)
+    model.quiesce()
+    model.install({1, 2, 3})
+    first = model.arrive(1, NAME)
+    model.quiesce()
+    assert released(first).release.payloads == {2: b"bye"}
+    assert back.outcome is None
+    second = model.arrive(1, NAME)
+    model.quiesce()
+    assert released(back).release == released(second).release
+    assert released(back).release.payloads == {2: b"back"}
+
+
+def test_a_deadline_of_who_registered_anew_breaks_only_what_it_waits_in() -> None:
+    """Its last arrival of before was not taken back."""
+    model = Model({1, 2})
+    registered(model, 1, 2)
+    model.deregister(2, arrive=True)
+    model.quiesce()
+    registered(model, 2)
+    back = model.arrive(2, NAME, timeout_ns=50 * MS)
+    model.quiesce()
+    model.pass_time(50 * MS)
+    model.quiesce()
+    assert isinstance(back.outcome, TimedOut)
+    first = model.arrive(1, NAME)
+    model.quiesce()
+    assert nodes_of(first) == [1, 2]

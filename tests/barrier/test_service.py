@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -64,7 +64,7 @@ class Hub:
     def pump(self) -> None:
         for cluster in self.clusters:
             cluster.core.wake(self.now_ns)
-        while sum(self._order(cluster) for cluster in self.clusters):
+        while sum(map(self._order, self.clusters)):
             pass
         for cluster in self.clusters:
             cluster.tell()
@@ -124,8 +124,8 @@ class FakeCluster:
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)
 
-    def unnumbered(self) -> dict[Lane, int]:
-        return {}
+    def unnumbered(self, *, bulk: bool) -> dict[Lane, int]:
+        return {Lane.BULK: 0} if bulk else {}
 
     @property
     def paths(self) -> dict[int, dict[str, PathStatus]]:
@@ -135,8 +135,8 @@ class FakeCluster:
     def add_layer_listener(self, callback: Callable[[], None]) -> None:
         self._listeners.append(callback)
 
-    def unheld(self, *, multicasts: bool) -> list[str]:
-        return [] if self.all_held.is_set() else ["multicasts too" if multicasts else "directed"]
+    def unheld(self, multicasts: Collection[Lane]) -> list[str]:
+        return [] if self.all_held.is_set() else ["directed", *(lane.name for lane in multicasts)]
 
     async def held(self, sends: list[str], timeout: float) -> None:
         self.waited_for += sends
@@ -318,6 +318,8 @@ def test_both_sides_of_a_disagreement_are_told_what_the_other_uses() -> None:
         {"timeout": float("nan")},
         {"strength": "strong"},
         {"policy": "patient"},
+        {"after": "bulk"},
+        {"after": ["fifo"]},
         {"payload": "text"},
         {"payload": bytes(PAYLOAD_BYTES_MAX + 1)},
     ],
@@ -481,7 +483,7 @@ def test_a_safe_wait_returns_when_all_hold_it_and_waits_for_multicasts_before() 
         task = asyncio.create_task(hub.one.wait("x", strength="safe"))
         other = await hub.two.arrive("x", strength="safe")
         await turns()
-        assert cluster.waited_for == ["multicasts too"]
+        assert cluster.waited_for == ["directed", "FIFO"]
         cluster.all_held.set()
         await turns()
         assert not other.done
