@@ -5,12 +5,13 @@ Import this before joining a cluster: every cluster opened afterwards carries th
 
 from phalanx.transport.layers import register
 
+from .channel_items import Entries
 from .channels import LAYER as CHANNELS_LAYER
 from .channels import Entry, OrderedChannel, Publication
 from .core import BarrierCore
 from .events import GenerationStatus, Release
 from .messages import Strength
-from .order import ChannelsCore, Entries
+from .order import ChannelsCore
 from .service import LAYER, Arrival, Barriers
 
 register(LAYER, BarrierCore)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from phalanx.transport.errors import PhalanxError, UsageError, again
 from phalanx.transport.events import Position, ViewInstalled
 
-from .order import ChannelItem, Entries, Opening, StateMade, StateMark
+from .channel_items import ChannelItem, Entries, Opening, StateMade, StateMark
 
 ENTRIES_COST_BYTES = 64
 """What unread entries of one batch count beyond their payloads."""

@@ -23,8 +23,9 @@ from phalanx.transport.errors import (
 from phalanx.transport.events import Position, ViewInstalled
 from phalanx.transport.layer_face import LayerFace
 
+from .channel_items import Entries, Opening, Published, StateMade
 from .channel_queue import ChannelQueue, Readable
-from .order import ChannelsCore, Entries, Opening, Published, StateMade
+from .order import ChannelsCore
 from .service import HasLayers
 
 LAYER = "channels"
