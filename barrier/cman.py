@@ -68,7 +68,7 @@ from .cman_state import (
 )
 from .events import GenerationStatus
 from .messages import AllParties, Count, Strength, settings_in_words
-from .service import LAYER, Arrival, Barriers
+from .service import Arrival, Barriers
 
 __all__ = ["Attribute", "Callback", "CmanBarriers", "Flag"]
 
