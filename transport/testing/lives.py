@@ -34,12 +34,16 @@ from .history import (
     Leased,
     Left,
     LostPrimary,
+    Opened,
     PathSeen,
+    Placed,
+    Read,
     RegainedPrimary,
     Returned,
     Sent,
     Stood,
     Told,
+    Unheld,
     installed,
 )
 from .simulated_node import Life
@@ -76,6 +80,10 @@ class Outcome:
     """Of a release: its place in the agreed order."""
 
 
+def _as_it_is(_at_ns: int, item: AnyRecord) -> AnyRecord:
+    return item
+
+
 def _delivered(at_ns: int, item: outputs.Delivered) -> AnyRecord:
     messages = tuple(item.payloads)
     return Got(at_ns, item.sender, item.lane, item.view_id, messages, item.directed)
@@ -107,6 +115,7 @@ _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
     outputs.Left: lambda at_ns, _: Left(at_ns),
     Arrival: lambda at_ns, item: Arrived(at_ns, item.ticket, item.name, item.deadline_ns),
     Outcome: _outcome,
+    **dict.fromkeys((Opened, Read, Placed, Unheld), _as_it_is),
 }
 
 
@@ -155,7 +164,16 @@ def _leases(life: Life) -> Iterator[AnyRecord]:
 
 def _sent(message: SimulatedSend) -> AnyRecord:
     lane, to, payload = message.lane, message.addressee, message.payload
-    return Sent(message.at_ns, message.token, lane, to, (payload,), None, True)
+    return Sent(
+        message.at_ns,
+        message.token,
+        lane,
+        to,
+        (payload,),
+        accepted=True,
+        channel=message.channel,
+        safe=message.safe,
+    )
 
 
 def evidence_of(lives: Lives) -> Evidence:
