@@ -58,7 +58,7 @@ class _Channel:
     gives: bool
     asked: int = 0
     """Names its newest `Open`."""
-    asking: bool = False
+    asking: bool = True
     """That is not ordered yet."""
     opened: Position | None = None
     """Where that was ordered, or the one before it, if this one asks again."""

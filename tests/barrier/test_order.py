@@ -46,6 +46,18 @@ def test_who_opens_late_has_the_state_of_that_place() -> None:
     assert first.digest == third.digest
 
 
+def test_before_the_first_view_an_opening_waits() -> None:
+    """A program may open its channels as soon as it has joined; the order comes later."""
+    model = OrderModel((1, 2))
+    opened(model, 1)
+    core = ChannelsCore(CONFIG, 3)
+    core.open("s", takes=True, gives=True)
+    core.wake(0)
+    assert not core.take_items()
+    assert core.next_deadline() is None
+    assert not core.take_entries({})
+
+
 def test_two_that_open_at_once_do_not_wait_for_each_other() -> None:
     """Of two openings one comes first, and that one has nobody to ask."""
     model = OrderModel((1, 2))
