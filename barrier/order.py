@@ -350,7 +350,6 @@ class ChannelsCore:
     def _ask(self, channel: _Channel, *, anew: bool = True) -> None:
         """Begin, or begin again: the next entry of ours says from where on."""
         self._refuse_all(channel)
-        channel.donations.clear()
         if anew:
             channel.opened = channel.since = None
             channel.held_back.clear()
@@ -370,6 +369,7 @@ class ChannelsCore:
         for position, donation in channel.donations.items():
             if donation.donor == self._node:
                 self._send_state(channel.name, position, donation.opener, None)
+        channel.donations.clear()
 
     def _control(self, batch: Ordered, at: Position, payload: bytes, now_ns: int) -> None:
         message = decode(payload)
@@ -405,6 +405,8 @@ class ChannelsCore:
                 self._take_from(message.name, at, 0)
             return
         channel.asking = False
+        # Marks between two openings that ask for the same are void, if a state comes for this one.
+        self._refuse_all(channel)
         channel.opened = at
         channel.since = channel.since or at
         opening = Opening(position=at, anew=channel.anew, again=channel.again)

@@ -361,8 +361,9 @@ def _limits(plan: Plan) -> Limits:
 
 def _note_outcome(node: SimulatedNode, *, name: str, verdicts: dict[int, str]) -> None:
     """What became of a barrier just now is among the last things that were noted."""
-    for _, item in reversed(node.history):
-        if not isinstance(item, Outcome):
+    now_ns = node.simulation.network.now_ns
+    for at_ns, item in reversed(node.history):
+        if at_ns < now_ns:
             break
-        if item.name == name:
+        if isinstance(item, Outcome) and item.name == name:
             verdicts[node.id] = item.verdict

@@ -209,6 +209,33 @@ def test_a_view_change_while_asking_again_decides_nothing() -> None:
     assert late.taken == 1
 
 
+def test_who_asks_again_has_to_refuse_those_who_asked_it_meanwhile() -> None:
+    """The state it then takes is of a later place than the one that they need."""
+    model = OrderModel((1, 2, 3, 4))
+    opened(model, 1, 4)
+    model.publish(1, "s", 2)
+    model.quiesce()
+    second = model.open(2, "s", stateful=True)
+    for node in (2, 1, 2):
+        model.take(node)
+        while model.number(node):
+            pass
+        for other in model.nodes:
+            while model.deliver(other):
+                pass
+    model.change_view((2, 3, 4))
+    third = model.open(3, "s", stateful=True)
+    for node in (3, 2, 3):
+        model.take(node)
+        model.number(node)
+        for other in model.nodes:
+            while model.deliver(other):
+                pass
+    model.publish(3, "s")
+    model.finish()
+    assert (second.taken, third.taken) == (1, 1)
+
+
 def test_safe_entries_are_held_back_with_what_is_behind_them_and_released_by_a_view() -> None:
     """Who goes on holds all of them; the one that is gone never said so."""
     model = OrderModel((1, 2, 3))
