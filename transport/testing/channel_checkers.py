@@ -143,16 +143,20 @@ def channel_order(lives: Lives) -> Complaints:
         if lacking:
             sender, message = channels.entries[name][lacking[0]]
             yield f"{member} never read {shown(message)} of {sender} at {lacking[0]} of {name!r}"
+    where = {
+        message: position
+        for entries in channels.entries.values()
+        for position, (_, message) in entries.items()
+    }
     for history in evidence.histories:
         for placed in history.placed:
-            sending = evidence.sent.get(placed.message)
-            if sending is None or not channels.bound.at(history.member.node, placed.position):
-                continue
-            known = channels.entries[sending.channel].get(placed.position)
-            if known is not None and known[1] != placed.message:
+            position = where.get(placed.message, placed.position)
+            if position != placed.position and channels.bound.at(
+                history.member.node, placed.position
+            ):
                 yield (
                     f"{history.member} was told that {shown(placed.message)} is at "
-                    f"{placed.position}, where {shown(known[1])} is"
+                    f"{placed.position}; it is at {position}"
                 )
 
 
