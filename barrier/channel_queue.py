@@ -62,6 +62,11 @@ class ChannelQueue:
         """Whether it is full."""
         return self._frozen
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing unread."""
+        return not self._items
+
     def stats(self) -> dict[str, int]:
         """Unread things and bytes."""
         return {"items": len(self._items), "bytes": self._bytes}

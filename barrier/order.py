@@ -323,7 +323,8 @@ class ChannelsCore:
     def wake(self, now_ns: int) -> None:
         """Go on without members that do not answer: they may carry no channels."""
         for channel in self._channels.values():
-            self._decide(channel, now_ns)
+            if channel.ask_until_ns is not None:
+                self._decide(channel, now_ns)
 
     def next_deadline(self) -> int | None:
         """When somebody who has not answered is waited for no longer."""

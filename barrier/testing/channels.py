@@ -136,7 +136,8 @@ class _Process:
                     self._look(item, view.id)
                 reader.put(item)
         for reader in self.readers.values():
-            reader.read_soon()
+            if not reader.queue.empty:
+                reader.read_soon()
         self.core.take_detached()
         for published in self.core.take_published():
             first, member = published.first, self.node.life.member
@@ -163,7 +164,7 @@ class _Process:
         return [
             f"{self.node.life.member} does not get on in {name!r}: {reader.queue.stats()}"
             for name, reader in self.readers.items()
-            if reader.queue.stats()["items"] or not reader.began
+            if not (reader.queue.empty and reader.began)
         ]
 
 
@@ -201,7 +202,7 @@ class _Reader:
 
     def read_soon(self) -> None:
         """It will read, unless it is about to already."""
-        if not self._will_read and self.queue.stats()["items"]:
+        if not self._will_read:
             self._will_read = True
             wait = 1 + self._channels.draw(2 * self._mean_ns)
             self._channels.simulation.network.after(wait, self._read)
