@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 
 from phalanx.transport.events import Lane, Member, Position, ViewId
 from phalanx.transport.testing.history import Opened, Placed, Read, Unheld
@@ -36,6 +37,8 @@ class Channels:
         self._safe: set[bytes] = set()
         self.positions: dict[Member, tuple[ViewId, int]] = {}
         """How far in the agreed order each member was when its node last ran."""
+        self.after_read: list[Callable[[SimulatedNode], None]] = []
+        """Called when an application of a node has read: to look on."""
         simulation.layers[LAYER] = ChannelsCore
         simulation.after_turn.append(self._collect)
 
@@ -46,12 +49,20 @@ class Channels:
         if process is None or not names:
             return False
         name, safe = self._random.choice(names), self._random.random() < self.plan.safe_share
+        self.publish_on(node, name, payload, safe=safe)
+        return True
+
+    def publish_on(self, node: SimulatedNode, name: str, payload: bytes, *, safe: bool) -> None:
+        """Publish on a channel that is open there, if there is room."""
         token = node.send(payload, Lane.ORDERED, channel=name, safe=safe)
         if token:
-            process.published[node.life.member, token] = payload
+            self._processes[node.id].published[node.life.member, token] = payload
             if safe:
                 self._safe.add(payload)
-        return True
+
+    def open(self, node: SimulatedNode, name: str) -> None:
+        """Open a channel on a node now."""
+        self._processes[node.id].open(name)
 
     def draw(self, below: int) -> int:
         """A number of a source of its own, so that reading draws nothing from the network's."""
@@ -106,7 +117,7 @@ class _Process:
         opens_ns = plan.channels_open_ns[node.id - 1] if plan.channels_open_ns else ()
         for name, after_ns in zip(NAMES, opens_ns, strict=False):
             if after_ns is not None:
-                network.after(after_ns, lambda name=name: self._open(name))
+                network.after(after_ns, lambda name=name: self.open(name))
 
     @property
     def over(self) -> bool:
@@ -118,7 +129,8 @@ class _Process:
         """Channels on which it may publish: whoever does reads its own entries there."""
         return [name for name, reader in self.readers.items() if reader.began]
 
-    def _open(self, name: str) -> None:
+    def open(self, name: str) -> None:
+        """Open a channel, if the process is still there."""
         if self.over:
             return
         stateful = name == NAMES[0]
@@ -221,6 +233,8 @@ class _Reader:
                 at_ns = self._channels.simulation.network.now_ns
                 opened = Opened(at_ns, self._name, item.position, self._line, self._alone)
                 self._node.note(opened)
+        for look in self._channels.after_read:
+            look(self._node)
 
     def _see(self, entries: Entries) -> None:
         at_ns = self._channels.simulation.network.now_ns

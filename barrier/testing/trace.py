@@ -7,6 +7,7 @@ from typing import TextIO
 from phalanx.transport.testing.trace import Tracer
 from phalanx.transport.testing.trace_text import plain
 
+from .. import channel_messages
 from ..core import CHANNEL
 from ..messages import Arrive, Carried, decode
 from .plan import Plan
@@ -50,7 +51,9 @@ def write_trace(plan: Plan, file: TextIO) -> str:
 
 
 def entry_text(channel: str, payload: bytes) -> str:
-    """An entry of barriers in words; empty for what is none."""
+    """An entry of barriers or of openings in words; empty for what is neither."""
+    if channel == channel_messages.CONTROL:
+        return _opening_text(payload)
     message = decode(payload, sender=0) if channel == CHANNEL else None
     if message is None:
         return ""
@@ -58,6 +61,21 @@ def entry_text(channel: str, payload: bytes) -> str:
     if isinstance(message, Arrive):
         return f"arrives at {message.name}{carried}"
     return f"withdraws from {message.name} ({message.cause.value}){carried}"
+
+
+def _opening_text(payload: bytes) -> str:
+    match channel_messages.decode(payload):
+        case channel_messages.Open(name=name, takes=takes):
+            return f"opens {name!r}{', wants state' if takes else ''}"
+        case channel_messages.Have(name=name, at=at, can=can):
+            word = "can" if can is channel_messages.Can.GIVE else "cannot"
+            return f"{word} give the state of {name!r} at position {at.index}"
+        case channel_messages.Take(name=name, at=at, donor=donor):
+            return f"takes the state of {name!r} at position {at.index} from {donor or 'nobody'}"
+        case channel_messages.Part(name=name, at=at, size=size):
+            return f"state of {name!r} at position {at.index}: {size} bytes"
+        case None:
+            return ""
 
 
 def _carried_text(carried: Carried) -> str:

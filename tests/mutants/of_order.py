@@ -73,20 +73,30 @@ ORDER = (
             Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
         ),
     ),
-    one(
+    Mutant(
         "ends-are-cast-once",
-        "5: an END that was cast is said again over the association",
-        CARRYING,
-        "        self.say_to(node, [ending for ending in self._epochs.own_ends "
-        "if ending.epoch in due])\n",
-        "        del due\n",
+        "5: an END that was cast is said again; who looks for stalls would mend it",
+        (
+            Edit(
+                CARRYING,
+                "        self.say_to(node, [ending for ending in self._epochs.own_ends "
+                "if ending.epoch in due])\n",
+                "        del due\n",
+            ),
+            Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
+        ),
     ),
-    one(
-        "lazy-epoch-stays-open",
-        "5: whoever sees anything of an epoch closes it, if not at once, then soon",
-        DELIVERY,
-        "            self.epochs.give_up()\n",
-        "            pass\n",
+    Mutant(
+        "batches-are-cast-once",
+        "4: a batch that was cast is sent again; who looks for stalls would mend it",
+        (
+            Edit(
+                CARRYING,
+                "                for sequence, _ in cast:\n",
+                "                for sequence, _ in ():\n",
+            ),
+            Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
+        ),
     ),
     one(
         "early-batch-out-of-order",
