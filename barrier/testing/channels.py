@@ -117,7 +117,7 @@ class _Process:
         opens_ns = plan.channels_open_ns[node.id - 1] if plan.channels_open_ns else ()
         for name, after_ns in zip(NAMES, opens_ns, strict=False):
             if after_ns is not None:
-                network.after(after_ns, lambda name=name: self.open(name))
+                network.after(after_ns, partial(self.open, name))
 
     @property
     def over(self) -> bool:
