@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
+from functools import partial
 
 from phalanx.transport.events import Lane, Member, Position, ViewId
 from phalanx.transport.testing.history import Opened, Placed, Read, Unheld
