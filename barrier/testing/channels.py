@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
+from functools import partial
 
 from phalanx.transport.events import Lane, Member, Position, ViewId
 from phalanx.transport.testing.history import Opened, Placed, Read, Unheld
@@ -117,7 +118,7 @@ class _Process:
         opens_ns = plan.channels_open_ns[node.id - 1] if plan.channels_open_ns else ()
         for name, after_ns in zip(NAMES, opens_ns, strict=False):
             if after_ns is not None:
-                network.after(after_ns, lambda name=name: self.open(name))
+                network.after(after_ns, partial(self.open, name))
 
     @property
     def over(self) -> bool:
