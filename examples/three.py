@@ -1,0 +1,126 @@
+"""Three nodes on this machine, a process each: how the other examples begin and end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from phalanx.transport import PhalanxError
+from phalanx.transport.testing.loopback import cluster_file
+
+NAMES = ("alpha", "beta", "gamma")
+LIMIT_S = 30.0
+"""Whoever says nothing for so long, or does not end, hangs."""
+
+
+class Node:
+    """A process that is a node of the cluster; what it prints is shown with its name before it."""
+
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._child.stdout is not None, "asked for a pipe"
+        for line in self._child.stdout:
+            sys.stdout.write(f"{self.name:>5}: {line}")
+            sys.stdout.flush()
+            self._lines.put(line)
+
+    def says(self, words: str) -> None:
+        """Wait until it prints a line with these words."""
+        try:
+            while words not in self._lines.get(timeout=LIMIT_S):
+                pass
+        except Empty:
+            raise AssertionError(f"{self.name} does not say {words!r}") from None
+
+    def wake(self) -> None:
+        """Let it run on after it was stopped."""
+        os.kill(self._child.pid, signal.SIGCONT)
+
+    def ends(self) -> int:
+        """Wait for its end; returns its exit status, negative if a signal has ended it."""
+        try:
+            status = self._child.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} does not end") from None
+        self._reader.join()
+        return status
+
+    def remove(self) -> None:
+        """End it, whatever it does."""
+        self._child.kill()
+        self._child.wait()
+        self._reader.join()
+
+
+class Three:
+    """Starts nodes of one cluster; its file and the nodes' records are in a temporary folder."""
+
+    def __init__(self, program: str, folder: str) -> None:
+        self.folder = Path(folder)
+        self._program = program
+        self._config = cluster_file(self.folder / "cluster.toml", NAMES)
+        self.nodes: list[Node] = []
+
+    def start(self, name: str, *more: str) -> Node:
+        """Start this example as one node."""
+        command = [sys.executable, "-u", self._program, str(self._config), name, *more]
+        self.nodes.append(Node(name, command))
+        return self.nodes[-1]
+
+
+def run(
+    program: str,
+    node: Callable[..., Coroutine[Any, Any, None]],
+    story: Callable[[Three], None],
+    usage: str,
+) -> int:
+    """Be one node if the command line names a cluster file and a node, else tell the story.
+
+    Returns the exit status: 0, or 1 if anything was not as it has to be; then it has said what.
+    """
+    status = 0
+    try:
+        match sys.argv[1:]:
+            case []:
+                with tempfile.TemporaryDirectory() as folder:
+                    three = Three(program, folder)
+                    try:
+                        story(three)
+                    finally:
+                        for started in three.nodes:
+                            started.remove()
+            case [config, name, *more]:
+                asyncio.run(node(config, name, *more))
+            case _:
+                print(usage, file=sys.stderr)
+                status = 2
+    except* (PhalanxError, AssertionError) as errors:  # one line that says what is wrong
+        for error in leaves(errors):
+            print(f"{' '.join(sys.argv)}: {error}", file=sys.stderr)
+        status = 1
+    except* KeyboardInterrupt:
+        status = 130
+    return status
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The single errors in groups of groups, which tasks make of them."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
