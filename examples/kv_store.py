@@ -121,4 +121,4 @@ def story(here: Three) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__file__, clerk, story, __doc__))
+    sys.exit(run(clerk, story))

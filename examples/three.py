@@ -70,25 +70,19 @@ class Node:
 class Three:
     """Starts nodes of one cluster; its file and the nodes' records are in a temporary folder."""
 
-    def __init__(self, program: str, folder: str) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self._program = program
         self._config = cluster_file(self.folder / "cluster.toml", NAMES)
         self.nodes: list[Node] = []
 
     def start(self, name: str, *more: str) -> Node:
         """Start this example as one node."""
-        command = [sys.executable, "-u", self._program, str(self._config), name, *more]
+        command = [sys.executable, "-u", sys.argv[0], str(self._config), name, *more]
         self.nodes.append(Node(name, command))
         return self.nodes[-1]
 
 
-def run(
-    program: str,
-    node: Callable[..., Coroutine[Any, Any, None]],
-    story: Callable[[Three], None],
-    usage: str,
-) -> int:
+def run(node: Callable[..., Coroutine[Any, Any, None]], story: Callable[[Three], None]) -> int:
     """Be one node if the command line names a cluster file and a node, else tell the story.
 
     Returns the exit status: 0, or 1 if anything was not as it has to be; then it has said what.
@@ -98,7 +92,7 @@ def run(
         match sys.argv[1:]:
             case []:
                 with tempfile.TemporaryDirectory() as folder:
-                    three = Three(program, folder)
+                    three = Three(folder)
                     try:
                         story(three)
                     finally:
@@ -107,20 +101,12 @@ def run(
             case [config, name, *more]:
                 asyncio.run(node(config, name, *more))
             case _:
-                print(usage, file=sys.stderr)
+                print(sys.modules["__main__"].__doc__, file=sys.stderr)
                 status = 2
     except* (PhalanxError, AssertionError) as errors:  # one line that says what is wrong
-        for error in leaves(errors):
+        for error in errors.exceptions:
             print(f"{' '.join(sys.argv)}: {error}", file=sys.stderr)
         status = 1
     except* KeyboardInterrupt:
         status = 130
     return status
-
-
-def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The single errors in groups of groups, which tasks make of them."""
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
