@@ -18,11 +18,11 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from phalanx.barrier import Barriers, OrderedChannel
-from phalanx.transport import BarrierBroken, Cluster, Member, ViewId, ViewInstalled
+from phalanx.transport import BarrierBroken, Cluster, Member, View, ViewId, ViewInstalled
 from three import NAMES, Three, run
 
 TURNS = 10
@@ -62,11 +62,18 @@ class LockManager:
         """Stop and start at each view; has to run as long as locks are used."""
         async for event in self._cluster:
             if isinstance(event, ViewInstalled):
-                view = event.view
-                self._view = view.id  # Until there is a start for this view nothing is granted.
-                with suppress(BarrierBroken):  # by the next change of members, which comes next
-                    await Barriers(self._cluster).wait(f"stop {view.id}", parties=view.members)
-                    await self._publish({"start": view.id, "members": view.incarnations})
+                await self._recover(event.view)
+
+    async def _recover(self, view: View) -> None:
+        self._view = view.id  # Until there is a start for this view nothing is granted.
+        # If one of them leaves, there is a newer view, with members who can all come.
+        while set(view.incarnations) <= set(self._cluster.view.incarnations):
+            try:
+                await Barriers(self._cluster).wait(f"stop {view.id}", parties=view.members)
+            except BarrierBroken:
+                continue
+            await self._publish({"start": view.id, "members": view.incarnations})
+            break
 
     async def follow(self) -> None:
         """Keep the queues, in the agreed order; has to run as long as locks are used."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -28,7 +29,7 @@ class Node:
     def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
         self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -38,14 +39,15 @@ class Node:
             sys.stdout.write(f"{self.name:>5}: {line}")
             sys.stdout.flush()
             self._lines.put(line)
+        self._lines.put(None)
 
     def says(self, words: str) -> None:
         """Wait until it prints a line with these words."""
-        try:
-            while words not in self._lines.get(timeout=LIMIT_S):
-                pass
-        except Empty:
-            raise AssertionError(f"{self.name} does not say {words!r}") from None
+        with suppress(Empty):
+            while (line := self._lines.get(timeout=LIMIT_S)) is not None:
+                if words in line:
+                    return
+        raise AssertionError(f"{self.name} does not say {words!r}")
 
     def wake(self) -> None:
         """Let it run on after it was stopped."""
