@@ -131,9 +131,9 @@ async def worker(config: str, name: str) -> None:
                 file.write_text(f"{number} {name}")
                 if dies:
                     await barriers.wait("beta has the lock", parties=3)
-                    await asyncio.sleep(0.1)  # The others ask for it.
+                    await asyncio.sleep(0.2)  # The others ask for it now.
                     waiting = [cluster.name_of(it.node) for it in locks.queues["number"][1:]]
-                    print(f"dies and has the lock, for which {' and '.join(waiting)} wait")
+                    print(f"dies and has the lock; those who wait: {', '.join(waiting)}")
                     os.kill(os.getpid(), signal.SIGKILL)
                 await asyncio.sleep(0.005)  # If another held it as well, a count would be lost.
                 file.write_text(f"{int(number) + 1} nobody")
