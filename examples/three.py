@@ -19,6 +19,10 @@ from phalanx.transport import PhalanxError
 from phalanx.transport.testing.loopback import cluster_file
 
 NAMES = ("alpha", "beta", "gamma")
+PATIENCE = {"suspect_ms": 1000, "lease_ms": 1500}
+"""All share one disk with whatever else runs here, and if writing the records in a view change
+takes longer than the lease, nobody may act until then. Who is killed is missed at once all the same.
+"""
 LIMIT_S = 30.0
 """Whoever says nothing for so long, or does not end, hangs."""
 
@@ -74,7 +78,7 @@ class Three:
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self._config = cluster_file(self.folder / "cluster.toml", NAMES)
+        self._config = cluster_file(self.folder / "cluster.toml", NAMES, timing=PATIENCE)
         self.nodes: list[Node] = []
 
     def start(self, name: str, *more: str) -> Node:

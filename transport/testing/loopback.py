@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 def cluster_file(
-    path: Path, names: Sequence[str], *, cluster: str = "loopback", driver: str = "auto"
+    path: Path,
+    names: Sequence[str],
+    *,
+    cluster: str = "loopback",
+    driver: str = "auto",
+    timing: Mapping[str, int] | None = None,
 ) -> Path:
     """Write a cluster file for nodes on 127.0.0.1, with ports that are free now; returns its path.
 
-    There is one rail, so none can fail. Records go to a folder beside the file.
+    There is one rail, so none can fail. Records go to a folder beside the file. `timing` has what
+    is to differ from the profile `lan`, such as `lease_ms`.
     """
     state = json.dumps(str(path.absolute().with_suffix(".state")))
     lines = ["[cluster]", f'name = "{cluster}"', f"state_dir = {state}", f'driver = "{driver}"']
@@ -24,6 +30,8 @@ def cluster_file(
         lines += ["[[node]]", f'name = "{name}"', f"id = {number}"]
         lines += ['addresses = { a = "127.0.0.1" }', f"port = {port}", f"udp_port = {port}"]
         lines += [f"datagram_port = {datagram_port}"]
+    if timing:
+        lines += ["[timing]", *(f"{key} = {value}" for key, value in timing.items())]
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
 
