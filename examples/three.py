@@ -21,7 +21,7 @@ from phalanx.transport.testing.loopback import cluster_file
 NAMES = ("alpha", "beta", "gamma")
 PATIENCE = {"suspect_ms": 1000, "lease_ms": 1500}
 """All share one disk with whatever else runs here, and if writing the records in a view change
-takes longer than the lease, nobody may act until then. Who is killed is missed at once all the same.
+takes longer than the lease, nobody may act until then. Who is killed is missed at once even so.
 """
 LIMIT_S = 30.0
 """Whoever says nothing for so long, or does not end, hangs."""
