@@ -18,9 +18,9 @@ from phalanx.barrier import Barriers
 from phalanx.transport import Cluster
 from three import NAMES, Three, run
 
-CELLS = 60
+CELLS = 30
 HOT, COLD = 100.0, 0.0
-ENOUGH = 0.02
+ENOUGH = 0.05
 """It ends when no cell changes by more than this in a step."""
 SHADES = " .:-=+*#%@"
 EDGES = struct.Struct("!ddd")
@@ -58,7 +58,7 @@ async def part(config: str, name: str) -> None:
             # If one of them dies it is broken, for all: there is no result without its part.
             release = await barriers.wait("step", parties=nodes, payload=mine)
             edges = [EDGES.unpack(release.payloads[node]) for node in nodes]
-            if all(change <= ENOUGH for _, _, change in edges):
+            if all(theirs <= ENOUGH for _, _, theirs in edges):
                 break
             left = edges[rank - 1][1] if rank > 0 else HOT
             right = edges[rank + 1][0] if rank < last else COLD

@@ -68,7 +68,7 @@ def test_a_computation_in_steps_comes_to_the_result_of_one_process() -> None:
     """To the last bit: the example itself compares them, and ends when all cells agree."""
     lines = told_by("bulk_synchronous.py")
     assert len(those_with("has computed cells", lines)) == 3
-    assert len(those_with(r"alpha: the rod after 1207 steps, .*: @@@.*\. *$", lines)) == 1
+    assert len(those_with(r"alpha: the rod after (\d+) steps, .*: @%.*\. *$", lines)) == 1
 
 
 @pytest.mark.parametrize(
