@@ -99,10 +99,11 @@ async def clerk(config: str, name: str, back: str = "") -> None:
                 if await store.compare_and_set(seat, None, name):
                     sold.add(seat)
 
+        await store.put(f"last words of {name}", f"sold {len(sold)} seats")
         await barriers.wait("all is sold", parties=3)
         await store.sync()  # all that was published before the barrier is applied here
-        print(f"sold {len(sold)} of {len(store.data)} seats, the copy is {store.digest()}")
-        assert len(store.data) == 2 * SEATS, "some seat is not sold"
+        print(f"{store.data[f'last words of {name}']}, the copy is {store.digest()}")
+        assert len(store.data) == 2 * SEATS + 3, "some seat is not sold"
         booked = {seat for seat, seller in store.data.items() if seller == name}
         assert booked == sold or (back and booked > sold), "sold by another, or never"
 

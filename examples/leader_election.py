@@ -51,7 +51,10 @@ class Storage:
 
 
 async def elect(cluster: Cluster, view: View) -> Release | None:
-    """Meet all members of a view; None if one has left it, so that a newer view follows."""
+    """Meet all members of a view; None if one has left it, so that a newer view follows.
+
+    Each view has a barrier of its own: who reads of a view late cannot hit the next election.
+    """
     while set(view.incarnations) <= set(cluster.view.incarnations):
         try:
             return await Barriers(cluster).wait(

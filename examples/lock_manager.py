@@ -7,7 +7,8 @@ nobody acts for the old membership any more; *start* by an entry of the order, a
 free the locks of the departed.
 
 Three nodes count up a number in a file, under a lock and without any other care. One is killed
-while it holds the lock: the next of those who wait gets it, and no count is lost.
+while it holds the lock: the next of those who wait gets it, and no count is lost. (Against a holder
+that is frozen and wakes up too late the resource itself has to help: leader_election.py.)
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from phalanx.barrier import Barriers, OrderedChannel
-from phalanx.transport import BarrierBroken, Cluster, Member, View, ViewId, ViewInstalled
+from phalanx.transport import BarrierBroken, Cluster, View, ViewInstalled
 from three import NAMES, Three, run
 
 TURNS = 10
 
 
 class LockManager:
-    """For each lock a queue of members, the same everywhere; the first of them holds the lock."""
+    """For each lock a queue of members, the same everywhere; the first of them holds the lock.
+
+    A member is its node id and incarnation, in a list as JSON has it: a node that comes back does
+    not hold what it held before. The same goes for the ids of views.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
-        self.queues: dict[str, list[Member]] = {}
+        self.queues: dict[str, list[list[int]]] = {}
         self._cluster = cluster
-        # With the incarnation: a node that comes back does not hold what it held before.
-        self._me = Member(cluster.node_id, cluster.incarnation)
-        self._view = self._started = ViewId(0, 0)
+        self._me = [cluster.node_id, cluster.incarnation]
+        self._view = self._started = [0, 0]
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._channel = OrderedChannel(
             cluster, "locks", on_state_request=self._give, on_state=self._take
@@ -44,11 +48,7 @@ class LockManager:
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncGenerator[None]:
-        """Hold a lock; a node asks once at a time for each name.
-
-        Against a holder that is frozen and wakes up too late only the resource itself can help,
-        by fencing tokens: leader_election.py.
-        """
+        """Hold a lock; a node asks once at a time for each name."""
         granted = self._waiting[name] = asyncio.get_running_loop().create_future()
         try:
             await self._publish({"lock": name, "by": self._me})
@@ -65,7 +65,7 @@ class LockManager:
                 await self._recover(event.view)
 
     async def _recover(self, view: View) -> None:
-        self._view = view.id  # Until there is a start for this view nothing is granted.
+        self._view = [*view.id]  # Until there is a start for this view nothing is granted.
         # If one of them leaves, there is a newer view, with members who can all come.
         while set(view.incarnations) <= set(self._cluster.view.incarnations):
             try:
@@ -79,16 +79,15 @@ class LockManager:
         """Keep the queues, in the agreed order; has to run as long as locks are used."""
         async for entry in self._channel:
             match json.loads(entry.payload):
-                case {"lock": name, "by": by}:
-                    self.queues.setdefault(name, []).append(Member(*by))
-                case {"unlock": name, "by": by}:
-                    self.queues[name].remove(Member(*by))
-                case {"start": view, "members": members} if ViewId(*view) > self._started:
+                case {"lock": name, "by": member}:
+                    self.queues.setdefault(name, []).append(member)
+                case {"unlock": name, "by": member}:
+                    self.queues[name].remove(member)
+                case {"start": view, "members": members} if view > self._started:
                     # Every member says it; the first is as good as the others.
-                    self._started = ViewId(*view)
-                    there = {Member(*member) for member in members}
+                    self._started = view
                     for queue in self.queues.values():
-                        queue[:] = [member for member in queue if member in there]
+                        queue[:] = [member for member in queue if member in members]
                 case _:
                     continue
             self._grant()
@@ -106,9 +105,7 @@ class LockManager:
         return json.dumps([self._started, self.queues]).encode()
 
     def _take(self, state: bytes) -> None:
-        started, queues = json.loads(state)
-        self._started = ViewId(*started)
-        self.queues = {name: [Member(*it) for it in queue] for name, queue in queues.items()}
+        self._started, self.queues = json.loads(state)
 
 
 async def worker(config: str, name: str) -> None:
@@ -132,7 +129,7 @@ async def worker(config: str, name: str) -> None:
                 if dies:
                     await barriers.wait("beta has the lock", parties=3)
                     await asyncio.sleep(0.2)  # The others ask for it now.
-                    waiting = [cluster.name_of(it.node) for it in locks.queues["number"][1:]]
+                    waiting = [cluster.name_of(node) for node, _ in locks.queues["number"][1:]]
                     print(f"dies and has the lock; those who wait: {', '.join(waiting)}")
                     os.kill(os.getpid(), signal.SIGKILL)
                 await asyncio.sleep(0.005)  # If another held it as well, a count would be lost.
