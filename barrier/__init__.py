@@ -5,13 +5,17 @@ Import this before joining a cluster: every cluster opened afterwards carries th
 
 from phalanx.transport.layers import register
 
+from .arrival import Arrival
 from .channels import LAYER as CHANNELS_LAYER
 from .channels import Entry, OrderedChannel, Publication
 from .core import BarrierCore
-from .events import GenerationStatus, Release
-from .messages import Strength
+from .double import Double
+from .events import GenerationStatus, Registration, Release, Skew
+from .explain import Explanation
 from .order import ChannelsCore, Entries
-from .service import LAYER, Arrival, Barriers
+from .party import Party
+from .service import LAYER, Barriers
+from .settings import Policy, Strength
 
 register(LAYER, BarrierCore)
 register(CHANNELS_LAYER, ChannelsCore)
@@ -21,11 +25,17 @@ __all__ = [
     "BarrierCore",
     "Barriers",
     "ChannelsCore",
+    "Double",
     "Entries",
     "Entry",
+    "Explanation",
     "GenerationStatus",
     "OrderedChannel",
+    "Party",
+    "Policy",
     "Publication",
+    "Registration",
     "Release",
+    "Skew",
     "Strength",
 ]

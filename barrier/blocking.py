@@ -1,4 +1,4 @@
-"""`blocking.Barriers`: named barriers for code that is not asyncio.
+"""`blocking.Barriers` and `blocking.OrderedChannel`: for code that is not asyncio.
 
 On top of a `phalanx.transport.blocking.Cluster`, joined or attached. Every method waits in the
 thread that calls it, and raises what the asyncio method of its name raises, besides what any
@@ -7,13 +7,21 @@ call of a blocking cluster may.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Iterator
+
 from phalanx.transport.blocking import Cluster
+from phalanx.transport.calls import FOREVER_S
+from phalanx.transport.errors import ClosedError
+from phalanx.transport.events import Position, ViewInstalled
 
-from . import events, service
+from . import arrival, channels, events, service
+from .channels import Entry, OnState, OnStateRequest
 from .events import Release
-from .service import PartiesLike, StrengthLike
+from .order import Entries
+from .service import PartiesLike, PolicyLike, StrengthLike
 
-__all__ = ["Arrival", "Barriers"]
+__all__ = ["Arrival", "Barriers", "OrderedChannel"]
 
 
 class Barriers:
@@ -35,6 +43,8 @@ class Barriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
     ) -> Release:
         """Arrive at barrier `name` and wait for all parties; see the asyncio `Barriers.wait`.
 
@@ -46,7 +56,14 @@ class Barriers:
         """
 
         async def wait() -> Release:
-            return await self._inner.wait(name, parties=parties, timeout=timeout, strength=strength)
+            return await self._inner.wait(
+                name,
+                parties=parties,
+                timeout=timeout,
+                strength=strength,
+                policy=policy,
+                payload=payload,
+            )
 
         return self._cluster.call(wait, timeout)
 
@@ -57,16 +74,23 @@ class Barriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
     ) -> Arrival:
         """Arrive now and wait later (a split-phase barrier); `timeout` counts from this call."""
 
-        async def arrive() -> service.Arrival:
+        async def arrive() -> arrival.Arrival:
             return await self._inner.arrive(
-                name, parties=parties, timeout=timeout, strength=strength
+                name,
+                parties=parties,
+                timeout=timeout,
+                strength=strength,
+                policy=policy,
+                payload=payload,
             )
 
-        arrival = self._cluster.call(arrive, timeout, undo=service.Arrival.cancel)
-        return Arrival(self._cluster, arrival, timeout)
+        inner = self._cluster.call(arrive, timeout, undo=arrival.Arrival.cancel)
+        return Arrival(self._cluster, inner, timeout)
 
     def missing(self, name: str) -> dict[int, str]:
         """Who is waited for at barrier `name`, and why, by node id; empty if it is not in use."""
@@ -84,7 +108,7 @@ class Barriers:
 class Arrival:
     """This node has arrived at one generation of a barrier; made by `Barriers.arrive`."""
 
-    def __init__(self, cluster: Cluster, inner: service.Arrival, timeout: float | None) -> None:
+    def __init__(self, cluster: Cluster, inner: arrival.Arrival, timeout: float | None) -> None:
         self.name = inner.name
         self._cluster = cluster
         self._inner = inner
@@ -105,3 +129,109 @@ class Arrival:
         Raises what `Barriers.wait` raises. An interrupt (Ctrl-C) takes the arrival back.
         """
         return self._cluster.call(self._inner.wait, self._timeout)
+
+
+class OrderedChannel:
+    """An ordered channel of a blocking cluster; see the asyncio `OrderedChannel`.
+
+    Any thread publishes; one thread reads at a time. The hooks are called in the cluster's event
+    loop, when the reader asks for what stands behind their place in the stream.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        *,
+        on_state_request: OnStateRequest | None = None,
+        on_state: OnState | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Open the channel, and wait until it is known where it begins.
+
+        Raises:
+            UsageError: a bad name, one hook without the other, or it is open here already.
+            TimeoutError: it is not open within `timeout` seconds.
+        """
+        self._cluster = cluster
+
+        async def opened() -> channels.OrderedChannel:
+            channel = channels.OrderedChannel(
+                cluster.inner, name, on_state_request=on_state_request, on_state=on_state
+            )
+            try:
+                await channel.opened(timeout=timeout)
+            except BaseException:
+                channel.close()
+                raise
+            return channel
+
+        self._inner = cluster.call(opened, timeout, undo=channels.OrderedChannel.close)
+
+    @property
+    def position(self) -> Position | None:
+        """Of the last entry that was read here, or of the opening."""
+        return self._cluster.ask(lambda: self._inner.position)
+
+    def publish(
+        self, payload: bytes, *, safe: bool = False, timeout: float | None = None
+    ) -> Position:
+        """Publish an entry; returns its position when it is ordered. Raises as with asyncio."""
+        return self.publish_many((payload,), safe=safe, timeout=timeout)
+
+    def publish_many(
+        self, payloads: Iterable[bytes], *, safe: bool = False, timeout: float | None = None
+    ) -> Position:
+        """The batch form of `publish`: returns the position of the last of them."""
+        messages = list(payloads)
+        return self._cluster.call(
+            lambda: self._inner.publish_many(messages, safe=safe, timeout=timeout), timeout
+        )
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Every entry in the agreed order; ends when the cluster is left.
+
+        Raises:
+            EntriesMissed: this node was away; iterate again, it goes on behind them.
+            EvictedError, ClosedError
+        """
+        for batch in self.batches():
+            first = batch.first
+            for place, payload in enumerate(batch.payloads):
+                position = Position(first.era, first.k, first.index + place)
+                yield Entry(position=position, sender=batch.sender, payload=payload)
+
+    def batches(self) -> Iterator[Entries]:
+        """The fast form: consecutive entries of one sender."""
+        for item in self.events():
+            if isinstance(item, Entries):
+                yield item
+
+    def events(self) -> Iterator[Entries | ViewInstalled]:
+        """Batches of entries and, in its place between them, each view."""
+        while (item := self._next(None)) is not None:
+            yield item
+
+    def next(self, timeout: float | None = None) -> Entries | ViewInstalled:
+        """The next batch of entries, or view.
+
+        Raises:
+            TimeoutError: there was none within `timeout` seconds.
+            ClosedError: the cluster was left, and everything is read.
+            EntriesMissed, EvictedError
+        """
+        item = self._next(timeout)
+        if item is None:
+            raise ClosedError("the cluster was left, and all entries of the channel are read")
+        return item
+
+    def _next(self, timeout: float | None) -> Entries | ViewInstalled | None:
+        async def pull() -> Entries | ViewInstalled | None:
+            async with asyncio.timeout(timeout):
+                return await self._inner.next()
+
+        return self._cluster.call(pull, FOREVER_S if timeout is None else timeout)
+
+    def close(self) -> None:
+        """Read no more of this channel here; idempotent."""
+        self._cluster.ask(self._inner.close)

@@ -333,6 +333,11 @@ class OrderedChannel:
 
     async def events(self) -> AsyncIterator[Entries | ViewInstalled]:
         """Batches of entries and, in its place between them, each view. Raises as iterating."""
+        while (item := await self.next()) is not None:
+            yield item
+
+    async def next(self) -> Entries | ViewInstalled | None:
+        """The next thing of `events`; None when the cluster was left. Raises as iterating."""
         self._face.check_caller()
         while (item := await self._queue.next()) is not None:
             self._note(item)
@@ -340,7 +345,8 @@ class OrderedChannel:
                 missed, self._missed = self._missed, None
                 raise EntriesMissed(channel=self.name, position=missed)
             if not isinstance(item, Opening):
-                yield item
+                return item
+        return None
 
     def take_ready(self) -> list[Entries | ViewInstalled]:
         """Everything that can be had without waiting, as `events` gives it.

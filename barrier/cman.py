@@ -45,6 +45,7 @@ from phalanx.transport.calls import FOREVER_S
 from phalanx.transport.config import NODES_MAX
 from phalanx.transport.errors import (
     BarrierBroken,
+    BarrierMismatch,
     BarrierTimeout,
     NoQuorum,
     Overloaded,
@@ -67,18 +68,12 @@ from .cman_state import (
     wake,
 )
 from .events import GenerationStatus
-from .messages import AllParties, Count, Strength, settings_in_words
-from .service import LAYER, Arrival, Barriers
+from .service import Barriers
 
 __all__ = ["Attribute", "Callback", "CmanBarriers", "Flag"]
 
 PREFIX = "cman:"
 """Before the name of each barrier of ours among those of the cluster."""
-_MARK = "cman!"
-"""Before the generation at which somebody was turned away, because the counts differ."""
-_MARK_S = 10.0
-"""How long such a mark stands at most; it is taken away when that generation is over."""
-
 _faces: weakref.WeakValueDictionary[int, CmanBarriers] = weakref.WeakValueDictionary()
 """By id of the cluster, which lives as long as its face."""
 
@@ -99,8 +94,6 @@ class CmanBarriers:
     _view: View | None
     _lost_in: ViewId | None
     """The last view in which a member of the one before was missing."""
-    _marks: dict[tuple[str, Position], Arrival]
-    _telling: set[asyncio.Task[None]]
 
     def __new__(cls, cluster: Cluster) -> CmanBarriers:
         """The face of this cluster."""
@@ -114,8 +107,6 @@ class CmanBarriers:
         self._registered = {}
         self._view = None
         self._lost_in = None
-        self._marks = {}
-        self._telling = set()
         self._look_at_view()
         cluster.layer_face.add_layer_listener(self._turned)
         _faces[id(cluster)] = self
@@ -303,21 +294,13 @@ class CmanBarriers:
             del self._registered[barrier.name]
 
     async def _meet(self, barrier: Registered, use: Use) -> int:
-        """Arrive and wait until there is a code; with nodes=0 again among those who are left."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + (barrier.timeout_s or FOREVER_S)
-        while True:
-            code = await self._meet_once(barrier, use, max(0.0, deadline - loop.time()))
-            # Here a policy that shrinks the barrier in the order itself would need no second
-            # arrival, and no round of messages.
-            if code != -errno.ESRCH or barrier.nodes:
-                return code
-
-    async def _meet_once(self, barrier: Registered, use: Use, timeout_s: float) -> int:
-        name = PREFIX + barrier.name
+        """Arrive and wait until there is a code; with nodes=0 those who are left go on."""
         try:
             use.arrival = await self._barriers.arrive(
-                name, parties=barrier.nodes or None, timeout=timeout_s
+                PREFIX + barrier.name,
+                parties=barrier.nodes or None,
+                timeout=barrier.timeout_s or FOREVER_S,
+                policy="break" if barrier.nodes else "shrink",
             )
         except UsageError:  # as many waits are open as a node may have
             return -errno.ENOMEM
@@ -329,6 +312,8 @@ class CmanBarriers:
             use.arrived.set_result(0)
         try:
             await use.arrival.wait()
+        except BarrierMismatch:  # told to all parties alike
+            return -errno.EINVAL
         except BarrierTimeout:
             return -errno.ETIMEDOUT
         except BarrierBroken as broken:
@@ -337,9 +322,6 @@ class CmanBarriers:
             return -errno.ENOTCONN
         except Overloaded:
             return -errno.ENOMEM
-        except UsageError:  # it was turned away: the others wait for another number
-            self._tell_the_others(name, barrier.nodes)
-            return -errno.EINVAL
         finally:
             use.arrival = None
         return 0
@@ -367,22 +349,16 @@ class CmanBarriers:
             for barrier in self._registered.values()
             if barrier.use is not None and barrier.use.arrival is not None
         }
-        if not standing and not self._marks:
+        if not standing:
             return
-        statuses = self._barriers.open()
-        marked = {status.name for status in statuses if status.name.startswith(_MARK)}
-        for status in statuses:
+        for status in self._barriers.open():
             barrier, use = standing.get(status.name, (None, None))
             if barrier is None or use is None or use.taken_back or not self._is_in(status):
                 continue
-            doomed = barrier.nodes and self._lost_since(status.generation)
-            if doomed or _mark_of(status.generation) in marked:
+            if barrier.nodes and self._lost_since(status.generation):
                 assert use.arrival is not None, "it stands"
                 use.taken_back = True
                 use.arrival.take_back()
-        still_open = {(status.name, status.generation) for status in statuses}
-        for key in [key for key in self._marks if key not in still_open]:
-            self._marks.pop(key).cancel()
 
     def _look_at_view(self) -> None:
         try:
@@ -399,29 +375,3 @@ class CmanBarriers:
 
     def _is_in(self, status: GenerationStatus) -> bool:
         return any(member.node == self._cluster.node_id for member in status.arrived)
-
-    def _tell_the_others(self, name: str, nodes: int) -> None:
-        """Mark the generation that has turned us away: whoever has arrived there sees it."""
-        parties = Count(n=nodes) if nodes else AllParties()
-        ours = settings_in_words(parties, Strength.AGREED)
-        statuses = self._barriers.open()
-        status = next((it for it in statuses if it.name == name and it.settings != ours), None)
-        if status is None or (name, status.generation) in self._marks:
-            return  # It is over, so that nobody waits in vain.
-        task = asyncio.get_running_loop().create_task(self._mark(name, status.generation))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def _mark(self, name: str, generation: Position) -> None:
-        """By a barrier which so many cannot come to; it is known to all as soon as it is open."""
-        try:
-            mark = await self._barriers.arrive(
-                _mark_of(generation), parties=NODES_MAX, timeout=_MARK_S, strength="arrived"
-            )
-        except PhalanxError:
-            return  # Marked already, or this node has no say any more.
-        self._marks[name, generation] = mark
-
-
-def _mark_of(generation: Position) -> str:
-    return f"{_MARK}{generation.era}.{generation.k}.{generation.index}"

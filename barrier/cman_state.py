@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import TypeAlias, TypeGuard
 
-from .service import Arrival
+from .arrival import Arrival
 
 NAME_BYTES_MAX = 32
 TIMEOUT_S_MAX = 1 << 31

@@ -7,7 +7,7 @@ party that does (barrier uniformity); `Unknown` is the one answer that says noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from phalanx.transport.events import Member, Position
@@ -21,9 +21,34 @@ class Release:
     generation: Position
     """Where the first arrival of the generation was ordered; grows from one to the next."""
     position: Position
-    """Where the last arrival was ordered, which is where the release was decided."""
+    """Where the last arrival was ordered, which is where the release was decided; with index 0 if
+    a view has decided it, by what was left of the parties (policy `shrink`).
+    """
     parties: tuple[Member, ...]
     """Who arrived, in ascending order of node id."""
+    payloads: Mapping[int, bytes] = field(default_factory=dict[int, bytes], hash=False)
+    """What came with the arrivals, by node id, of those who brought something."""
+    token: Position | None = None
+    """With strength `safe` a fencing token, else None. It is larger than that of every earlier
+    release of this name; whoever compares tokens acts for the larger one and refuses smaller ones.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What a party that registers is told of the others, as of its place in the order."""
+
+    name: str
+    parties: tuple[int, ...]
+    """All nodes that are registered now, this one included, in ascending order."""
+    generation: Position | None = None
+    """The generation that is open, if there is one."""
+    arrived: tuple[int, ...] = ()
+    """Nodes that have arrived at it."""
+    waited_for: tuple[int, ...] = ()
+    """Nodes that it still waits for. This one is among them only if it was registered in an
+    earlier incarnation and its rejoin is waited for; else it counts from the next generation on.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +85,16 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """This arrival was refused: the generation was opened with other settings."""
+    """Parties came with different settings; all that had come are told so."""
 
     ticket: int
     name: str
+    generation: Position | None
+    """The one that was dissolved by it; None for who came and was turned away."""
     ours: str
-    """The settings of the refused arrival, in words."""
+    """The settings of this arrival, in words."""
     theirs: str
-    """The settings that the others use, in words."""
+    """The settings on the other side, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +117,25 @@ class Unknown:
     """`none` if the arrival never left this node, so that it counts nowhere."""
 
 
-Outcome: TypeAlias = Released | Broken | TimedOut | Mismatch | Refused | Unknown
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """This node is registered."""
+
+    ticket: int
+    registration: Registration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """This node is not registered any more."""
+
+    ticket: int
+    name: str
+
+
+Outcome: TypeAlias = (
+    Released | Broken | TimedOut | Mismatch | Refused | Unknown | Enrolled | Retired
+)
 """Every ticket gets exactly one."""
 
 
@@ -103,3 +148,13 @@ class GenerationStatus:
     settings: str
     arrived: tuple[Member, ...]
     """In the order of arrival."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skew:
+    """How much later than the first a node has arrived, as this node learnt of it."""
+
+    arrivals: int
+    """In so many generations that were released."""
+    mean_ns: int
+    worst_ns: int

@@ -4,6 +4,10 @@ Structs travel as arrays: a later version may append fields with defaults, which
 skip. Every entry names the view in which it was made, because a transport that is in the middle
 of a view change numbers what it has queued in the *next* view, where the core publishes what is
 still open anew; without the stamp an arrival could count twice.
+
+Nothing in an arrival says whose it is, or which: the order says the sender, and own entries come
+back in the order in which they were published. So all arrivals at a barrier without payload are
+the same bytes, in one round after the other, and are decoded once in a view.
 """
 
 from __future__ import annotations
@@ -14,23 +18,22 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from phalanx.transport.config import NAME_BYTES_MAX, NODE_ID_MAX, NODES_MAX
+from phalanx.transport.config import NAME_BYTES_MAX, NODES_MAX
 from phalanx.transport.events import Member, Position, ViewId
 
-CARRIED_MAX = 256
+from .settings import NodeId, Settings
+
+PAYLOAD_BYTES_MAX = 64 << 10
+"""What one arrival may bring along."""
+SPOILED_CHARS_MAX = 200
+"""How much of an exception is told to the others."""
+CARRIED_MAX = 64
 """Most generations of one name that one entry carries over from earlier views."""
+WIRE_NAME_BYTES_MAX = NAME_BYTES_MAX + 64
+"""A user's name, and what is put before it where it names two barriers (`names.py`)."""
 
-NodeId: TypeAlias = Annotated[int, Meta(ge=1, le=NODE_ID_MAX)]
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_BYTES_MAX)]
-
-
-class Strength(enum.Enum):
-    """What a party knows when its wait returns."""
-
-    ARRIVED = "arrived"
-    """All parties have arrived."""
-    AGREED = "agreed"
-    """And every message that they multicast before is delivered here."""
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=WIRE_NAME_BYTES_MAX)]
+Payload: TypeAlias = Annotated[bytes, Meta(max_length=PAYLOAD_BYTES_MAX)]
 
 
 class Cause(enum.Enum):
@@ -40,51 +43,63 @@ class Cause(enum.Enum):
     CANCEL = "cancel"
 
 
-class AllParties(msgspec.Struct, frozen=True, array_like=True, tag="all"):
-    """Every member of the view in which the first arrival is ordered."""
+class Leaving(enum.Enum):
+    """What else it means that a party is registered no more."""
 
-
-class Count(msgspec.Struct, frozen=True, array_like=True, tag="count"):
-    """The first `n` distinct members to arrive."""
-
-    n: Annotated[int, Meta(ge=1, le=NODES_MAX)]
-
-
-class Named(msgspec.Struct, frozen=True, array_like=True, tag="named"):
-    """These nodes, whether or not they are members yet; make one with `named`."""
-
-    nodes: Annotated[tuple[NodeId, ...], Meta(min_length=1, max_length=NODES_MAX)]
-    """In ascending order."""
-
-
-Parties: TypeAlias = AllParties | Count | Named
+    DEREGISTER = "deregister"
+    """Where it is waited for now, this is its arrival."""
+    ARRIVE = "arrive"
+    """It arrives, also where nobody has yet."""
+    TAKE_BACK = "take back"
+    """It never was registered: nobody waits for it."""
 
 
 class Carried(msgspec.Struct, frozen=True, array_like=True):
-    """The whole state of a generation that is still open from an earlier view."""
+    """The state of a generation that is still open from an earlier view."""
 
     opened: Position
-    parties: Parties
-    strength: Strength
-    members: Annotated[tuple[Member, ...], Meta(max_length=NODES_MAX)]
-    """The fixed parties of an `AllParties` generation; empty for the others."""
-    arrived: Annotated[tuple[Member, ...], Meta(min_length=1, max_length=NODES_MAX)]
+    settings: Settings
+    wanted: Annotated[tuple[NodeId, ...], Meta(max_length=NODES_MAX)]
+    """The nodes that are its parties, in ascending order; empty for a `Count`."""
+    size: Annotated[int, Meta(ge=1, le=NODES_MAX)]
+    """How many parties it has now."""
+    arrived: Annotated[tuple[Member, ...], Meta(max_length=NODES_MAX)]
     """In the order of arrival."""
+    owing: Annotated[tuple[NodeId, ...], Meta(max_length=NODES_MAX)] = ()
+    """Who has arrived with a payload, which each of them publishes again."""
+    spoiled: Annotated[str, Meta(max_length=SPOILED_CHARS_MAX)] = ""
+    """Why it is broken for everybody who has not been told yet."""
+
+
+class CarriedRoster(msgspec.Struct, frozen=True, array_like=True):
+    """Everybody who is registered at a name since an earlier view."""
+
+    founded: Position
+    settings: Settings
+    members: Annotated[tuple[Member, ...], Meta(min_length=1, max_length=NODES_MAX)]
+    """In the order of registration."""
 
 
 class Arrive(msgspec.Struct, frozen=True, array_like=True, tag="arrive"):
-    """Its sender has arrived, or carries an arrival over from an earlier view."""
+    """Its sender has arrived."""
 
     view: ViewId
     name: Name
-    serial: int
-    """The sender's ticket; tells its arrivals apart."""
-    parties: Parties
-    strength: Strength
-    counted: bool
-    """The sender is among the arrived of a carried generation: only adopt, count nothing."""
-    carried: Annotated[tuple[Carried, ...], Meta(max_length=CARRIED_MAX)]
-    """Generations of this name from earlier views that may not be known to everybody yet."""
+    settings: Settings
+    payload: Payload = b""
+    spoiled: Annotated[str, Meta(max_length=SPOILED_CHARS_MAX)] = ""
+    """It has, but the others must not go on: broken for all of them, for this reason."""
+    bulk: bool = False
+    """What it has multicast on the bulk lane before belongs to it as well."""
+
+
+class Again(msgspec.Struct, frozen=True, array_like=True, tag="again"):
+    """The payload of its sender's arrival, which counts in a generation of an earlier view."""
+
+    view: ViewId
+    name: Name
+    opened: Position
+    payload: Payload
 
 
 class Withdraw(msgspec.Struct, frozen=True, array_like=True, tag="withdraw"):
@@ -92,71 +107,94 @@ class Withdraw(msgspec.Struct, frozen=True, array_like=True, tag="withdraw"):
 
     view: ViewId
     name: Name
-    serial: int
     cause: Cause
-    carried: Annotated[tuple[Carried, ...], Meta(max_length=CARRIED_MAX)]
 
+
+class Carry(msgspec.Struct, frozen=True, array_like=True, tag="carry"):
+    """All that earlier views have left open of a name; stands before its sender's other entries
+    of that name.
+    """
+
+    view: ViewId
+    name: Name
+    generations: Annotated[tuple[Carried, ...], Meta(max_length=CARRIED_MAX)]
+    roster: CarriedRoster | None = None
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True, tag="register"):
+    """Its sender is a party of all generations that begin from here on."""
+
+    view: ViewId
+    name: Name
+    settings: Settings
+
+
+class Vouch(msgspec.Struct, frozen=True, array_like=True, tag="vouch"):
+    """Whatever its sender knows of this name from earlier views stands before this."""
+
+    view: ViewId
+    name: Name
+
+
+class Quit(msgspec.Struct, frozen=True, array_like=True, tag="quit"):
+    """Its sender is registered no more."""
+
+    view: ViewId
+    name: Name
+    leaving: Leaving
+    payload: Payload = b""
+
+
+Message: TypeAlias = Arrive | Again | Withdraw | Carry | Register | Vouch | Quit
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Arrive | Withdraw] = msgspec.msgpack.Decoder(Arrive | Withdraw)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
-def named(nodes: frozenset[int] | set[int]) -> Named:
-    """The party set of these node ids in its one canonical form."""
-    return Named(nodes=tuple(sorted(nodes)))
-
-
-def settings_in_words(parties: Parties, strength: Strength) -> str:
-    """For error messages: what one side of a disagreement asked for."""
-    match parties:
-        case AllParties():
-            who = "all members"
-        case Count(n=n):
-            who = f"{n} parties"
-        case Named(nodes=nodes):
-            who = f"nodes {', '.join(map(str, nodes))}"
-    return f"{who}, strength {strength.value}"
-
-
-def encode(message: Arrive | Withdraw) -> bytes:
+def encode(message: Message) -> bytes:
     """The msgpack form."""
     return _encoder.encode(message)
 
 
-def decode(payload: bytes, *, sender: int) -> Arrive | Withdraw | None:
-    """The message of a payload, or None if no honest core can have sent it."""
+def decode(payload: bytes) -> Message | None:
+    """The message of a payload, or None if no honest core can have sent it.
+
+    Whether its sender may say so is left to the table.
+    """
     try:
         message = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if len(message.name.encode()) > NAME_BYTES_MAX:
+    if len(message.name.encode()) > WIRE_NAME_BYTES_MAX:
         return None
-    if any(not _consistent(carried) for carried in message.carried):
-        return None
-    if isinstance(message, Arrive) and not _may_use(sender, message.parties):
-        return None
-    return message
+    match message:
+        case Arrive() | Register():
+            sound = message.settings.canonical
+        case Carry():
+            sound = all(map(_consistent, message.generations)) and (
+                message.roster is None or _distinct(message.roster.members)
+            )
+        case _:
+            sound = True
+    return message if sound else None
 
 
-def _may_use(sender: int, parties: Parties) -> bool:
-    """Who is not in its own set can never be waited for."""
-    return _canonical(parties) and (not isinstance(parties, Named) or sender in parties.nodes)
-
-
-def _canonical(parties: Parties) -> bool:
-    """A named set is ascending and without repeats, else equal sets would compare as unequal."""
-    return not isinstance(parties, Named) or parties.nodes == tuple(sorted(set(parties.nodes)))
+def _distinct(members: tuple[Member, ...]) -> bool:
+    return len({member.node for member in members}) == len(members)
 
 
 def _consistent(carried: Carried) -> bool:
     """The arrived are distinct nodes and parties; a whole set would have been released."""
-    nodes = {member.node for member in carried.arrived}
-    if len(nodes) != len(carried.arrived) or not _canonical(carried.parties):
+    wanted, arrived, settings = carried.wanted, carried.arrived, carried.settings
+    nodes = {member.node for member in arrived}
+    if not (_distinct(arrived) and settings.canonical and nodes.issuperset(carried.owing)):
         return False
-    match carried.parties:
-        case AllParties():
-            return set(carried.arrived) < set(carried.members)
-        case Count(n=n):
-            return len(nodes) < n
-        case Named(nodes=wanted):
-            return nodes < set(wanted)
+    if wanted and not (
+        wanted == tuple(sorted(set(wanted)))
+        and len(wanted) == carried.size
+        and nodes.issubset(wanted)
+    ):
+        return False
+    if not arrived:
+        return bool(carried.spoiled)
+    return len(arrived) < carried.size or bool(carried.owing)

@@ -251,6 +251,9 @@ class ChannelsCore:
         entries = Entries(batch.sender, batch.payloads, first, batch.size)
         self._items.append((channel.name, entries))
 
+    def held_back(self, position: Position, *, now_ns: int) -> None:
+        """Each channel knows that of its own entries."""
+
     def stable(self, position: Position, *, now_ns: int) -> None:
         """Deliver what is safe now, and report our own."""
         del now_ns

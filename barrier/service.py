@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 from phalanx.transport.calls import node_of, seconds
 from phalanx.transport.config import S
-from phalanx.transport.errors import (
-    BarrierBroken,
-    BarrierTimeout,
-    NoQuorum,
-    Overloaded,
-    UsageError,
-)
+from phalanx.transport.errors import BarrierTimeout, NoQuorum, PhalanxError, UsageError
+from phalanx.transport.events import Lane
 from phalanx.transport.layer_face import LayerFace
 
-from . import events, messages
+from . import events, names
+from .arrival import Arrival, Asked
 from .core import BarrierCore
-from .events import Release
-from .messages import AllParties, Count, Parties, Strength
+from .double import Double
+from .events import Release, Skew
+from .explain import Explanation, explain
+from .party import Party
+from .settings import AllParties, Count, Parties, Policy, Registered, Settings, Strength, named
+
+__all__ = [
+    "LAYER",
+    "Arrival",
+    "Barriers",
+    "LaneLike",
+    "PartiesLike",
+    "PolicyLike",
+    "StrengthLike",
+]
 
 LAYER = "barrier"
 """The name under which the core is registered with the transport."""
 
 PartiesLike: TypeAlias = int | Iterable[int | str] | None
 """None: all members of the view. A number: that many, whoever. Else node ids or names."""
-StrengthLike: TypeAlias = Literal["arrived", "agreed"]
+StrengthLike: TypeAlias = Literal["arrived", "agreed", "safe"]
+PolicyLike: TypeAlias = Literal["break", "shrink", "wait_for_rejoin"]
+LaneLike: TypeAlias = Literal["bulk"]
+
+SETTINGS_MAX = 256
+"""Settings that are remembered by what callers write."""
 
 
 class HasLayers(Protocol):
@@ -49,7 +63,9 @@ class Barriers:
 
     _cluster: LayerFace
     _core: BarrierCore
-    _open: dict[int, asyncio.Future[events.Outcome]]
+    _open: dict[int, Asked]
+    _settings: dict[tuple[object, object, object], Settings]
+    _call_timeout_s: float
 
     def __new__(cls, cluster: HasLayers) -> Barriers:
         """The service of this cluster.
@@ -67,6 +83,8 @@ class Barriers:
         self._cluster = face
         self._core = core
         self._open = {}
+        self._settings = {}
+        self._call_timeout_s = face.config.timing.call_timeout_ns / S
         face.add_layer_listener(self._collect)
         _services[id(face)] = self
         return self
@@ -78,22 +96,48 @@ class Barriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Release:
         """Arrive at barrier `name` and wait for all parties.
 
-        With strength `agreed` everything that a party sent before it arrived is in the queues
-        here when this returns; `arrived` promises the meeting alone. `timeout` is in seconds;
-        None means the profile's `call_timeout_ns`. Cancelling the task takes the arrival back.
+        Args:
+            name: 1 to 64 printable bytes; a name can be used again at once.
+            parties: None for all members of the view, a number of members, or node ids and names.
+            timeout: seconds; None means the profile's `call_timeout_ns`.
+            strength: `agreed`: everything that a party sent before it arrived is in the queues
+                here when this returns. `arrived` promises the meeting alone. `safe`: every
+                member holds it, so that the release also binds members that are cut off
+                afterwards, and has a fencing token.
+            policy: what becomes of it when a party leaves the view: `break` it, `shrink` to those
+                who are left, or `wait_for_rejoin` of its node.
+            payload: at most 64 KiB, which all parties get with the release.
+            after: `("bulk",)` if what this node has multicast on the bulk lane is to be there as
+                well, at all parties. The barrier then waits for that.
+
+        All parties have to give the same parties, strength and policy. Cancelling the task takes
+        the arrival back.
 
         Raises:
             BarrierBroken: a party left, timed out or cancelled; every party sees the same.
             BarrierTimeout: this wait's own deadline broke the generation (a `TimeoutError`).
+            BarrierMismatch: parties came with different settings; each of them is told (a
+                `UsageError`).
             NoQuorum: this node is cut off; `outcome` says whether the arrival may count.
-            UsageError: bad arguments, a second wait of one name at this node, settings that
-                differ from those of the other parties, or a call from another event loop.
-            Overloaded: too many barriers are open in the cluster.
+            UsageError: bad arguments, a second wait of one name at this node, or a call from
+                another event loop.
+            Overloaded: too many barriers are open in the cluster, or too many bytes of payloads.
         """
-        arrival = await self.arrive(name, parties=parties, timeout=timeout, strength=strength)
+        arrival = await self.arrive(
+            name,
+            parties=parties,
+            timeout=timeout,
+            strength=strength,
+            policy=policy,
+            payload=payload,
+            after=after,
+        )
         return await arrival.wait()
 
     async def arrive(
@@ -103,6 +147,9 @@ class Barriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Arrival:
         """Arrive now and wait later (a split-phase barrier): see `wait`, which does both.
 
@@ -111,33 +158,93 @@ class Barriers:
         """
         self._cluster.check_caller()
         _check_name(name)
-        wait_s = seconds(timeout, self._cluster.config.timing.call_timeout_ns / S)
-        if timeout is not None and timeout < 0:
-            raise UsageError(f"a timeout is 0 or more seconds, or None, not {timeout!r}")
-        deadline_ns = self._cluster.now_ns() + int(wait_s * S)
-        wanted = self._parties(parties)
-        level = _strength(strength)
-        if self._cluster.detached:
-            raise NoQuorum(f"no arrival at barrier {name!r}: this node is not in a majority")
-        if level is Strength.AGREED:
-            await self._directed_held(name, wait_s)
-        ticket = self._core.arrive(
-            name,
-            parties=wanted,
-            strength=level,
-            deadline_ns=deadline_ns,
-            now_ns=self._cluster.now_ns(),
-            after=self._cluster.accepted(),
+        settings = self._settings_of(parties, strength, policy)
+        bulk = bool(after) and _has_bulk(after)
+        return await self.arrive_as(name, settings, payload, timeout, bulk=bulk)
+
+    async def register(
+        self,
+        name: str,
+        *,
+        strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        timeout: float | None = None,
+    ) -> Party:
+        """Be a party of barrier `name` in each generation that begins from now on (a phaser).
+
+        The parties of a generation are those who are registered when the first of them arrives.
+        `Party.registration` says what one that comes late has to know.
+
+        Raises:
+            BarrierMismatch: others use the name with another strength or policy, or without
+                registration.
+            BarrierTimeout: not registered in time, nor will it be.
+            NoQuorum: this node is cut off; `outcome` says whether it may be registered. If so,
+                that is taken back as soon as it can be.
+            UsageError: bad arguments, or this node is registered there already.
+            Overloaded: parties are registered at too many barriers.
+        """
+        self._cluster.check_caller()
+        _check_name(name)
+        level, on_leaving = _strength(strength), _policy(policy)
+        settings = Settings(Registered(), level, on_leaving)
+        wait_s = self._seconds(timeout)
+        self._check_acts(name)
+        now_ns = self._cluster.now_ns()
+        ticket = self._core.register(
+            name, settings, deadline_ns=now_ns + int(wait_s * S), now_ns=now_ns
         )
-        outcome: asyncio.Future[events.Outcome] = asyncio.get_running_loop().create_future()
-        self._open[ticket] = outcome
-        self._collect()
-        self._cluster.kick()
-        return Arrival(self, name, ticket, outcome, wait_s)
+        outcome = await self._ask(Asked(self, name, ticket, wait_s))
+        return Party(self, settings, outcome.registration)
+
+    def double(
+        self,
+        name: str,
+        *,
+        parties: PartiesLike = None,
+        timeout: float | None = None,
+        strength: StrengthLike = "agreed",
+        policy: Literal["break", "shrink"] = "break",
+    ) -> Double:
+        """Enter together, leave together: `async with barriers.double("job", parties=3):`.
+
+        Who leaves is who has entered. `timeout` is for entering and for leaving, each. An
+        exception in the body is raised at once, and breaks the leaving for the others.
+
+        Raises:
+            UsageError: bad arguments. Entering and leaving raise what `wait` raises.
+        """
+        self._cluster.check_caller()
+        _check_name(name)
+        if policy not in ("break", "shrink"):
+            raise UsageError(
+                "who has entered cannot come back as another incarnation: "
+                f"policy is one of 'break', 'shrink', not {policy!r}"
+            )
+        self._seconds(timeout)
+        return Double(self, name, self._settings_of(parties, strength, policy), timeout)
+
+    # ---------------------------------------------------------------------------- questions
 
     def missing(self, name: str) -> dict[int, str]:
         """Who is waited for at barrier `name`, and why, by node id; empty if it is not in use."""
         return self._core.missing(name)
+
+    def explain(self, name: str) -> Explanation:
+        """Who has arrived at barrier `name` and who is missing, since when, and on which paths."""
+        config = self._cluster.config
+        known = {node.id: node.name for node in config.nodes}
+        return explain(
+            self._core,
+            name,
+            paths=self._cluster.paths,
+            name_of=lambda node: known.get(node, f"node {node}"),
+            now_ns=self._cluster.now_ns(),
+        )
+
+    def skew(self) -> Mapping[int, Skew]:
+        """By node id, how much later than the first it arrived, in all generations released."""
+        return self._core.skew()
 
     def open(self) -> list[events.GenerationStatus]:
         """All open generations in the cluster, as far as the agreed order is known here."""
@@ -147,15 +254,170 @@ class Barriers:
         """Counters since the cluster was opened."""
         return self._core.stats()
 
+    # ------------------------------------------------------------- for parties and doubles
+
+    async def arrive_as(
+        self,
+        name: str,
+        settings: Settings,
+        payload: bytes,
+        timeout: float | None,
+        *,
+        bulk: bool = False,
+    ) -> Arrival:
+        """For `Party` and `Double`: arrive with settings that are made already."""
+        cluster = self._cluster
+        wait_s = self._seconds(timeout)
+        deadline_ns = cluster.now_ns() + int(wait_s * S)
+        _check_payload(payload)
+        self._check_acts(name)
+        await self._held(name, settings, wait_s, bulk=bulk)
+        now_ns = cluster.now_ns()
+        ticket = self._core.arrive(
+            name,
+            settings,
+            payload=payload,
+            deadline_ns=deadline_ns,
+            now_ns=now_ns,
+            after=cluster.unnumbered(bulk=bulk),
+            bulk=bulk,
+        )
+        arrival = Arrival(self, name, ticket, wait_s)
+        self._open[ticket] = arrival
+        cluster.hurry()
+        if self._core.has_outcomes:
+            self._collect()
+        return arrival
+
+    async def deregister(
+        self, name: str, settings: Settings, payload: bytes, timeout: float | None, *, arrive: bool
+    ) -> None:
+        """For `Party`."""
+        self._cluster.check_caller()
+        wait_s = self._seconds(timeout)
+        _check_payload(payload)
+        self._check_acts(name)
+        await self._held(name, settings, wait_s)
+        ticket = self._core.deregister(
+            name,
+            arrive=arrive,
+            payload=payload,
+            deadline_ns=self._cluster.now_ns() + int(wait_s * S),
+            after=self._cluster.unnumbered(bulk=False),
+        )
+        asked = Asked(self, name, ticket, wait_s)
+        self._open[ticket] = asked
+        self._cluster.kick()
+        outcome = await asked.outcome()
+        if not isinstance(outcome, events.Retired):
+            raise asked.error(outcome)
+
+    def spoil(self, name: str, settings: Settings, reason: str) -> None:
+        """For `Double`: tell the others not to go on. Never raises: an exception is under way."""
+        node = self._cluster.node_id
+        try:
+            self._cluster.check_caller()
+            self._core.spoil(name, settings, f"node {node} has left by an exception: {reason}")
+        except PhalanxError:
+            return  # This node has ended, or begun anew; then a view tells them.
+        self._cluster.kick()
+
+    def is_registered(self, name: str) -> bool:
+        """For `Party`."""
+        return self._core.registered_with(name) is not None
+
+    def registered_at(self, name: str) -> tuple[int, ...]:
+        """For `Party`."""
+        return self._core.rosters().get(name, ())
+
+    def check_caller(self) -> None:
+        """For `Arrival`: refuse a call from another event loop or process."""
+        self._cluster.check_caller()
+
+    def take_back(self, asked: Asked) -> None:
+        """For `Arrival`: the order says what becomes of it."""
+        if asked.ticket in self._open:
+            self._core.cancel(asked.ticket, now_ns=self._cluster.now_ns())
+            self._cluster.kick()
+
+    def withdraw(self, asked: Asked) -> None:
+        """For `Arrival`: nobody waits any more; the name is free at once."""
+        if self._open.pop(asked.ticket, None) is None:
+            return  # It is over.
+        self._core.abandon(asked.ticket, now_ns=self._cluster.now_ns())
+        self._cluster.kick()
+        reason = f"cancelled by node {self._cluster.node_id}"
+        asked.settle(
+            events.Broken(
+                ticket=asked.ticket, name=asked.name, generation=None, reason=reason, missing={}
+            )
+        )
+
     # ------------------------------------------------------------------------------ internals
 
-    async def _directed_held(self, name: str, seconds: float) -> None:
-        """An arrival says that what was sent before is delivered: directed messages too."""
+    async def _ask(self, asked: Asked) -> events.Enrolled:
+        self._open[asked.ticket] = asked
+        self._cluster.kick()
+        if self._core.has_outcomes:
+            self._collect()
         try:
-            await self._cluster.directed_held(seconds)
+            outcome = await asked.outcome()
+        except asyncio.CancelledError:
+            if asked.succeeded:  # In the very moment in which the task was cancelled.
+                self._core.unregister(asked.name)
+                self._cluster.kick()
+            raise
+        if isinstance(outcome, events.Enrolled):
+            return outcome
+        raise asked.error(outcome)
+
+    def _check_acts(self, name: str) -> None:
+        if self._cluster.detached:
+            shown = names.shown(name)
+            raise NoQuorum(f"no arrival at barrier {shown!r}: this node is not in a majority")
+
+    def _seconds(self, timeout: float | None) -> float:
+        wait_s = seconds(timeout, self._call_timeout_s)
+        if timeout is not None and timeout < 0:
+            raise UsageError(f"a timeout is 0 or more seconds, or None, not {timeout!r}")
+        return wait_s
+
+    async def _held(
+        self, name: str, settings: Settings, wait_s: float, *, bulk: bool = False
+    ) -> None:
+        """An arrival says that what was sent before is delivered: directed messages too, and with
+        `safe` that all members hold the others.
+        """
+        if settings.strength is Strength.ARRIVED:
+            return
+        lanes: tuple[Lane, ...] = ()
+        if settings.strength is Strength.SAFE:
+            lanes = (Lane.FIFO, Lane.BULK) if bulk else (Lane.FIFO,)
+        sends = self._cluster.unheld(lanes)
+        if not sends:
+            return
+        try:
+            await self._cluster.held(sends, wait_s)
         except TimeoutError as error:
-            missing = {self._cluster.node_id: "its directed messages are not acknowledged"}
-            raise BarrierTimeout(name=name, timeout_s=seconds, missing=missing) from error
+            missing = {self._cluster.node_id: "not all that it sent before is acknowledged"}
+            raise BarrierTimeout(
+                name=names.shown(name), timeout_s=wait_s, missing=missing
+            ) from error
+
+    def _settings_of(self, parties: PartiesLike, strength: object, policy: object) -> Settings:
+        """From what a caller writes; the usual ways of writing are looked up."""
+        usual = isinstance(strength, str) and isinstance(policy, str)
+        if usual and (parties is None or type(parties) is int):
+            key = parties, strength, policy
+            found = self._settings.get(key)
+            if found is not None:
+                return found
+            found = Settings(self._parties(parties), _strength(strength), _policy(policy))
+            if len(self._settings) >= SETTINGS_MAX:
+                self._settings.clear()
+            self._settings[key] = found
+            return found
+        return Settings(self._parties(parties), _strength(strength), _policy(policy))
 
     def _parties(self, parties: PartiesLike) -> Parties:
         match parties:
@@ -167,7 +429,7 @@ class Barriers:
                 return Count(n=parties)
             case _:
                 config = self._cluster.config
-                return messages.named({node_of(config, node).id for node in parties})
+                return named({node_of(config, node).id for node in parties})
 
     def _collect(self) -> None:
         """Give the outcomes to those who wait, while this node may act.
@@ -175,92 +437,35 @@ class Barriers:
         In a view change, or before the lease of a new view, outcomes wait; they end at the
         latest when the node is detached, which makes them unknown.
         """
-        if not (self._cluster.primary or self._cluster.detached):
+        if not self._core.has_outcomes or not (self._cluster.primary or self._cluster.detached):
             return
         for outcome in self._core.take_outcomes():
-            ticket = outcome.ticket
-            future = self._open.pop(ticket, None)
-            if future is not None:
-                future.set_result(outcome)
-
-    def check_caller(self) -> None:
-        """For `Arrival`: see `ClusterFace`."""
-        self._cluster.check_caller()
-
-    def take_back(self, ticket: int) -> None:
-        """For `Arrival`: the order says what becomes of it."""
-        if ticket in self._open:
-            self._core.cancel(ticket, now_ns=self._cluster.now_ns())
-            self._cluster.kick()
-
-    def withdraw(self, ticket: int, name: str) -> None:
-        """For `Arrival`: nobody waits any more; the name is free at once."""
-        future = self._open.pop(ticket, None)
-        if future is None:
-            return  # It is over.
-        self._core.abandon(ticket, now_ns=self._cluster.now_ns())
-        self._cluster.kick()
-        reason = f"cancelled by node {self._cluster.node_id}"
-        future.set_result(
-            events.Broken(ticket=ticket, name=name, generation=None, reason=reason, missing={})
-        )
-
-
-class Arrival:
-    """This node has arrived at one generation of a barrier; made by `Barriers.arrive`."""
-
-    def __init__(
-        self,
-        service: Barriers,
-        name: str,
-        ticket: int,
-        outcome: asyncio.Future[events.Outcome],
-        timeout_s: float,
-    ) -> None:
-        self.name = name
-        self._service = service
-        self._ticket = ticket
-        self._outcome = outcome
-        self._timeout_s = timeout_s
-
-    @property
-    def done(self) -> bool:
-        """Whether `wait` would return or raise at once."""
-        return self._outcome.done()
-
-    def cancel(self) -> None:
-        """Take the arrival back, which breaks the generation unless it is released already."""
-        self._service.check_caller()
-        self._service.withdraw(self._ticket, self.name)
-
-    def take_back(self) -> None:
-        """Ask for the arrival back: `wait` then says what the order says, maybe a release.
-
-        For whoever still wants to know the outcome that all other parties see.
-        """
-        self._service.check_caller()
-        self._service.take_back(self._ticket)
-
-    async def wait(self) -> Release:
-        """Wait for the other parties; may be called again for the same answer.
-
-        Raises what `Barriers.wait` raises. Cancelling the task takes the arrival back.
-        """
-        self._service.check_caller()
-        try:
-            outcome = await asyncio.shield(self._outcome)
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        return _release_or_raise(outcome, self._timeout_s)
+            asked = self._open.pop(outcome.ticket, None)
+            if asked is not None:
+                asked.settle(outcome)
 
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise UsageError(f"a barrier's name is a str, not {type(name).__name__}")
+    if not name.isprintable():
+        raise UsageError(f"a barrier's name has 1 to 64 printable bytes, not {name!r}")
 
 
-def _strength(strength: str) -> Strength:
+def _has_bulk(after: Collection[LaneLike]) -> bool:
+    # Looked at as what it may be, for a string is a collection too.
+    given: object = after
+    if given in (["bulk"], ("bulk",), {"bulk"}, frozenset({"bulk"})):
+        return True
+    raise UsageError(f"after is () or ('bulk',), not {after!r}")
+
+
+def _check_payload(payload: object) -> None:
+    if type(payload) is not bytes:
+        raise UsageError(f"a payload is bytes, not {type(payload).__name__}")
+
+
+def _strength(strength: object) -> Strength:
     try:
         return Strength(strength)
     except ValueError:
@@ -268,19 +473,9 @@ def _strength(strength: str) -> Strength:
         raise UsageError(f"strength is one of {known}, not {strength!r}") from None
 
 
-def _release_or_raise(outcome: events.Outcome, timeout_s: float) -> Release:
-    match outcome:
-        case events.Released(release=release):
-            return release
-        case events.Broken(name=name, generation=at, reason=reason, missing=missing):
-            raise BarrierBroken(name=name, reason=reason, missing=missing, generation=at)
-        case events.TimedOut(name=name, generation=at, missing=missing):
-            raise BarrierTimeout(name=name, timeout_s=timeout_s, missing=missing, generation=at)
-        case events.Mismatch(name=name, ours=ours, theirs=theirs):
-            raise UsageError(
-                f"barrier {name!r} is in use with other settings: {theirs}; this call uses {ours}"
-            )
-        case events.Refused(reason=reason):
-            raise Overloaded(reason)
-        case events.Unknown(name=name, reason=reason, outcome=effect):
-            raise NoQuorum(f"barrier {name!r}: {reason}", outcome=effect)
+def _policy(policy: object) -> Policy:
+    try:
+        return Policy(policy)
+    except ValueError:
+        known = ", ".join(repr(level.value) for level in Policy)
+        raise UsageError(f"policy is one of {known}, not {policy!r}") from None

@@ -7,401 +7,396 @@ has it *adopted* with everybody who had arrived, later copies change nothing. Th
 state transfer to newcomers.
 
 A newcomer knows nothing of what will be carried, so its own arrival may be ordered before it:
+the arrivals of the younger generation that the older one takes are poured into that. A party that
+the older one does not take (with `AllParties`, whoever was no member when it was opened) waits in
+the younger one; both stay open side by side, the older one first in line for who is in both.
 
-* `AllParties`: the newcomer is no party of the carried generation. Both stay open side by side,
-  the older one first in line for whoever is a party of both.
-* `Count` and `Named`: there is one open generation of a name. The younger one's arrivals are
-  poured into the older one.
-* Other settings: the older generation wins, the younger one's arrivals are refused.
-
-The kernel cman of 2005 counted arrivals without asking whose they were, and named barriers
-without an instance, so that a late message hit the next use of the name. Here arrivals are sets
-of (node id, incarnation), and a generation is named by the position at which it was opened.
+All open generations of a name have the same settings. Whoever comes with others dissolves them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from phalanx.transport.events import Member, Position, View, ViewId
 
-from .messages import (
-    AllParties,
-    Arrive,
-    Carried,
-    Cause,
-    Count,
-    Named,
-    Parties,
-    Strength,
-    Withdraw,
-    settings_in_words,
+from .decisions import (
+    Adopted,
+    Completed,
+    Counted,
+    Decision,
+    Dissolved,
+    Moved,
+    OverLimit,
+    Spoiled,
+    TurnedAway,
+    Withdrawn,
 )
+from .generation import Generation, adopted
+from .messages import Again, Arrive, Carried, Carry, Leaving, Quit, Register, Vouch, Withdraw
+from .rosters import Rosters
+from .settings import AllParties, Count, Entered, Named, Policy, Registered, Settings
 
 OPEN_NAMES_MAX = 1024
 """Names with an open generation; an arrival that would open one more is refused everywhere."""
 OPEN_GENERATIONS_PER_NAME_MAX = 8
 """Open generations of one name; there is more than one only while newcomers overtake."""
+PAYLOADS_BYTES_MAX = 64 << 20
+"""Payloads of all open generations; an arrival whose payload would be more is refused everywhere.
+What is carried from an earlier view comes on top of it."""
+SPOILED_MAX = 256
+"""Spoiled generations that wait for who has not been told; of more the oldest is given up."""
 
-NOT_ARRIVED = "not arrived"
-NOT_A_MEMBER = "not a member of the view"
-
-
-@dataclass(slots=True, kw_only=True)
-class Generation:
-    """One use of a barrier: who has to come and who has come."""
-
-    name: str
-    opened: Position
-    parties: Parties
-    strength: Strength
-    members: tuple[Member, ...] = ()
-    """The parties of an `AllParties` generation, fixed when it was opened."""
-    marks: dict[Member, int] = field(default_factory=dict[Member, int])
-    """Who has arrived, in order, with the fifo batches of *this view* that belong to it."""
-
-    @property
-    def settings(self) -> str:
-        """What it was opened with, in words."""
-        return settings_in_words(self.parties, self.strength)
-
-    def takes(self, member: Member) -> bool:
-        """Whether the member is a party of this generation."""
-        match self.parties:
-            case AllParties():
-                return member in self.members
-            case Count():
-                return True
-            case Named(nodes=nodes):
-                return member.node in nodes
-
-    @property
-    def complete(self) -> bool:
-        """Whether everybody is here."""
-        match self.parties:
-            case AllParties():
-                return all(member in self.marks for member in self.members)
-            case Count(n=n):
-                return len(self.marks) >= n
-            case Named(nodes=nodes):
-                return {member.node for member in self.marks}.issuperset(nodes)
-
-    def missing(self, view: View) -> dict[int, str]:
-        """Who has not arrived, and why; for a `Count` everybody who still could."""
-        here = {member.node for member in self.marks}
-        match self.parties:
-            case AllParties():
-                wanted: Iterable[int] = (member.node for member in self.members)
-            case Count():
-                wanted = view.members
-            case Named(nodes=nodes):
-                wanted = nodes
-        present = set(view.members)
-        return {
-            node: NOT_ARRIVED if node in present else NOT_A_MEMBER
-            for node in wanted
-            if node not in here
-        }
-
-    def gone(self, before: View, after: View) -> list[Member]:
-        """The parties that were there in one view and are not in the next, in ascending order."""
-        left = set(before.incarnations) - set(after.incarnations)
-        if isinstance(self.parties, Count):
-            # Nobody in particular is waited for; only who has arrived can be missed.
-            return sorted(member for member in left if member in self.marks)
-        return sorted(member for member in left if self.takes(member))
-
-    def carried(self) -> Carried:
-        """Its state, to be adopted in the next view."""
-        return Carried(
-            opened=self.opened,
-            parties=self.parties,
-            strength=self.strength,
-            members=self.members,
-            arrived=tuple(self.marks),
-        )
-
-    def same_settings(self, parties: Parties, strength: Strength) -> bool:
-        """Whether an arrival with these settings belongs here."""
-        return (self.parties, self.strength) == (parties, strength)
-
-
-# --------------------------------------------------------------------- what an entry decided
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """A fresh arrival counts in a generation."""
-
-    member: Member
-    serial: int
-    opened: Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """An arrival counts in an older generation of the same name from now on."""
-
-    name: str
-    member: Member
-    source: Position
-    target: Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """The last party has arrived."""
-
-    generation: Generation
-    position: Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawn:
-    """A party has taken its arrival back in time: broken for all."""
-
-    generation: Generation
-    by: Member
-    cause: Cause
-    reason: str
-    missing: dict[int, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dissolved:
-    """An older generation with other settings came to light: all arrivals here are refused."""
-
-    generation: Generation
-    theirs: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnedAway:
-    """A fresh arrival disagrees with the open generation's settings."""
-
-    member: Member
-    serial: int
-    theirs: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverLimit:
-    """A fresh arrival would have opened one generation too many."""
-
-    member: Member
-    serial: int
-    reason: str
-
-
-Decision: TypeAlias = Counted | Moved | Completed | Withdrawn | Dissolved | TurnedAway | OverLimit
+NOT_A_PARTY = "parties of which this node is none"
+SINCE_IT_ENTERED = "left the view since it entered"
 
 
 class Table:
-    """All open generations of one view, as everybody sees them at one position of the order."""
+    """All open generations of one view, fed by its entries in order."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._present = frozenset(view.incarnations)
-        self._open: dict[str, dict[Position, Generation]] = {}
-        # Generations of *earlier* views that were closed in this one: a copy that is carried
-        # late must not open them again. Bounded by what was open when the view began.
+        self._present = set(view.incarnations)
+        self._everybody = frozenset(view.members)
+        self._open: dict[str, list[Generation]] = {}
+        """By name; of one name the oldest first."""
+        self.rosters = Rosters(view)
         self._closed: set[tuple[str, Position]] = set()
-        self._refused = 0
+        """Generations of earlier views that got their outcome here: late copies are void."""
+        self._moved: dict[tuple[str, int, Position], Position] = {}
+        """By name, node and generation, to which older one an arrival was moved."""
+        self._spoiled: dict[tuple[str, Position], Generation] = {}
         self._uses: dict[str, int] = {}
+        """By name, how many generations were closed in this view; of names that were used last."""
+        self._held_bytes = 0
+        self._refused = 0
+
+    # ----------------------------------------------------------------------------- questions
 
     def __iter__(self) -> Iterator[Generation]:
-        """All open generations."""
+        """Every open generation, in any order."""
         for generations in self._open.values():
-            yield from generations.values()
+            yield from generations
 
     def __len__(self) -> int:
-        return sum(len(generations) for generations in self._open.values())
-
-    def uses(self, name: str) -> int:
-        """How many generations of a name were closed in this view, if it was used of late."""
-        return self._uses.get(name, 0)
-
-    def take_refused(self) -> int:
-        """Carried generations that could not be adopted since the last call; none if all are
-        honest."""
-        refused, self._refused = self._refused, 0
-        return refused
-
-    def get(self, name: str, opened: Position) -> Generation | None:
-        """That generation, if it is open."""
-        return self._open.get(name, {}).get(opened)
+        return sum(map(len, self._open.values()))
 
     def of(self, name: str) -> list[Generation]:
         """The open generations of a name, the oldest first."""
-        return [generation for _, generation in sorted(self._open.get(name, {}).items())]
+        return list(self._open.get(name, ()))
+
+    def get(self, name: str, opened: Position) -> Generation | None:
+        """That generation, while it is open."""
+        return next((it for it in self._open.get(name, ()) if it.opened == opened), None)
 
     def knows(self, name: str, opened: Position) -> bool:
         """Whether that generation is open here or was closed in this view."""
         return (name, opened) in self._closed or self.get(name, opened) is not None
 
+    def uses(self, name: str) -> int:
+        """How many generations of a name have been closed in this view, if it was used lately."""
+        return self._uses.get(name, 0)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Payloads of open generations that were ordered in this view."""
+        return self._held_bytes
+
+    def take_refused(self) -> int:
+        """Copies of generations that no honest member can have carried, since the last call."""
+        refused, self._refused = self._refused, 0
+        return refused
+
+    # ------------------------------------------------------------------------------ arrivals
+
     def arrive(
-        self, arrive: Arrive, *, member: Member, mark: int, position: Position
+        self, arrive: Arrive, member: Member, mark: int, index: int, now_ns: int
     ) -> list[Decision]:
-        """Adopt what the entry carries, then count a fresh arrival where it belongs."""
-        decisions = self._adopt_all(arrive.name, arrive.carried, position)
-        if not arrive.counted:
-            self._count(arrive, member, mark, position, decisions)
-        return decisions
-
-    def withdraw(self, withdraw: Withdraw, *, member: Member, position: Position) -> list[Decision]:
-        """Break the generation in which the member has arrived, unless it was released before."""
-        decisions = self._adopt_all(withdraw.name, withdraw.carried, position)
-        for generation in self.of(withdraw.name):
-            if member in generation.marks:
-                self._close(generation)
-                timed_out = withdraw.cause is Cause.TIMEOUT
-                decisions.append(
-                    Withdrawn(
-                        generation=generation,
-                        by=member,
-                        cause=withdraw.cause,
-                        reason=f"node {member.node} timed out"
-                        if timed_out
-                        else f"cancelled by node {member.node}",
-                        missing=generation.missing(self._view),
-                    )
-                )
-                break
-        return decisions
-
-    # ------------------------------------------------------------------------- fresh arrivals
-
-    def _count(
-        self,
-        arrive: Arrive,
-        member: Member,
-        mark: int,
-        position: Position,
-        decisions: list[Decision],
-    ) -> None:
-        for generation in self.of(arrive.name):
-            if not generation.same_settings(arrive.parties, arrive.strength):
-                decisions.append(
-                    TurnedAway(member=member, serial=arrive.serial, theirs=generation.settings)
-                )
-                return
-            if generation.takes(member):
+        """Count an arrival where it belongs."""
+        generations = self._open.get(arrive.name)
+        decisions: list[Decision] = []
+        settings = arrive.settings
+        if generations is None or (
+            generations[0].settings is not settings and generations[0].settings != settings
+        ):
+            theirs = self._in_use_with(arrive.name, settings)
+            if theirs is not None:
+                self._dissolve(arrive.name, settings, decisions)
+                decisions.append(TurnedAway(arrive.name, member, settings.words, theirs.words))
+                return decisions
+        payload = arrive.payload
+        if payload and self._held_bytes + len(payload) > PAYLOADS_BYTES_MAX:
+            decisions.append(OverLimit(f"payloads of {PAYLOADS_BYTES_MAX} bytes are held already"))
+            return decisions
+        for generation in generations or ():
+            if generation.awaits(member):
                 break
         else:
+            if self._is_outsider(arrive.name, settings, member):
+                decisions.append(TurnedAway(arrive.name, member, settings.words, NOT_A_PARTY))
+                return decisions
             refusal = self._limit_reached(arrive.name)
             if refusal is not None:
-                decisions.append(OverLimit(member=member, serial=arrive.serial, reason=refusal))
-                return
-            generation = self._open_generation(arrive, position)
-        # A member that has arrived before (its first wait ended without an outcome) joins its
-        # own arrival: a set does not count it twice, and its later messages belong to it too.
-        generation.marks[member] = max(mark, generation.marks.get(member, 0))
-        decisions.append(Counted(member=member, serial=arrive.serial, opened=generation.opened))
-        self._complete_if_all_here(generation, position, decisions)
+                decisions.append(OverLimit(refusal))
+                return decisions
+            generation = self._open_generation(arrive.name, settings, index)
+        if payload:
+            self._held_bytes -= generation.held_bytes
+            generation.count(member, mark, payload, now_ns)
+            self._held_bytes += generation.held_bytes
+        else:
+            generation.count(member, mark, payload, now_ns)
+        decisions.append(Counted(generation))
+        if arrive.spoiled or generation.spoiled:
+            self._spoil(generation, arrive.spoiled, decisions)
+        elif generation.need <= 0:
+            self._complete_if_all_here(generation, index, decisions)
+        return decisions
+
+    def again(self, again: Again, member: Member, index: int) -> list[Decision]:
+        """Somebody who had arrived in an earlier view says again what came with it."""
+        decisions: list[Decision] = []
+        opened, node = again.opened, member.node
+        while (again.name, node, opened) in self._moved:
+            opened = self._moved[again.name, node, opened]
+        generation = self.get(again.name, opened)
+        if generation is not None and member in generation.marks and node in generation.owing:
+            generation.owing.discard(node)
+            generation.payloads[node] = again.payload
+            generation.held_bytes += len(again.payload)
+            self._held_bytes += len(again.payload)
+            self._complete_if_all_here(generation, index, decisions)
+        return decisions
+
+    def withdraw(self, withdraw: Withdraw, member: Member) -> list[Decision]:
+        """Break the generation in which the member has arrived, unless it was released before.
+
+        Where it arrived in two, it has left its registration with the older arrival.
+        """
+        for generation in reversed(self._open.get(withdraw.name, ())):
+            if member in generation.marks and not generation.spoiled:
+                self._close(generation)
+                missing = generation.missing(self._view)
+                return [Withdrawn(generation, member, withdraw.cause, missing)]
+        return []
+
+    def _in_use_with(self, name: str, settings: Settings) -> Settings | None:
+        """What a name is in use with, if that is something else."""
+        generations = self._open.get(name)
+        theirs = generations[0].settings if generations else self.rosters.settings(name)
+        return theirs if theirs is not None and theirs != settings else None
+
+    def _is_outsider(self, name: str, settings: Settings, member: Member) -> bool:
+        """Whether a member is not among those with whom it wants to meet."""
+        if not isinstance(settings.parties, Registered):
+            return not settings.allows(member)
+        roster = self.rosters.get(name)
+        return roster is None or not roster.has(member)
 
     def _limit_reached(self, name: str) -> str | None:
-        if len(self._open.get(name, ())) >= OPEN_GENERATIONS_PER_NAME_MAX:
+        generations = self._open.get(name)
+        if generations is None:
+            return f"{OPEN_NAMES_MAX} barriers are open" if self._is_full() else None
+        if len(generations) >= OPEN_GENERATIONS_PER_NAME_MAX:
             return f"{OPEN_GENERATIONS_PER_NAME_MAX} generations of barrier {name!r} are open"
-        if name not in self._open and len(self._open) >= OPEN_NAMES_MAX:
-            return f"{OPEN_NAMES_MAX} barriers are open"
         return None
 
-    def _open_generation(self, arrive: Arrive, position: Position) -> Generation:
-        view_id = self._view.id
-        everybody = isinstance(arrive.parties, AllParties)
+    def _is_full(self) -> bool:
+        return len(self._open) >= OPEN_NAMES_MAX
+
+    def _open_generation(self, name: str, settings: Settings, index: int) -> Generation:
+        wanted = self._wanted(name, settings)
+        size = settings.parties.n if isinstance(settings.parties, Count) else len(wanted or ())
         generation = Generation(
-            name=arrive.name,
-            opened=Position(era=view_id.era, k=view_id.k, index=position.index),
-            parties=arrive.parties,
-            strength=arrive.strength,
-            members=self._view.incarnations if everybody else (),
+            name=name,
+            opened=self._position(index),
+            settings=settings,
+            wanted=wanted,
+            size=size,
+            need=size,
         )
-        self._open.setdefault(arrive.name, {})[generation.opened] = generation
+        if isinstance(settings.parties, Entered) and settings.policy is not Policy.SHRINK:
+            absent = [m.node for m in settings.parties.members if m not in self._present]
+            if absent:
+                generation.spoiled = f"node {absent[0]} {SINCE_IT_ENTERED}"
+        self._open.setdefault(name, []).append(generation)
         return generation
 
-    def _complete_if_all_here(
-        self, generation: Generation, position: Position, decisions: list[Decision]
-    ) -> None:
-        if generation.complete:
+    def _wanted(self, name: str, settings: Settings) -> frozenset[int] | None:
+        match settings.parties:
+            case AllParties():
+                return self._everybody
+            case Count():
+                return None
+            case Named(nodes=nodes):
+                return frozenset(nodes)
+            case Entered(members=members):
+                return frozenset(member.node for member in members if member in self._present)
+            case Registered():
+                roster = self.rosters.get(name)
+                assert roster is not None, "only who is registered opens a generation"
+                return frozenset(roster.members)
+
+    def _position(self, index: int) -> Position:
+        era, k = self._view.id
+        return Position(era, k, index)
+
+    def _spoil(self, generation: Generation, reason: str, decisions: list[Decision]) -> None:
+        """Whoever is in it is told; who is not here yet will be, when it comes."""
+        generation.spoiled = generation.spoiled or reason
+        decisions.append(Spoiled(generation))
+        self._spoiled[generation.name, generation.opened] = generation
+        if generation.need <= 0:
             self._close(generation)
-            decisions.append(Completed(generation=generation, position=position))
+        elif len(self._spoiled) > SPOILED_MAX:
+            self._close(next(iter(self._spoiled.values())))
+
+    def _complete_if_all_here(
+        self, generation: Generation, index: int, decisions: list[Decision]
+    ) -> None:
+        if generation.complete and not generation.spoiled:
+            self._close(generation)
+            decisions.append(Completed(generation, self._position(index)))
 
     def _close(self, generation: Generation) -> None:
-        generations = self._open[generation.name]
-        del generations[generation.opened]
+        name = generation.name
+        generations = self._open[name]
+        generations.remove(generation)
         if not generations:
-            del self._open[generation.name]
+            del self._open[name]
+        self._held_bytes -= generation.held_bytes
+        if generation.spoiled:
+            self._spoiled.pop((name, generation.opened), None)
         # The newest stand at the end, the oldest are forgotten.
-        self._uses[generation.name] = self._uses.pop(generation.name, 0) + 1
+        self._uses[name] = self._uses.pop(name, 0) + 1
         if len(self._uses) > OPEN_NAMES_MAX:
             del self._uses[next(iter(self._uses))]
-        if _view_of(generation.opened) != self._view.id:
-            self._closed.add((generation.name, generation.opened))
+        opened, view_id = generation.opened, self._view.id
+        if opened.k != view_id.k or opened.era != view_id.era:
+            self._closed.add((name, opened))
+
+    def _dissolve(self, name: str, theirs: Settings, decisions: list[Decision]) -> None:
+        for generation in self.of(name):
+            if generation.settings != theirs:
+                self._close(generation)
+                decisions.append(Dissolved(generation, theirs.words))
+
+    # -------------------------------------------------------------------------- registration
+
+    def register(self, register: Register, member: Member) -> list[Decision]:
+        """Register a member, unless it disagrees with what is open."""
+        name, settings = register.name, register.settings
+        if not isinstance(settings.parties, Registered):
+            return []
+        generations = self._open.get(name)
+        theirs = generations[0].settings if generations else self.rosters.settings(name)
+        if theirs is None or theirs == settings:
+            return self.rosters.register(name, settings, member)
+        decisions: list[Decision] = []
+        self._dissolve(name, settings, decisions)
+        for other in self.rosters.dissolve(name):
+            decisions.append(TurnedAway(name, other, theirs.words, settings.words))
+        decisions.append(TurnedAway(name, member, settings.words, theirs.words))
+        return decisions
+
+    def vouch(self, vouch: Vouch, member: Member, index: int) -> list[Decision]:
+        """A member has said all that it knows of a name."""
+        return self.rosters.vouch(vouch.name, member, self._position(index))
+
+    def quit(
+        self, quit_: Quit, member: Member, mark: int, index: int, now_ns: int
+    ) -> list[Decision]:
+        """The member is no party of what begins from here on, and nobody waits for it."""
+        decisions: list[Decision] = []
+        roster = self.rosters.get(quit_.name)
+        if roster is None or not roster.has(member):
+            self.rosters.quit(quit_.name, member)
+            return decisions
+        waiting = [it for it in self._open.get(quit_.name, ()) if it.takes(member)]
+        has_arrived = any(member in generation.marks for generation in waiting)
+        awaited = bool(waiting) and not has_arrived
+        if quit_.leaving is Leaving.ARRIVE or (awaited and quit_.leaving is Leaving.DEREGISTER):
+            arrive = Arrive(self._view.id, quit_.name, roster.settings, quit_.payload)
+            decisions += self.arrive(arrive, member, mark, index, now_ns)
+        self.rosters.quit(quit_.name, member)
+        for generation in self.of(quit_.name):
+            if member not in generation.marks:
+                generation.excuse((member.node,))
+                self._complete_if_all_here(generation, index, decisions)
+        return decisions
 
     # ---------------------------------------------------------------------------- adoption
 
-    def _adopt_all(
-        self, name: str, copies: tuple[Carried, ...], position: Position
-    ) -> list[Decision]:
+    def carry(self, carry: Carry, index: int) -> list[Decision]:
+        """Adopt what is not known yet of earlier views."""
         decisions: list[Decision] = []
-        for carried in copies:
-            if self.knows(name, carried.opened):
+        if carry.roster is not None:
+            if self._is_older(carry.roster.founded):
+                decisions += self.rosters.adopt(carry.name, carry.roster) or ()
+            else:
+                self._refused += 1
+        for carried in carry.generations:
+            if self.knows(carry.name, carried.opened):
                 continue
-            if _view_of(carried.opened) >= self._view.id or not self._present.issuperset(
-                carried.arrived
-            ):
+            if not (self._is_older(carried.opened) and self._present.issuperset(carried.arrived)):
                 self._refused += 1
                 continue
-            generation = Generation(
-                name=name,
-                opened=carried.opened,
-                parties=carried.parties,
-                strength=carried.strength,
-                members=carried.members,
-                # What they multicast before was inside the cut of the view in which they
-                # arrived, or the generation would not be carried: nothing is left to wait for.
-                marks=dict.fromkeys(carried.arrived, 0),
-            )
-            self._open.setdefault(name, {})[generation.opened] = generation
-            self._reconcile(generation, position, decisions)
+            self._adopt(carry.name, carried, index, decisions)
         return decisions
 
-    def _reconcile(
-        self, adopted: Generation, position: Position, decisions: list[Decision]
-    ) -> None:
-        for other in self.of(adopted.name):
-            if other is adopted:
+    def _is_older(self, position: Position) -> bool:
+        return ViewId(position.era, position.k) < self._view.id
+
+    def _adopt(self, name: str, carried: Carried, index: int, decisions: list[Decision]) -> None:
+        generation = adopted(name, carried)
+        generations = self._open.setdefault(name, [])
+        generations.append(generation)
+        generations.sort(key=lambda it: it.opened)
+        if generation.spoiled:
+            self._spoiled[name, generation.opened] = generation
+        decisions.append(Adopted(generation))
+        for other in self.of(name):
+            if other is generation:
                 continue
-            older, younger = sorted((adopted, other), key=lambda generation: generation.opened)
-            if not older.same_settings(younger.parties, younger.strength):
-                self._close(younger)
-                decisions.append(Dissolved(generation=younger, theirs=older.settings))
-            elif not isinstance(older.parties, AllParties):
-                self._pour(younger, older, position, decisions)
-            if self.get(adopted.name, adopted.opened) is None:
+            if other.settings != generation.settings:
+                self._dissolve_both(generation, other, decisions)
+            else:
+                older, younger = sorted((generation, other), key=lambda it: it.opened)
+                self._pour(younger, older, index, decisions)
+            if self.get(name, generation.opened) is None:
                 return
 
+    def _dissolve_both(self, one: Generation, other: Generation, decisions: list[Decision]) -> None:
+        """Neither side has done anything wrong but to disagree."""
+        for generation, theirs in ((one, other), (other, one)):
+            if self.get(generation.name, generation.opened) is not None:
+                self._close(generation)
+                decisions.append(Dissolved(generation, theirs.settings.words))
+
     def _pour(
-        self,
-        younger: Generation,
-        older: Generation,
-        position: Position,
-        decisions: list[Decision],
+        self, younger: Generation, older: Generation, index: int, decisions: list[Decision]
     ) -> None:
-        for member in list(younger.marks):
-            if older.complete:
+        """Who has come to the younger one is a party of the older one, where that takes it."""
+        for member, mark in list(younger.marks.items()):
+            if older.need <= 0:
                 break
-            mark = younger.marks.pop(member)
-            older.marks[member] = max(mark, older.marks.get(member, 0))
-            decisions.append(
-                Moved(name=older.name, member=member, source=younger.opened, target=older.opened)
-            )
+            if not older.awaits(member):
+                continue
+            payload = younger.payloads.get(member.node, b"")
+            self._held_bytes -= younger.held_bytes
+            older.count(member, mark, payload, younger.times.get(member.node, 0))
+            if member.node in younger.owing:
+                older.owing.add(member.node)
+            if member.node in younger.bulk_marks:
+                older.bulk_marks[member.node] = younger.bulk_marks[member.node]
+            younger.forget((member,))
+            younger.held_bytes -= len(payload)
+            self._held_bytes += younger.held_bytes + len(payload)
+            self._moved[older.name, member.node, younger.opened] = older.opened
+            decisions.append(Moved(member, younger.opened, older))
         if not younger.marks:
             self._close(younger)
-        self._complete_if_all_here(older, position, decisions)
-
-
-def _view_of(position: Position) -> ViewId:
-    return ViewId(position.era, position.k)
+        if older.spoiled:
+            self._spoil(older, "", decisions)
+        else:
+            self._complete_if_all_here(older, index, decisions)

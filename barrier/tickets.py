@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from phalanx.transport.events import Lane, Position
+from phalanx.transport.events import Lane, Member, Position
 
-from . import events, messages
-from .messages import Cause, Parties, Strength
-from .table import Completed
+from . import events
+from .generation import Generation
+from .messages import Cause
+from .settings import Settings, Strength
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+class Kind(enum.Enum):
+    """What a ticket asks for."""
+
+    ARRIVE = enum.auto()
+    REGISTER = enum.auto()
+    QUIT = enum.auto()
+    """To be registered no more."""
+    ARRIVE_AND_QUIT = enum.auto()
+
+
+@dataclass(slots=True, eq=False)
 class Ticket:
-    """One arrival of this node that has no outcome yet."""
+    """One thing that this node has asked for and that has no outcome yet."""
 
     serial: int
     name: str
-    parties: Parties
-    strength: Strength
+    settings: Settings
     deadline_ns: int | None
-    after: Mapping[Lane, int] = field(default_factory=dict[Lane, int])
+    kind: Kind = Kind.ARRIVE
+    payload: bytes = b""
+    spoiled: str = ""
+    bulk: bool = False
+    """Bulk multicasts before it belong to it."""
+    asked_ns: int = 0
+    after: Mapping[Lane, int] | None = None
     """Tokens of this node's own multicasts that are to be numbered before the arrival."""
     taken: bool = False
     """Its entry of this view was handed to the transport, so that it may be ordered."""
@@ -34,8 +51,12 @@ class Ticket:
     """When an undecided withdrawal becomes `Unknown`."""
     abandoned: bool = False
     """Nobody waits for the outcome; kept until its withdrawal is decided."""
-    completed: Completed | None = None
-    """Released, but not everything that must be delivered first is here."""
+    completed: Generation | None = None
+    """Released, but not everything that must be here first is here."""
+    position: Position | None = None
+    """Where that was decided."""
+    over: bool = False
+    """It has its outcome, or was dropped without one."""
 
     @property
     def wake_ns(self) -> int | None:
@@ -52,6 +73,8 @@ class Tickets:
         self._by_name: dict[str, list[Ticket]] = {}
         self._serial = 0
         self._outcomes: list[events.Outcome] = []
+        self._earliest_ns: int | None = None
+        """No ticket wants to be looked at before."""
         self.stats: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -65,33 +88,56 @@ class Tickets:
         """That ticket, while it has no outcome."""
         return self._open.get(serial)
 
+    def of(self, name: str) -> list[Ticket]:
+        """All tickets of a name, abandoned ones too."""
+        return list(self._by_name.get(name, ()))
+
     def waiting_at(self, name: str) -> Ticket | None:
         """The one wait of that name that somebody still wants."""
-        return next((t for t in self._by_name.get(name, ()) if not t.abandoned), None)
+        for ticket in self._by_name.get(name, ()):
+            if not ticket.abandoned and ticket.kind is Kind.ARRIVE:
+                return ticket
+        return None
 
-    def waiting_in(self, name: str, opened: Position) -> list[Ticket]:
+    def registering_at(self, name: str) -> Ticket | None:
+        """What this node is about to change about its registration at that name."""
+        return next((it for it in self._by_name.get(name, ()) if it.kind is not Kind.ARRIVE), None)
+
+    def waiting_in(self, generation: Generation) -> list[Ticket]:
         """The tickets, abandoned ones too, that count in a generation."""
-        return [ticket for ticket in self._by_name.get(name, ()) if ticket.opened == opened]
+        tickets = self._by_name.get(generation.name)
+        if tickets is None:
+            return []
+        opened = generation.opened
+        return [ticket for ticket in tickets if ticket.opened == opened]
 
     def add(
-        self, name: str, parties: Parties, strength: Strength, deadline_ns: int | None
+        self,
+        name: str,
+        settings: Settings,
+        deadline_ns: int | None,
+        kind: Kind = Kind.ARRIVE,
+        payload: bytes = b"",
     ) -> Ticket:
         """A new ticket."""
         self._serial += 1
-        ticket = Ticket(
-            serial=self._serial,
-            name=name,
-            parties=parties,
-            strength=strength,
-            deadline_ns=deadline_ns,
-        )
-        self._open[ticket.serial] = ticket
+        ticket = Ticket(self._serial, name, settings, deadline_ns, kind, payload)
+        self._open[self._serial] = ticket
         self._by_name.setdefault(name, []).append(ticket)
-        self.stats["arrivals"] += 1
+        if deadline_ns is not None:
+            self.watch(deadline_ns)
+        self.stats["arrivals"] += kind is Kind.ARRIVE
         return ticket
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether `take_outcomes` gives any."""
+        return bool(self._outcomes)
 
     def take_outcomes(self) -> list[events.Outcome]:
         """The outcomes since the last call, in the order in which they became known."""
+        if not self._outcomes:
+            return []
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -109,26 +155,47 @@ class Tickets:
             for outcome in self._outcomes
         ]
 
+    # --------------------------------------------------------------------------------- time
+
+    def watch(self, at_ns: int) -> None:
+        """Some ticket wants to be looked at then."""
+        if self._earliest_ns is None or at_ns < self._earliest_ns:
+            self._earliest_ns = at_ns
+
     def next_deadline(self) -> int | None:
-        """The earliest time at which a ticket wants to be looked at."""
+        """Not later than the earliest time at which a ticket wants to be looked at."""
+        return self._earliest_ns if self._open else None
+
+    def due(self, now_ns: int) -> list[Ticket]:
+        """The tickets that want to be looked at now; the caller has to do something about each."""
+        if self._earliest_ns is None or now_ns < self._earliest_ns:
+            return []
+        return [it for it in self._open.values() if it.wake_ns is not None and it.wake_ns <= now_ns]
+
+    def look_again(self) -> None:
+        """What was due is dealt with: find the next time."""
         times = (ticket.wake_ns for ticket in self._open.values())
-        return min((time for time in times if time is not None), default=None)
+        self._earliest_ns = min((time for time in times if time is not None), default=None)
 
     # ---------------------------------------------------------------------------- outcomes
 
-    def release(self, ticket: Ticket) -> None:
+    def release(self, ticket: Ticket, parties: tuple[Member, ...]) -> None:
         """Everybody has arrived and all that must be here is here."""
-        assert ticket.completed is not None, "the order decides releases"
-        generation = ticket.completed.generation
+        generation, position = ticket.completed, ticket.position
+        assert generation is not None, "the order decides releases"
+        assert position is not None, "each of them at a position"
+        safe = generation.settings.strength is Strength.SAFE
         release = events.Release(
             name=generation.name,
             generation=generation.opened,
-            position=ticket.completed.position,
-            parties=tuple(sorted(generation.marks)),
+            position=position,
+            parties=parties,
+            payloads=generation.payloads,
+            token=position if safe else None,
         )
         self.resolve(ticket, events.Released(ticket=ticket.serial, release=release))
 
-    def break_(self, ticket: Ticket, reason: str, missing: dict[int, str]) -> None:
+    def break_(self, ticket: Ticket, reason: str, missing: Mapping[int, str]) -> None:
         """Broken for every party alike."""
         broken = events.Broken(
             ticket=ticket.serial,
@@ -139,7 +206,7 @@ class Tickets:
         )
         self.resolve(ticket, broken)
 
-    def taken_back(self, ticket: Ticket, missing: dict[int, str]) -> None:
+    def taken_back(self, ticket: Ticket, missing: Mapping[int, str]) -> None:
         """The outcome of a withdrawal for the one who withdrew."""
         if ticket.cause is not Cause.TIMEOUT:
             self.break_(ticket, f"cancelled by node {self._node}", missing)
@@ -149,10 +216,15 @@ class Tickets:
         )
         self.resolve(ticket, outcome)
 
-    def mismatch(self, ticket: Ticket, theirs: str) -> None:
-        """Refused, because the others use other settings."""
-        ours = messages.settings_in_words(ticket.parties, ticket.strength)
-        outcome = events.Mismatch(ticket=ticket.serial, name=ticket.name, ours=ours, theirs=theirs)
+    def mismatch(self, ticket: Ticket, ours: str, theirs: str) -> None:
+        """The others use other settings."""
+        outcome = events.Mismatch(
+            ticket=ticket.serial,
+            name=ticket.name,
+            generation=ticket.opened,
+            ours=ours,
+            theirs=theirs,
+        )
         self.resolve(ticket, outcome)
 
     def refuse(self, ticket: Ticket, reason: str) -> None:
@@ -171,7 +243,8 @@ class Tickets:
         if not keep:
             self.resolve(ticket, outcome)
             return
-        self._emit(outcome)
+        if not ticket.abandoned:
+            self._emit(outcome)
         ticket.abandoned = True
         ticket.grace_ns = None
 
@@ -183,6 +256,7 @@ class Tickets:
 
     def forget(self, ticket: Ticket) -> None:
         """Drop a ticket without a word."""
+        ticket.over = True
         del self._open[ticket.serial]
         siblings = self._by_name[ticket.name]
         siblings.remove(ticket)

@@ -31,12 +31,12 @@ from . import receipts
 from .bridge import SLACK_S, Bridge, CoroutineFactory, LoopThread
 from .calls import FOREVER_S, seconds
 from .config import ClusterConfig
+from .driver_factory import DriverFactory
 from .errors import ClosedError
 from .events import Batch, Event, PathStatus, View
 from .joining import Joining
 from .leaving import LEAVE_TIMEOUT_S, LINGER_S
 from .pulling import Pulling, Reader
-from .runtime import DriverFactory
 from .state_hooks import OnState, OnStateRequest
 
 __all__ = ["SLACK_S", "Cluster", "Receipt", "attach"]

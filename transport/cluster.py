@@ -16,6 +16,7 @@ from .calls import Home, node_of, seconds
 from .config import ClusterConfig
 from .core import outputs
 from .core.outputs import RecordLost, StreamItem
+from .driver_factory import DriverFactory
 from .errors import (
     ClosedError,
     EvictedError,
@@ -44,7 +45,7 @@ from .joining import Joining, JoinOptions, WaitingWords, hooks_of
 from .layer_face import LayerFace
 from .leaving import LEAVE_TIMEOUT_S, Leaving
 from .receipts import Receipt
-from .runtime import DriverFactory, Runtime, now_ns
+from .runtime import Runtime, now_ns
 from .sending import Sending
 from .state_hooks import OnState, OnStateRequest, check_hooks, too_large
 from .status import counters, path_table

@@ -88,7 +88,9 @@ class Timing:
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
-    recast_ns: int = 8 * MS
+    done_delay_ns: int = 20 * MS
+    """What layers have said is acknowledged after this time, unless what is said next does it."""
+    recast_ns: int = 30 * MS
     """A datagram that is not acknowledged for so long goes again over the association."""
     lazy_end_ns: int = 10 * MS
     """Who is about to arrive at a barrier as well leaves an epoch open for so long at most."""
@@ -167,6 +169,7 @@ PROFILES: Mapping[str, Timing] = {
         flap_half_life_ns=300 * S,
         phase_timeout_ns=2 * S,
         ack_delay_ns=20 * MS,
+        done_delay_ns=100 * MS,
         recast_ns=500 * MS,
         lazy_end_ns=50 * MS,
         reconnect_min_ns=1 * S,

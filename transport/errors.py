@@ -207,6 +207,27 @@ class BarrierTimeout(BarrierError, TimeoutError):
         self.timeout_s = timeout_s
 
 
+class BarrierMismatch(BarrierError, UsageError):
+    """Parties came to one barrier with different settings; all of them are told at once.
+
+    `ours` and `theirs` are the settings of this party and of the other side, in words. The
+    mistake is in the program of one of the two.
+    """
+
+    def __init__(
+        self, *, name: str, ours: str, theirs: str, generation: Position | None = None
+    ) -> None:
+        super().__init__(
+            f"barrier {name!r} is used with different settings: others use {theirs}; "
+            f"this call uses {ours}",
+            name=name,
+            missing={},
+            generation=generation,
+        )
+        self.ours = ours
+        self.theirs = theirs
+
+
 # ------------------------------------------------------------------------------- raising
 
 _Error = TypeVar("_Error", bound=PhalanxError)

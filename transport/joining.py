@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .core.outputs import RecordLost
+from .driver_factory import DriverFactory
 from .errors import RecordUnusable, StateFailed, UsageError
 from .events import PeerRefused
 from .record_file import record_lost
-from .runtime import DriverFactory, Runtime
+from .runtime import Runtime
 from .state_hooks import OnState, OnStateRequest, StateHooks, StateSide
 
 if TYPE_CHECKING:

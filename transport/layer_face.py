@@ -5,18 +5,19 @@ All of it is called from the cluster's own event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from .calls import Home
 from .config import ClusterConfig
 from .errors import PhalanxError, UsageError
-from .events import Lane
+from .events import Lane, PathStatus
 from .layers import Layer
 from .runtime import Runtime, now_ns
 from .sending import Sending
 
 _NUMBERED = (Lane.FIFO, Lane.BULK, Lane.ORDERED)
+_SMALL = (Lane.FIFO, Lane.ORDERED)
 
 
 class _Owner(Protocol):
@@ -34,6 +35,8 @@ class _Owner(Protocol):
     def ended(self) -> PhalanxError | None: ...
     @property
     def left(self) -> bool: ...
+    @property
+    def paths(self) -> Mapping[int, Mapping[str, PathStatus]]: ...
     def check_state(self) -> None: ...
 
 
@@ -121,6 +124,11 @@ class LayerFace:
         if self._runtime.pump is not None:
             self._runtime.kick()
 
+    def hurry(self) -> None:
+        """The same at once, for what somebody waits for."""
+        if self._runtime.pump is not None:
+            self._runtime.hurry()
+
     @property
     def ended(self) -> PhalanxError | None:
         """Why the cluster is no more; None while it is."""
@@ -166,11 +174,32 @@ class LayerFace:
         endpoint = self._runtime.endpoint
         return {lane: endpoint.accepted(lane) for lane in _NUMBERED}
 
-    async def directed_held(self, timeout: float) -> None:
-        """Wait until every directed message sent before is held by its addressee, or lost.
+    def unnumbered(self, *, bulk: bool) -> dict[Lane, int]:
+        """Of `accepted`, the lanes on which something waits for its number; bulk if asked for."""
+        endpoint = self._runtime.endpoint
+        return {
+            lane: accepted
+            for lane in (_NUMBERED if bulk else _SMALL)
+            if (accepted := endpoint.accepted(lane)) > endpoint.numbered(lane)
+        }
+
+    def unheld(self, multicasts: Collection[Lane]) -> list[tuple[tuple[int, Lane], int]]:
+        """What this node has sent and not all addressees hold, as `held` takes it.
+
+        Directed messages, and multicasts on these lanes.
+        """
+        return self._sending.unheld(multicasts)
+
+    async def held(self, sends: list[tuple[tuple[int, Lane], int]], timeout: float) -> None:
+        """Wait until what `unheld` gave is held by its addressees, or lost.
 
         Raises:
             TimeoutError: not within `timeout` seconds.
         """
         self._owner.check_state()
-        await self._sending.directed_held(timeout)
+        await self._sending.held(sends, timeout)
+
+    @property
+    def paths(self) -> Mapping[int, Mapping[str, PathStatus]]:
+        """How each peer is reached, by rail."""
+        return self._owner.paths

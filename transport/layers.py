@@ -52,6 +52,13 @@ class Layer(Protocol):
         """The next entries of the agreed order; the same sequence at every member."""
         ...
 
+    def held_back(self, position: Position, *, now_ns: int) -> None:
+        """On some channel there is an entry at this position that asks for safe delivery.
+
+        It is delivered, and what is behind it on its channel, when `stable` covers it.
+        """
+        ...
+
     def stable(self, position: Position, *, now_ns: int) -> None:
         """Every member of the view holds all entries up to this position.
 

@@ -102,16 +102,16 @@ class Pump:
                 endpoint.receive_datagram(node, rail, frame, now_ns)
         if self._lifelines is not None:
             self._lifelines.feed(endpoint, now_ns)
-        endpoint.wake(now_ns)
         for layer in self._layers.values():
             layer.wake(now_ns)
+        self._publish()
+        endpoint.wake(now_ns)
         while True:
             self._cast()
             transmits, commands, stream = endpoint.outputs.take()
             # Frames of the turn that leaves a path must not be given to it any more.
-            for command in commands:
-                if isinstance(command, SetPrimary):
-                    self._driver.set_primary(command.link, command.rail)
+            if commands:
+                self._leave_paths(commands)
             self._transmit(transmits)
             for command in commands:
                 self._carry_out(command)
@@ -129,10 +129,18 @@ class Pump:
             endpoint.expect_wake(max(deadline, now_ns))
         return deadline
 
+    def _leave_paths(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, SetPrimary):
+                self._driver.set_primary(command.link, command.rail)
+
     def _deadline(self) -> int | None:
-        deadlines = [layer.next_deadline() for layer in self._layers.values()]
-        deadlines.append(self.endpoint.next_deadline())
-        return min((at for at in deadlines if at is not None), default=None)
+        earliest = self.endpoint.next_deadline()
+        for layer in self._layers.values():
+            at = layer.next_deadline()
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def _cast(self) -> None:
         """Send what goes as datagrams: first, for somebody waits for it."""
@@ -190,6 +198,10 @@ class Pump:
                             now_ns=now_ns,
                         )
             case Ordered():
+                if item.safe:
+                    first = Position(item.view_id.era, item.view_id.k, item.first)
+                    for layer in self._layers.values():
+                        layer.held_back(first, now_ns=now_ns)
                 owner = self._owner(item.channel)
                 if owner is not None:
                     owner.ordered(item, now_ns=now_ns)

@@ -7,13 +7,10 @@ core decides, and when it says that this incarnation is over, the next one is bu
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import ipaddress
 import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import msgspec
 
@@ -25,13 +22,11 @@ from .core.endpoint import Endpoint
 from .core.founding import forced, taken_back, without_memory
 from .core.outputs import StreamItem
 from .core.parts import Start
-from .drivers import kernel_sctp, user_sctp
+from .driver_factory import DriverFactory, RealDrivers
 from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
-from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
 from .events import RecordUnwritable, ViewId
-from .interfaces import find_rail_addresses
 from .layers import Layer
 from .pump import Pump
 from .record_file import RecordFile, state_directory
@@ -44,83 +39,6 @@ CLOCK = time.CLOCK_BOOTTIME
 def now_ns() -> int:
     """The clock of every core, in nanoseconds."""
     return time.clock_gettime_ns(CLOCK)
-
-
-def choose_driver(config: ClusterConfig, local: LocalEndpoint) -> Driver:
-    """The driver that the configuration names; kernel SCTP by default where the kernel has it."""
-    name = config.driver
-    if name == "auto":
-        name = "kernel_sctp" if kernel_sctp.available() else "user_sctp"
-    if name == "kernel_sctp":
-        port = local.udp_port if config.encapsulation else 0
-        return kernel_sctp.KernelSctp(local, config.timing.sctp, encapsulation_port=port)
-    return user_sctp.UserSctp(local, config.timing.sctp)
-
-
-def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
-    """Where this node listens: configured addresses, and those found on the rails' networks."""
-    found = find_rail_addresses(config, node)
-    return LocalEndpoint(
-        node=node.id,
-        addresses={**node.addresses, **found},
-        networks={rail.name: ipaddress.ip_network(rail.network) for rail in config.rails},
-        port=node.port,
-        udp_port=node.udp_port,
-        datagram_port=node.datagram_port,
-    )
-
-
-class DriverFactory(Protocol):
-    """Where a node gets its drivers from; the default opens real ones."""
-
-    def local(self, config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
-        """Where the node listens."""
-        ...
-
-    def driver(self, config: ClusterConfig, local: LocalEndpoint) -> Driver:
-        """A driver that is not open yet."""
-        ...
-
-    def lifelines(
-        self, local: LocalEndpoint, *, cluster: int, incarnation: int, nonce: int
-    ) -> Lifelines | None:
-        """Lifelines that are not open yet; None where there are none."""
-        ...
-
-    def datagrams(
-        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
-    ) -> Datagrams | None:
-        """Datagrams that are not open yet; None where there are none."""
-        ...
-
-
-class RealDrivers:
-    """SCTP and TCP on this machine's own networks."""
-
-    def __init__(self, lifeline_rails: frozenset[str]) -> None:
-        self._lifeline_rails = lifeline_rails
-
-    def local(self, config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
-        return local_endpoint(config, node)
-
-    def driver(self, config: ClusterConfig, local: LocalEndpoint) -> Driver:
-        return choose_driver(config, local)
-
-    def lifelines(
-        self, local: LocalEndpoint, *, cluster: int, incarnation: int, nonce: int
-    ) -> Lifelines | None:
-        rails = self._lifeline_rails
-        if not rails:
-            return None
-        # A rail that proves nothing is not listened on: a peer's end of file must not count there.
-        addresses = {rail: addr for rail, addr in local.addresses.items() if rail in rails}
-        only = dataclasses.replace(local, addresses=addresses)
-        return Lifelines(only, cluster=cluster, incarnation=incarnation, nonce=nonce)
-
-    def datagrams(
-        self, config: ClusterConfig, local: LocalEndpoint, peers: Mapping[int, PeerEndpoint]
-    ) -> Datagrams | None:
-        return UdpDatagrams(local, peers) if config.traffic.datagrams else None
 
 
 class _LifelineSide:
@@ -192,7 +110,11 @@ class Runtime:
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._soon = False
+        self._hurried = False
+        """The pump has turned at once for somebody since the event loop last turned it."""
+        self._turning = False
         self._readers: list[int] = []
         self._to_store: tuple[int, bytes] | None = None
         self._storing = False
@@ -397,27 +319,52 @@ class Runtime:
             self._soon = True
             self._loop.call_soon(self._kicked)
 
+    def hurry(self) -> None:
+        """Turn the pump at once, for somebody waits; but what many want in a row is one turn."""
+        if self._hurried or self._soon or self._turning:
+            self.kick()
+        else:
+            self._hurried = True
+            self._turn_pump()
+
     def _kicked(self) -> None:
         self._soon = False
         self._readable()
 
+    def _timed(self) -> None:
+        self._timer = None
+        self._readable()
+
     def _readable(self) -> None:
+        self._hurried = False
+        self._turn_pump()
+
+    def _turn_pump(self) -> None:
         if self.pump is not None:
             self._turn(self.pump.turn)
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
+        self._turning = True
         try:
             deadline = turn()
         except Exception as error:
             self._failed(error)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        finally:
+            self._turning = False
         if deadline is not None:
-            delay = max(0, deadline - now_ns()) / 1e9
-            self._timer = self._loop.call_later(delay, self._readable)
+            self._be_woken_at(deadline)
         self._turned()
+
+    def _be_woken_at(self, deadline_ns: int) -> None:
+        """An earlier timer stays: to be woken early costs less than to set timers in each turn."""
+        if self._timer is not None:
+            if self._timer_ns <= deadline_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = deadline_ns
+        delay = max(0, deadline_ns - now_ns()) / 1e9
+        self._timer = self._loop.call_later(delay, self._timed)
 
     def _watch(self, descriptor: int) -> None:
         self._loop.add_reader(descriptor, self._readable)

@@ -7,7 +7,7 @@ they came: whoever finds others waiting waits behind them, and with `wait=False`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from .calls import Home, seconds
@@ -19,6 +19,8 @@ from .receipts import Ledger, Receipt
 from .runtime import Runtime
 from .waiting_line import WaitingLine
 
+HURRY_MAX = 16
+"""Whoever publishes no more than this waits for each; others for room, and gain by batches."""
 LANES = {"fifo": Lane.FIFO, "bulk": Lane.BULK}
 
 
@@ -103,6 +105,8 @@ class Sending:
         )
         self._check_payloads(payloads)
         await self._accept(call, deadline, wait=wait)
+        if len(payloads) <= HURRY_MAX:
+            self._runtime.hurry()
         return call.last
 
     async def _accept(self, call: _Call, deadline: float, *, wait: bool) -> None:
@@ -228,19 +232,25 @@ class Sending:
         self.fail(error)
         self._ledgers.clear()
 
-    async def directed_held(self, timeout: float) -> None:
-        """Wait until every directed message sent before is held by its addressee, or lost.
+    def unheld(self, multicasts: Collection[Lane]) -> list[tuple[tuple[int, Lane], int]]:
+        """The directed messages that are not held by their addressees yet, as stream and token,
+        and the multicasts on these lanes that not every member holds.
+        """
+        return [
+            (key, stream.token_accepted)
+            for key, stream in self._runtime.endpoint.delivery.out.items()
+            if (key[0] or key[1] in multicasts)
+            and stream.token_accepted > self.ledger(*key).settled
+        ]
+
+    async def held(self, sends: list[tuple[tuple[int, Lane], int]], timeout: float) -> None:
+        """Wait until what `unheld` gave is held by its addressees, or lost.
 
         Raises:
             TimeoutError: not within `timeout` seconds.
         """
-        open_now = [
-            (key, stream.token_accepted)
-            for key, stream in self._runtime.endpoint.delivery.out.items()
-            if stream.key.addressee and stream.token_accepted > self.ledger(*key).settled
-        ]
         async with asyncio.timeout(timeout):
-            for key, token in open_now:
+            for key, token in sends:
                 await self.ledger(*key).wait(token, timeout)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from phalanx.transport.errors import BarrierBroken, BarrierError, PhalanxError
+from phalanx.transport.testing.history import name_of
 from phalanx.transport.testing.recorder import Recorder
 
+from ..arrival import Arrival
 from ..events import Release
-from ..service import Arrival, Barriers, PartiesLike, StrengthLike
+from ..service import Barriers, LaneLike, PartiesLike, PolicyLike, StrengthLike
 from .meetings import TAKEN_BACK, verdict_of
 
 UNKNOWN = "unknown"
@@ -28,9 +31,20 @@ class RecordedBarriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Release:
         """As of `Barriers`."""
-        arrival = await self.arrive(name, parties=parties, timeout=timeout, strength=strength)
+        arrival = await self.arrive(
+            name,
+            parties=parties,
+            timeout=timeout,
+            strength=strength,
+            policy=policy,
+            payload=payload,
+            after=after,
+        )
         return await arrival.wait()
 
     async def arrive(
@@ -40,13 +54,23 @@ class RecordedBarriers:
         parties: PartiesLike = None,
         timeout: float | None = None,
         strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> RecordedArrival:
         """As of `Barriers`."""
         recorder = self._recorder
-        ticket = recorder.arrived(name, timeout, cut=strength == "agreed")
+        brought = name_of(payload) if payload else b""
+        ticket = recorder.arrived(name, timeout, cut=strength != "arrived", payload=brought)
         try:
             arrival = await self.barriers.arrive(
-                name, parties=parties, timeout=timeout, strength=strength
+                name,
+                parties=parties,
+                timeout=timeout,
+                strength=strength,
+                policy=policy,
+                payload=payload,
+                after=after,
             )
         except (PhalanxError, asyncio.CancelledError):
             recorder.returned(ticket, name, UNKNOWN)
@@ -96,6 +120,8 @@ class RecordedArrival:
                 generation=release.generation,
                 position=release.position,
                 parties=release.parties,
+                payloads={node: name_of(it) for node, it in release.payloads.items()},
+                token=release.token,
             )
         return release
 

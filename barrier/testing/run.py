@@ -34,6 +34,7 @@ from phalanx.transport.testing.state_checkers import check_state, state_arrives
 from .faults import carry_out
 from .forcing import force
 from .meetings import arrive, use_barriers, waits_alone, waits_in_vain
+from .parties import ghosts, registered_still, together
 from .plan import Fault, Plan
 from .traffic import Traffic
 
@@ -274,8 +275,13 @@ class Run:
             running = list(self.simulation.running())
             yield from (said for node in running for said in waits_in_vain(node))
             yield from waits_alone(running)
+            yield from ghosts(running)
+            yield from registered_still(running)
 
-        always = (*checkers.ALWAYS, *BARRIERS, ends_in_time)
+        def right_parties(_lives: checkers.Lives) -> checkers.Complaints:
+            return together(self.simulation.lives)
+
+        always = (*checkers.ALWAYS, *BARRIERS, right_parties, ends_in_time)
         return (*always, *checkers.QUIET, never_silent, no_wait_in_vain) if self.quiet else always
 
     def trace(self) -> str:

@@ -7,8 +7,20 @@ from typing import TextIO
 from phalanx.transport.testing.trace import Tracer
 from phalanx.transport.testing.trace_text import plain
 
-from ..core import CHANNEL
-from ..messages import Arrive, Carried, decode
+from .. import names
+from ..messages import (
+    Again,
+    Arrive,
+    Carried,
+    Carry,
+    Message,
+    Quit,
+    Register,
+    Vouch,
+    Withdraw,
+    decode,
+)
+from ..outbox import CHANNEL
 from .plan import Plan
 from .run import Run
 
@@ -51,16 +63,33 @@ def write_trace(plan: Plan, file: TextIO) -> str:
 
 def entry_text(channel: str, payload: bytes) -> str:
     """An entry of barriers in words; empty for what is none."""
-    message = decode(payload, sender=0) if channel == CHANNEL else None
-    if message is None:
-        return ""
-    carried = "".join(map(_carried_text, message.carried))
-    if isinstance(message, Arrive):
-        return f"arrives at {message.name}{carried}"
-    return f"withdraws from {message.name} ({message.cause.value}){carried}"
+    message = decode(payload) if channel == CHANNEL else None
+    return "" if message is None else _text(message, names.shown(message.name))
+
+
+def _text(message: Message, name: str) -> str:
+    match message:
+        case Arrive(payload=payload, spoiled=spoiled):
+            more = f" with {len(payload)} bytes" if payload else ""
+            return f"arrives at {name}{more}" + (f", not to go on: {spoiled}" if spoiled else "")
+        case Again(payload=payload):
+            return f"says again what it brought to {name}, {len(payload)} bytes"
+        case Withdraw(cause=cause):
+            return f"withdraws from {name} ({cause.value})"
+        case Carry(generations=generations, roster=roster):
+            parts = list(map(_carried_text, generations))
+            if roster is not None:
+                parts.append(f"{plain(roster.members)} are registered")
+            return f"carries {name}: {'; '.join(parts)}"
+        case Register():
+            return f"registers at {name}"
+        case Vouch():
+            return f"knows no more of {name}"
+        case Quit(leaving=leaving):
+            return f"is registered no more at {name} ({leaving.value})"
 
 
 def _carried_text(carried: Carried) -> str:
     opened = carried.opened
     place = f"{opened.era}.{opened.k} position {opened.index}"
-    return f", carried from {place} where {plain(carried.arrived)} had arrived"
+    return f"from {place} where {plain(carried.arrived)} had arrived"

@@ -8,13 +8,19 @@ from phalanx.transport.config import MS
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 
-from .meetings import arrive
+from .meetings import DOUBLE, PHASERS, SETTINGS, arrive, enter_or_leave, take_part
 from .plan import Plan
 
 LANES = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
 SIZES = (0, 0, 0, 100, 900, 1100, 5000)
-NAMES = ("x", "y", "any two", "first two")
-"""Where they meet; `meetings.py` says whom it takes."""
+NAMES = ("x", "y", *SETTINGS, *PHASERS, DOUBLE)
+"""Where they may meet; `meetings.py` says whom it takes."""
+NAMES_MAX = 5
+"""Where they do in one run: at fewer names they meet more often."""
+PAYLOADS = (0, 0, 0, 60, 3000)
+"""Bytes that an arrival brings along, besides what makes them unique."""
+LEAVES = 0.2
+"""How often a registered party leaves where it would arrive, and an entered one fails."""
 TIMEOUTS_NS = (None, 20 * MS, 100 * MS, 400 * MS)
 ARRIVALS = 0.1
 """Which share of what an application does is to arrive at a barrier."""
@@ -29,6 +35,8 @@ class Traffic:
         self._simulation = simulation
         self._random = random.Random(plan.seed + 2)
         self._pauses_ns = dict(zip(plan.nodes, plan.pauses_ns, strict=True))
+        drawn = random.Random(f"names {plan.seed}")
+        self._names = drawn.sample(NAMES, drawn.randrange(2, NAMES_MAX + 1))
         self._until_ns = 0
         self._count = 0
 
@@ -64,7 +72,7 @@ class Traffic:
     def _act(self, node: SimulatedNode) -> None:
         draw = self._random
         if draw.random() < ARRIVALS:
-            arrive(node, draw.choice(NAMES), draw.choice(TIMEOUTS_NS))
+            self._meet(node, draw.choice(self._names), draw.choice(TIMEOUTS_NS))
             return
         standing = node.endpoint.standing
         if node.endpoint.detached or standing.evicted or standing.leaving:
@@ -77,3 +85,17 @@ class Traffic:
         if others and lane is not Lane.ORDERED and draw.random() < DIRECTED:
             addressee = draw.choice(others)
         self.say(node, lane, addressee, draw.choice(SIZES))
+
+    def _meet(self, node: SimulatedNode, name: str, timeout_ns: int | None) -> None:
+        draw = self._random
+        size, leaves = draw.choice(PAYLOADS), draw.random() < LEAVES
+        payload = b""
+        if size:
+            self._count += 1
+            payload = b"%d of %d.%d" % (self._count, *node.life.member) + b"." * size
+        if name == DOUBLE:
+            enter_or_leave(node, timeout_ns, fails=leaves)
+        elif name in PHASERS:
+            take_part(node, name, timeout_ns, payload, leaves=leaves)
+        else:
+            arrive(node, name, timeout_ns, payload)

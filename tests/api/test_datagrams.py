@@ -16,11 +16,12 @@ from phalanx.transport import Cluster
 from phalanx.transport.config import ClusterConfig, NodeConfig, RailConfig, TrafficConfig
 from phalanx.transport.core.endpoint import Endpoint
 from phalanx.transport.core.outputs import Cast
+from phalanx.transport.driver_factory import RealDrivers, local_endpoint
 from phalanx.transport.drivers.base import LocalEndpoint, PeerEndpoint
 from phalanx.transport.drivers.datagrams import UdpDatagrams
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.errors import UsageError
-from phalanx.transport.runtime import RealDrivers, Runtime, local_endpoint
+from phalanx.transport.runtime import Runtime
 from phalanx.transport.testing.memory import MemoryNetwork, join_all, memory_config
 
 GUARD_S = 20.0

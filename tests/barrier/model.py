@@ -3,13 +3,17 @@
 Several cores run against one log per view. A seeded schedule decides who does what next: local
 calls, publishing, delivery of entries and of fifo messages, wake-ups, and view changes in which
 members leave, join and come back, and in which entries and messages of the old view are lost
-(for all that go on alike). After each step the promises of barriers are checked:
+(for all that go on alike). After each step the promises of barriers are checked (`promises.py`):
 
 * safety: a release names parties that have all called `arrive`, and they are the right ones;
 * cut: at a release, all that its parties multicast before arriving is delivered there;
-* uniformity: members that go on to the next view have the same outcome of a generation;
+* payloads: all parties are given what each of them brought;
+* uniformity: members that go on to the next view have the same outcome of a generation, and a
+  safe release binds members that do not go on as well;
+* tokens: they grow from one safe release of a name to the next;
 * no hang: a wait with a deadline has an outcome one lease after its deadline;
-* liveness: when all is delivered, no barrier is left whose parties all wait;
+* liveness: when all is delivered, no barrier is left whose parties all wait, no two parties wait
+  at one name with different settings, and nobody is counted who does not wait;
 * determinism: after the same entries, all cores, newcomers too, have the same state.
 """
 
@@ -19,25 +23,72 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from phalanx.barrier import events
+from phalanx.barrier import events, names
 from phalanx.barrier.core import BarrierCore
-from phalanx.barrier.messages import AllParties, Count, Named, Parties, Strength, named
+from phalanx.barrier.outbox import CHANNEL
+from phalanx.barrier.settings import (
+    AllParties,
+    Count,
+    Entered,
+    Parties,
+    Policy,
+    Registered,
+    Settings,
+    Strength,
+    named,
+)
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.events import Lane, Member, Position, View, ViewId, ViewInstalled
-from phalanx.transport.layers import Entry
+from phalanx.transport.layers import Ordered, Outgoing
 
 CONFIG = ClusterConfig(name="model", rails=(), nodes=())
 LEASE_NS = CONFIG.timing.lease_ns
 
-SETTINGS: dict[str, Parties] = {
-    "all": AllParties(),
-    "two": Count(n=2),
-    "three": Count(n=3),
-    "named": named({1, 2, 3}),
+SETTINGS: dict[str, Settings] = {
+    "all": Settings(),
+    "two": Settings(Count(n=2)),
+    "three": Settings(Count(n=3)),
+    "named": Settings(named({1, 2, 3})),
+    "safe": Settings(strength=Strength.SAFE),
+    "safe two": Settings(Count(n=2), Strength.SAFE, Policy.SHRINK),
+    "shrink": Settings(policy=Policy.SHRINK),
+    "shrink three": Settings(Count(n=3), policy=Policy.SHRINK),
+    "shrink named": Settings(named({1, 2, 3}), Strength.SAFE, Policy.SHRINK),
+    "rejoin": Settings(policy=Policy.WAIT_FOR_REJOIN),
+    "rejoin two": Settings(Count(n=2), policy=Policy.WAIT_FOR_REJOIN),
+    "rejoin named": Settings(named({1, 2, 3}), policy=Policy.WAIT_FOR_REJOIN),
 }
 """Barriers whose parties never disagree; any other name is used with changing settings."""
+PHASERS: dict[str, Settings] = {
+    "phaser": Settings(Registered()),
+    "phaser shrink": Settings(Registered(), Strength.SAFE, Policy.SHRINK),
+    "phaser rejoin": Settings(Registered(), policy=Policy.WAIT_FOR_REJOIN),
+}
+"""The same, for who is registered."""
+DOUBLES: dict[str, Settings] = {
+    names.enter_name("job"): Settings(),
+    names.enter_name("shrinking job"): Settings(Count(n=2), policy=Policy.SHRINK),
+}
+"""Where parties enter that leave together."""
 
-Verdict = tuple[str, object, object]
+Verdict = tuple[object, ...]
+
+
+def entry(sender: Member, payload: bytes, view_id: ViewId, index: int, *, mark: int = 0) -> Ordered:
+    """An entry of barriers at a place of the agreed order, as layers are given it."""
+    return Ordered(
+        sender=sender.node,
+        incarnation=sender.incarnation,
+        channel=CHANNEL,
+        payloads=[payload],
+        view_id=view_id,
+        first=index,
+        mark_fifo=mark,
+        mark_bulk=0,
+        size=len(payload),
+        safe=False,
+        token=0,
+    )
 
 
 class Violation(AssertionError):
@@ -46,17 +97,25 @@ class Violation(AssertionError):
 
 @dataclass
 class Call:
-    """One call of `arrive`."""
+    """One call of a core that has an outcome."""
 
+    what: str
+    """`arrive`, `spoil`, `register`, `quit`, or `arrive and quit`."""
     name: str
     ticket: int
-    strength: Strength
-    parties: Parties
+    settings: Settings
     deadline_ns: int | None
     view_id: ViewId
     sent: int
     """Fifo messages that the party had multicast in that view before."""
+    bulk_sent: int
+    """The same on the bulk lane, if they belong to the arrival; else 0."""
+    step: int
+    """Grows from one call or outcome of the run to the next."""
+    payload: bytes = b""
     outcome: events.Outcome | None = None
+    ended: int = 0
+    """The step at which it had its outcome."""
     abandoned: bool = False
     overdue_ns: int | None = None
     """When it was first woken after its deadline."""
@@ -64,6 +123,11 @@ class Call:
     @property
     def waits(self) -> bool:
         return self.outcome is None and not self.abandoned
+
+    @property
+    def arrives(self) -> bool:
+        """Whether it may be counted as an arrival."""
+        return self.what != "register"
 
 
 @dataclass
@@ -75,15 +139,18 @@ class Node:
     cursor: int = 0
     """Entries of this view's log that it was given."""
     progress: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    queue: deque[bytes] = field(default_factory=deque[bytes])
+    bulk_progress: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    queue: deque[Outgoing] = field(default_factory=deque[Outgoing])
     """Taken from the core and not numbered by the transport yet."""
     calls: list[Call] = field(default_factory=list[Call])
+    entered: dict[str, events.Release] = field(default_factory=dict[str, events.Release])
+    """Double barriers that it has entered and not left, by the name at which it entered."""
 
     def call(self, ticket: int) -> Call:
         return next(call for call in self.calls if call.ticket == ticket)
 
-    def waiting(self, name: str) -> Call | None:
-        return next((call for call in self.calls if call.name == name and call.waits), None)
+    def waiting(self, name: str, what: str = "arrive") -> Call | None:
+        return next((c for c in self.calls if c.name == name and c.waits and c.what == what), None)
 
 
 class Model:
@@ -95,19 +162,25 @@ class Model:
         *,
         make: Callable[[ClusterConfig, int], BarrierCore] = BarrierCore,
     ) -> None:
+        from .promises import Promises  # which are about a model
+
         self.make = make
         self.now_ns = 0
+        self.steps = 0
         self.nodes: dict[int, Node] = {}
-        self.log: list[Entry] = []
+        self.log: list[Ordered] = []
         self.sent: dict[int, int] = defaultdict(int)
+        self.bulk_sent: dict[int, int] = defaultdict(int)
         self.history: dict[Member, list[Call]] = {}
         self.views: dict[ViewId, View] = {}
         self.view = View(id=ViewId(1, 0), incarnations=())
-        self.verdicts: dict[tuple[str, Position], Verdict] = {}
-        self._unconfirmed: list[tuple[Member, tuple[str, Position], Verdict]] = []
         self._digests: dict[int, object] = {}
+        self.cuts: dict[tuple[ViewId, int], int] = {}
+        """By view and sender, how many fifo messages all that went on have been given."""
+        self.bulk_cuts: dict[tuple[ViewId, int], int] = {}
         self.incarnations: dict[int, int] = defaultdict(int)
         self.releases = 0
+        self.promises = Promises(self)
         self.install(members)
 
     # ------------------------------------------------------------------------ local commands
@@ -117,20 +190,83 @@ class Model:
         node: int,
         name: str = "all",
         *,
+        settings: Settings | None = None,
         parties: Parties | None = None,
         strength: Strength = Strength.AGREED,
         timeout_ns: int | None = None,
+        payload: bytes = b"",
+        bulk: bool = False,
     ) -> Call:
         """Arrive; the settings follow from the name unless they are given."""
         here = self.nodes[node]
-        wanted = parties if parties is not None else SETTINGS[name]
+        if parties is not None or strength is not Strength.AGREED:
+            settings = Settings(parties if parties is not None else AllParties(), strength)
+        wanted = settings or (SETTINGS | PHASERS | DOUBLES)[name]
+        if wanted.strength is Strength.SAFE:
+            self.have_held(node)
         deadline = None if timeout_ns is None else self.now_ns + timeout_ns
         ticket = here.core.arrive(
-            name, parties=wanted, strength=strength, deadline_ns=deadline, now_ns=self.now_ns
+            name, wanted, payload=payload, deadline_ns=deadline, now_ns=self.now_ns, bulk=bulk
         )
-        call = Call(name, ticket, strength, wanted, deadline, self.view.id, self.sent[node])
+        call = self._called(here, "arrive", name, ticket, wanted, deadline, payload)
+        call.bulk_sent = self.bulk_sent[node] if bulk else 0
+        return call
+
+    def have_held(self, node: int) -> None:
+        """What a face waits for before a safe arrival: all members have what was sent before."""
+        for other in self.nodes:
+            self.progress(other, node, self.sent[node])
+            self.bulk_progress(other, node, self.bulk_sent[node])
+
+    def _called(
+        self,
+        here: Node,
+        what: str,
+        name: str,
+        ticket: int,
+        settings: Settings,
+        deadline: int | None,
+        payload: bytes = b"",
+    ) -> Call:
+        self.steps += 1
+        sent = self.sent[here.member.node]
+        call = Call(
+            what, name, ticket, settings, deadline, self.view.id, sent, 0, self.steps, payload
+        )
         here.calls.append(call)
         self._collect(here)
+        return call
+
+    def register(self, node: int, name: str = "phaser", *, timeout_ns: int | None = None) -> Call:
+        """Register with the settings of the name."""
+        here, settings = self.nodes[node], PHASERS[name]
+        deadline = None if timeout_ns is None else self.now_ns + timeout_ns
+        ticket = here.core.register(name, settings, deadline_ns=deadline, now_ns=self.now_ns)
+        return self._called(here, "register", name, ticket, settings, deadline)
+
+    def deregister(
+        self, node: int, name: str = "phaser", *, arrive: bool = False, payload: bytes = b""
+    ) -> Call:
+        """Be registered no more."""
+        here, settings = self.nodes[node], PHASERS[name]
+        if settings.strength is Strength.SAFE:
+            self.have_held(node)
+        ticket = here.core.deregister(name, arrive=arrive, payload=payload, deadline_ns=None)
+        what = "arrive and quit" if arrive else "quit"
+        return self._called(here, what, name, ticket, settings, None, payload)
+
+    def leave(self, node: int, name: str, *, spoil: str = "") -> Call:
+        """Leave a double barrier that was entered, or have the others not go on."""
+        here = self.nodes[node]
+        release = here.entered.pop(name)
+        entered = DOUBLES[name]
+        settings = Settings(Entered(release.parties), entered.strength, entered.policy)
+        leave = names.leave_name(names.base(name), release.generation)
+        if not spoil:
+            return self.arrive(node, leave, settings=settings)
+        here.core.spoil(leave, settings, spoil)
+        call = self._called(here, "spoil", leave, -1, settings, None)
+        call.abandoned = True
         return call
 
     def cancel(self, node: int, call: Call) -> None:
@@ -153,32 +289,30 @@ class Model:
         """Multicast on the fifo lane."""
         self.sent[node] += count
 
+    def send_bulk(self, node: int, count: int = 1) -> None:
+        """Multicast on the bulk lane."""
+        self.bulk_sent[node] += count
+
     # ----------------------------------------------------------------------- what transport does
 
     def take(self, node: int) -> None:
         here = self.nodes[node]
-        here.queue.extend(here.core.take_entries())
+        here.queue.extend(here.core.take_entries({}))
 
     def number(self, node: int) -> bool:
         """The transport numbers the oldest entry that a node has published."""
         here = self.nodes[node]
         if not here.queue:
             return False
-        self.order(node, here.queue.popleft())
+        outgoing = here.queue.popleft()
+        self.order(node, outgoing.payload, safe=outgoing.safe)
         return True
 
-    def order(self, node: int, payload: bytes, *, mark: int | None = None) -> None:
+    def order(self, node: int, payload: bytes, *, safe: bool = False) -> None:
         """Put an entry at the end of the agreed log."""
-        fifo = self.sent[node] if mark is None else mark
-        self.log.append(
-            Entry(
-                sender=node,
-                incarnation=self.nodes[node].member.incarnation,
-                payload=payload,
-                position=Position(*self.view.id, len(self.log) + 1),
-                marks={Lane.FIFO: fifo, Lane.BULK: 0},
-            )
-        )
+        sender, index = self.nodes[node].member, len(self.log) + 1
+        ordered = entry(sender, payload, self.view.id, index, mark=self.sent[node])
+        self.log.append(ordered._replace(safe=safe, mark_bulk=self.bulk_sent[node]))
 
     def deliver(self, node: int) -> bool:
         """Give a node the next entry of the log."""
@@ -188,10 +322,21 @@ class Model:
         here.core.ordered(self.log[here.cursor], now_ns=self.now_ns)
         here.cursor += 1
         self._collect(here)
-        digest = here.core.generations()
+        self.promises.check_agreement(here, self.log[here.cursor - 1])
+        digest = here.core.generations(), here.core.rosters(agreed=True)
         if self._digests.setdefault(here.cursor, digest) != digest:
             raise Violation(f"node {node} differs from the others after entry {here.cursor}")
         return True
+
+    def stabilize(self, node: int) -> None:
+        """Tell a node what every member of the view holds: as far as somebody asks for it."""
+        here = self.nodes[node]
+        last = min(it.cursor for it in self.nodes.values())
+        while last and not self.log[last - 1].safe:
+            last -= 1
+        if last:
+            here.core.stable(Position(*self.view.id, last), now_ns=self.now_ns)
+            self._collect(here)
 
     def progress(self, node: int, sender: int, upto: int | None = None) -> bool:
         """Give a node fifo messages of a sender: one more, or up to a number."""
@@ -201,6 +346,17 @@ class Model:
             return False
         here.progress[sender] = sequence
         here.core.progressed(sender=sender, lane=Lane.FIFO, sequence=sequence, now_ns=self.now_ns)
+        self._collect(here)
+        return True
+
+    def bulk_progress(self, node: int, sender: int, upto: int | None = None) -> bool:
+        """The same on the bulk lane."""
+        here = self.nodes[node]
+        sequence = here.bulk_progress[sender] + 1 if upto is None else upto
+        if not here.bulk_progress[sender] < sequence <= self.bulk_sent[sender]:
+            return False
+        here.bulk_progress[sender] = sequence
+        here.core.progressed(sender=sender, lane=Lane.BULK, sequence=sequence, now_ns=self.now_ns)
         self._collect(here)
         return True
 
@@ -234,8 +390,11 @@ class Model:
                 for sender in self.nodes:
                     if progress:
                         self.progress(node, sender, self.sent[sender])
+                        self.bulk_progress(node, sender, self.bulk_sent[sender])
         if progress:
-            self._check_liveness()
+            for node in self.nodes:
+                self.stabilize(node)
+            self.promises.check_liveness()
 
     def pass_time(self, duration_ns: int) -> None:
         self.now_ns += duration_ns
@@ -283,13 +442,15 @@ class Model:
         event = ViewInstalled(view=self.view, joined=joined, left=left, started_over=started_over)
         self.log, self._digests = [], {}
         self.sent.clear()
+        self.bulk_sent.clear()
         for here in self.nodes.values():
             here.core.installed(event, now_ns=self.now_ns)
             here.cursor = 0
             here.progress.clear()
+            here.bulk_progress.clear()
             if collect:
                 self._collect(here)
-        self._confirm({self.nodes[n].member for n in stay})
+        self.promises.confirm({self.nodes[n].member for n in stay})
         return event
 
     def _flush(
@@ -308,6 +469,11 @@ class Model:
                 have = max(self.nodes[n].progress[sender] for n in stay)
                 whole = self.sent[sender] if sender in stay else max(have, fifo.get(sender, 0))
                 self.progress(node, sender, whole)
+                self.cuts[self.view.id, sender] = whole
+                have = max(self.nodes[n].bulk_progress[sender] for n in stay)
+                whole = self.bulk_sent[sender] if sender in stay else have
+                self.bulk_progress(node, sender, whole)
+                self.bulk_cuts[self.view.id, sender] = whole
             if before_install is not None:
                 before_install(node)
 
@@ -318,39 +484,13 @@ class Model:
             call = here.call(outcome.ticket)
             if call.outcome is not None or call.abandoned:
                 raise Violation(f"a second outcome for a call at {call.name!r}: {outcome}")
-            call.outcome = outcome
-            key_verdict = self._verdict(here, outcome)
-            if key_verdict is not None:
-                self._unconfirmed.append((here.member, *key_verdict))
+            self.steps += 1
+            call.outcome, call.ended = outcome, self.steps
+            self.promises.told(here, call)
             if isinstance(outcome, events.Released):
                 self.releases += 1
-                self._check_release(here, call, outcome.release)
-
-    @staticmethod
-    def _verdict(
-        here: Node, outcome: events.Outcome
-    ) -> tuple[tuple[str, Position], Verdict] | None:
-        match outcome:
-            case events.Released(release=release):
-                verdict: Verdict = ("released", release.position, release.parties)
-                return (release.name, release.generation), verdict
-            case events.Broken(generation=generation) if generation is not None:
-                return (outcome.name, generation), ("broken", outcome.reason, outcome.missing)
-            case events.TimedOut(generation=generation) if generation is not None:
-                # The one who timed out sees what the others are told.
-                reason = f"node {here.member.node} timed out"
-                return (outcome.name, generation), ("broken", reason, outcome.missing)
-            case _:
-                return None
-
-    def _confirm(self, go_on: set[Member]) -> None:
-        """Only members that go on to the next view are bound by uniformity."""
-        for member, key, verdict in self._unconfirmed:
-            if member in go_on and self.verdicts.setdefault(key, verdict) != verdict:
-                raise Violation(
-                    f"not uniform at {key}: {self.verdicts[key]}, but for {member} {verdict}"
-                )
-        self._unconfirmed.clear()
+                if call.name in DOUBLES:
+                    here.entered[call.name] = outcome.release
 
     def finish(self) -> None:
         """Let time pass until every wait with a deadline must be over."""
@@ -358,65 +498,8 @@ class Model:
             self.quiesce()
             self.pass_time(1000 * LEASE_NS)
         self.quiesce()
-        self._confirm({node.member for node in self.nodes.values()})
+        self.promises.confirm({node.member for node in self.nodes.values()})
         for here in self.nodes.values():
             for call in here.calls:
                 if call.waits and call.deadline_ns is not None:
                     raise Violation(f"{here.member} hangs at {call.name!r}")
-
-    def _check_release(self, here: Node, call: Call, release: events.Release) -> None:
-        opened_in = self.views[ViewId(release.generation.era, release.generation.k)]
-        parties = set(release.parties)
-        if len(parties) != len(release.parties) or here.member not in parties:
-            raise Violation(f"wrong parties in {release}")
-        match call.parties:
-            case AllParties():
-                right = parties == set(opened_in.incarnations)
-            case Count(n=n):
-                right = len(parties) == n
-            case Named(nodes=nodes):
-                right = {party.node for party in parties} == set(nodes)
-        if not right:
-            raise Violation(f"released without the right parties: {release}")
-        for party in release.parties:
-            self._check_party(here, party, release, call)
-
-    def _check_party(self, here: Node, party: Member, release: events.Release, call: Call) -> None:
-        calls = self.history.get(party)
-        if calls is None:
-            calls = self.nodes[party.node].calls
-        arrival = next((c for c in calls if self._may_count_in(c, release)), None)
-        if arrival is None:
-            raise Violation(f"released before {party} arrived: {release}")
-        if call.strength is Strength.ARRIVED or arrival.view_id != self.view.id:
-            return
-        if here.progress[party.node] < arrival.sent:
-            raise Violation(f"released at {here.member} without the messages of {party}")
-
-    @staticmethod
-    def _may_count_in(call: Call, release: events.Release) -> bool:
-        if call.name != release.name:
-            return False
-        match call.outcome:
-            case None | events.Unknown():
-                return True
-            case events.Released(release=other):
-                return other.generation == release.generation
-            case events.Broken(generation=generation) | events.TimedOut(generation=generation):
-                return generation == release.generation
-            case _:
-                return False
-
-    def _check_liveness(self) -> None:
-        members = set(self.nodes)
-        for name, parties in SETTINGS.items():
-            waiting = {n for n, here in self.nodes.items() if here.waiting(name) is not None}
-            match parties:
-                case AllParties():
-                    stuck = waiting == members
-                case Count(n=n):
-                    stuck = len(waiting) >= n
-                case Named(nodes=nodes):
-                    stuck = waiting.issuperset(nodes)
-            if stuck:
-                raise Violation(f"all parties wait at {name!r} and nobody is released")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phalanx.barrier.events import Broken, Released
+from phalanx.barrier.events import Broken, Mismatch, Released
 
 from .model import Call, Model
 
@@ -14,6 +14,11 @@ def released(call: Call) -> Released:
 
 def broken(call: Call) -> Broken:
     assert isinstance(call.outcome, Broken), call.outcome
+    return call.outcome
+
+
+def mismatched(call: Call) -> Mismatch:
+    assert isinstance(call.outcome, Mismatch), call.outcome
     return call.outcome
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from phalanx.barrier import events
 from phalanx.barrier.core import BarrierCore
-from phalanx.barrier.messages import AllParties, Count, Named, Strength, named
+from phalanx.barrier.settings import AllParties, Count, Named, Settings, Strength, named
 from phalanx.transport.config import MS, ClusterConfig
+from phalanx.transport.errors import UsageError
 
-from .model import SETTINGS, Model
+from .model import DOUBLES, PHASERS, SETTINGS, Model
+
+DRAWN_MAX = 4
+"""Kinds of barriers in one run: with fewer names there are more meetings."""
 
 
 def run(
@@ -18,28 +23,35 @@ def run(
     """One random run; the same seed gives the same run."""
     rng = random.Random(seed)
     model = Model(range(1, rng.randint(2, 4)), make=make)
+    everything = [*SETTINGS, *PHASERS, *DOUBLES, "wild"]
+    drawn = rng.sample(everything, rng.randint(1, DRAWN_MAX))
     for _ in range(steps):
-        _step(model, rng)
+        _step(model, rng, drawn)
     model.finish()
     return model
 
 
-def _step(model: Model, rng: random.Random) -> None:
+def _step(model: Model, rng: random.Random, drawn: list[str]) -> None:
     node = rng.choice(list(model.nodes))
     what = rng.random()
-    if what < 0.20:
-        _arrive(model, rng, node)
+    if what < 0.22:
+        _act(model, rng, node, rng.choice(drawn))
     elif what < 0.28:
         model.send(node, rng.randint(1, 3))
+        if rng.random() < 0.3:
+            model.send_bulk(node, rng.randint(1, 3))
     elif what < 0.40:
         model.take(node)
     elif what < 0.55:
         model.number(node)
-    elif what < 0.72:
+    elif what < 0.70:
         for _ in range(rng.randint(1, 4)):
             model.deliver(node)
+    elif what < 0.72:
+        model.stabilize(node)
     elif what < 0.84:
         model.progress(node, rng.choice(list(model.nodes)))
+        model.bulk_progress(node, rng.choice(list(model.nodes)))
     elif what < 0.90:
         model.now_ns += rng.choice((1, 20, 300)) * MS
         model.wake(node)
@@ -50,27 +62,72 @@ def _step(model: Model, rng: random.Random) -> None:
     elif what < 0.97:
         model.quiesce()
     else:
-        _change_view(model, rng)
+        _change_view(model, rng, drawn)
 
 
-def _arrive(model: Model, rng: random.Random, node: int) -> None:
-    name = rng.choice([*SETTINGS, "wild"])
-    parties = SETTINGS.get(name) or rng.choice([AllParties(), Count(n=2), named({node, 5})])
+def _act(model: Model, rng: random.Random, node: int, name: str) -> None:
+    if name in PHASERS:
+        _take_part(model, rng, node, name)
+    elif name in DOUBLES and name in model.nodes[node].entered:
+        model.leave(node, name, spoil=rng.choice(("", "", "a reason")))
+    else:
+        _arrive(model, rng, node, name)
+
+
+def _arrive(model: Model, rng: random.Random, node: int, name: str) -> None:
+    settings = (SETTINGS | DOUBLES).get(name) or _wild(rng, node)
     if model.nodes[node].waiting(name) is not None:
         return
-    if isinstance(parties, Named) and node not in parties.nodes:
+    if isinstance(settings.parties, Named) and node not in settings.parties.nodes:
         return
-    strength = Strength.AGREED
-    if name == "wild" and rng.random() < 0.3:
-        strength = Strength.ARRIVED
-    timeout = rng.choice((None, None, 10, 100, 1000))
     model.arrive(
         node,
         name,
-        parties=parties,
-        strength=strength,
-        timeout_ns=None if timeout is None else timeout * MS,
+        settings=settings,
+        timeout_ns=_timeout(rng),
+        payload=_payload(rng, node),
+        bulk=rng.random() < 0.2,
     )
+
+
+def _wild(rng: random.Random, node: int) -> Settings:
+    parties = rng.choice([AllParties(), Count(n=2), named({node, 5})])
+    return Settings(parties, Strength.ARRIVED if rng.random() < 0.3 else Strength.AGREED)
+
+
+def _timeout(rng: random.Random) -> int | None:
+    timeout = rng.choice((None, None, 10, 100, 1000))
+    return None if timeout is None else timeout * MS
+
+
+def _payload(rng: random.Random, node: int) -> bytes:
+    return b"" if rng.random() < 0.6 else b"%d of %d" % (rng.randrange(1000), node)
+
+
+def _take_part(model: Model, rng: random.Random, node: int, name: str) -> None:
+    """Register, arrive, or leave, as it may be; what may not be is refused."""
+    here = model.nodes[node]
+    if here.core.registered_with(name) is None:
+        try:
+            model.register(node, name, timeout_ns=_timeout(rng))
+        except UsageError:
+            assert any(
+                c.name == name
+                and c.what != "arrive"
+                and (c.outcome is None or isinstance(c.outcome, events.Unknown))
+                for c in here.calls
+            ), "it may register unless it is about to, or to leave"
+        return
+    try:
+        if rng.random() < 0.8:
+            if here.waiting(name) is None:
+                model.arrive(node, name, timeout_ns=_timeout(rng), payload=_payload(rng, node))
+        else:
+            arrive = rng.random() < 0.5 and here.waiting(name) is None
+            model.deregister(node, name, arrive=arrive, payload=_payload(rng, node))
+    except UsageError:
+        leaving = ("quit", "arrive and quit", "register")
+        assert any(c.name == name and c.what in leaving for c in here.calls)
 
 
 def _give_up(model: Model, rng: random.Random, node: int) -> None:
@@ -83,7 +140,7 @@ def _give_up(model: Model, rng: random.Random, node: int) -> None:
         model.abandon(node, rng.choice(waits))
 
 
-def _change_view(model: Model, rng: random.Random) -> None:
+def _change_view(model: Model, rng: random.Random, drawn: list[str]) -> None:
     stay = set(rng.sample(list(model.nodes), rng.randint(1, len(model.nodes))))
     restarted = {n for n in stay if len(stay) > 1 and rng.random() < 0.1}
     if restarted == stay:
@@ -93,7 +150,7 @@ def _change_view(model: Model, rng: random.Random) -> None:
 
     def meanwhile(node: int) -> None:
         if rng.random() < 0.3:
-            _arrive(model, rng, node)
+            _act(model, rng, node, rng.choice(drawn))
         if rng.random() < 0.3:
             model.take(node)
 

@@ -12,7 +12,6 @@ import pytest
 
 from phalanx.barrier import Barriers, core
 from phalanx.barrier.cman import Attribute, CmanBarriers, Flag
-from phalanx.barrier.service import LAYER
 from phalanx.transport import UsageError, ViewInstalled
 from phalanx.transport.testing.memory import MemoryCluster, memory_cluster
 
@@ -56,7 +55,7 @@ async def until(memory: MemoryCluster, condition: Callable[[], bool]) -> None:
     """Look after each turn of a cluster; they turn for their heartbeats as well."""
     turned = asyncio.Event()
     for cluster in memory.clusters.values():
-        cluster.add_layer_listener(LAYER, turned.set)
+        cluster.layer_face.add_layer_listener(turned.set)
     while not condition():
         turned.clear()
         await turned.wait()

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from phalanx.barrier import table
-from phalanx.barrier.core import (
-    CHANNEL,
-    NOT_ALL_HERE,
-    NOT_ORDERED,
-    BarrierCore,
-)
+from phalanx.barrier import names, table
+from phalanx.barrier.core import BarrierCore
 from phalanx.barrier.events import Mismatch, Released, TimedOut, Unknown
-from phalanx.barrier.messages import (
+from phalanx.barrier.generation import NOT_A_MEMBER, NOT_ALL_HERE, NOT_ARRIVED
+from phalanx.barrier.outbox import CHANNEL
+from phalanx.barrier.settings import (
     AllParties,
     Count,
     Parties,
+    Policy,
+    Settings,
     Strength,
     named,
 )
-from phalanx.barrier.table import NOT_ARRIVED
-from phalanx.transport.config import MS
-from phalanx.transport.events import Lane, Member
+from phalanx.barrier.state import NOT_ORDERED
+from phalanx.transport.config import MS, ClusterConfig
+from phalanx.transport.events import Lane, Member, Position
 from phalanx.transport.layers import Layer
 
 from .model import CONFIG, LEASE_NS, Call, Model
-from .scenes import broken, drain, released
+from .scenes import broken, drain, mismatched, released
 
 ANY_LATE = "left the view before its messages were all here"
 
@@ -36,7 +37,8 @@ ANY_LATE = "left the view before its messages were all here"
 def test_the_core_is_a_layer() -> None:
     """The transport knows barriers only as one of its layers."""
     layer: Layer = BarrierCore(CONFIG, 1)
-    assert layer.channel == CHANNEL
+    assert layer.owns(CHANNEL)
+    assert not layer.owns("!channel")
     assert layer.next_deadline() is None
 
 
@@ -88,7 +90,7 @@ def test_a_named_set_waits_for_a_node_that_is_not_up_yet() -> None:
     model = Model({1, 2})
     calls = [model.arrive(1, "named"), model.arrive(2, "named")]
     model.quiesce()
-    assert model.nodes[1].core.missing("named") == {3: table.NOT_A_MEMBER}
+    assert model.nodes[1].core.missing("named") == {3: NOT_A_MEMBER}
     model.install({1, 2, 3})
     calls.append(model.arrive(3, "named"))
     model.quiesce()
@@ -152,6 +154,31 @@ def test_progress_of_the_bulk_lane_says_nothing_about_fifo() -> None:
     assert isinstance(call.outcome, Released)
 
 
+def test_bulk_is_waited_for_where_its_sender_says_so() -> None:
+    """It may be large: only who asks for it pays, and then it is promised like all else."""
+    model = Model({1, 2})
+    model.send_bulk(1)
+    model.send_bulk(2, 2)
+    calls = [model.arrive(1), model.arrive(2, bulk=True)]
+    model.quiesce(progress=False)
+    assert model.nodes[1].core.missing("all") == {2: NOT_ALL_HERE}
+    model.bulk_progress(1, 2)
+    assert calls[0].outcome is None
+    model.bulk_progress(1, 2)
+    assert isinstance(calls[0].outcome, Released)
+    assert calls[1].outcome is None, "its own messages are not in its own queue yet"
+
+
+def test_bulk_that_died_with_its_sender_breaks_like_other_messages() -> None:
+    """All that go on lack the same."""
+    model = Model({1, 2, 3})
+    model.send_bulk(3)
+    calls = [model.arrive(1), model.arrive(2), model.arrive(3, bulk=True)]
+    model.quiesce(progress=False)
+    model.install({1, 2})
+    assert broken(calls[0]).missing == broken(calls[1]).missing == {3: ANY_LATE}
+
+
 def test_strength_arrived_waits_for_no_messages() -> None:
     """Who only needs the meeting does not pay for the cut."""
     model = Model({1, 2})
@@ -190,30 +217,34 @@ def test_a_release_stands_when_a_party_leaves_afterwards() -> None:
 @pytest.mark.parametrize(
     ("parties", "strength"),
     [
-        (Count(n=3), Strength.AGREED),
-        (Count(n=2), Strength.ARRIVED),
+        (Count(n=2), Strength.AGREED),
+        (Count(n=3), Strength.ARRIVED),
+        (Count(n=3), Strength.SAFE),
         (AllParties(), Strength.AGREED),
     ],
 )
-def test_only_the_later_of_two_that_disagree_is_refused(
+def test_both_sides_of_a_disagreement_are_told_at_once(
     parties: Parties, strength: Strength
 ) -> None:
-    """cman released nodes that waited for different numbers; here the second one is told."""
+    """cman released nodes that waited for different numbers. If only the second one were told, the
+    first would wait for somebody who never comes.
+    """
     model = Model({1, 2, 3})
-    first = model.arrive(1, "x", parties=Count(n=2))
+    first = model.arrive(1, "x", parties=Count(n=3))
+    other = model.arrive(3, "x", parties=Count(n=3))
     model.quiesce()
     second = model.arrive(2, "x", parties=parties, strength=strength)
     model.quiesce()
-    assert isinstance(second.outcome, Mismatch)
-    assert second.outcome.theirs == "2 parties, strength agreed"
-    assert second.outcome.ours != second.outcome.theirs
-    assert first.outcome is None
-    third = model.arrive(3, "x", parties=Count(n=2))
+    ours, theirs = mismatched(first), mismatched(second)
+    assert mismatched(other) == replace(ours, ticket=other.ticket)
+    assert ours.ours == theirs.theirs == "3 parties, strength agreed"
+    assert theirs.ours == ours.theirs != ours.ours
+    again = [model.arrive(node, "x", parties=Count(n=2)) for node in (1, 3)]
     model.quiesce()
-    assert released(first).release == released(third).release
+    assert released(again[0]).release == released(again[1]).release
 
 
-def test_who_is_not_in_the_named_set_is_refused() -> None:
+def test_who_is_not_in_the_named_set_disagrees() -> None:
     """It would wait with another set under the same name."""
     model = Model({1, 2, 3})
     first = model.arrive(1, "x", parties=named({1, 2}))
@@ -222,7 +253,20 @@ def test_who_is_not_in_the_named_set_is_refused() -> None:
     model.quiesce()
     assert isinstance(outsider.outcome, Mismatch)
     assert outsider.outcome.theirs == "nodes 1, 2, strength agreed"
-    assert first.outcome is None
+    assert isinstance(first.outcome, Mismatch)
+
+
+def test_a_policy_is_part_of_what_is_agreed_on() -> None:
+    """One would be released without a party, and the other be told that it broke."""
+    model = Model({1, 2})
+    first = model.arrive(1, "x", settings=Settings(policy=Policy.SHRINK))
+    model.quiesce()
+    second = model.arrive(2, "x", settings=Settings())
+    model.quiesce()
+    assert isinstance(first.outcome, Mismatch)
+    assert first.outcome.ours == "all members, strength agreed, policy shrink"
+    assert isinstance(second.outcome, Mismatch)
+    assert second.outcome.ours == "all members, strength agreed"
 
 
 # -------------------------------------------------------------------- deadlines and cancelling
@@ -309,7 +353,7 @@ def test_an_arrival_that_was_never_taken_is_taken_back_at_once() -> None:
     model.pass_time(50 * MS)
     assert isinstance(call.outcome, TimedOut)
     assert call.outcome.missing == {1: NOT_ORDERED, 2: NOT_ARRIVED}
-    assert model.nodes[1].core.take_entries() == []
+    assert model.nodes[1].core.take_entries({}) == []
 
 
 def test_a_release_whose_messages_never_come_ends_in_unknown() -> None:
@@ -330,7 +374,7 @@ def test_a_deadline_in_the_past_times_out_without_publishing() -> None:
     model = Model({1, 2})
     call = model.arrive(1, timeout_ns=0)
     assert isinstance(call.outcome, TimedOut)
-    assert model.nodes[1].core.take_entries() == []
+    assert model.nodes[1].core.take_entries({}) == []
 
 
 def test_cancelling_breaks_the_generation_and_names_who_did() -> None:
@@ -357,3 +401,177 @@ def test_an_abandoned_wait_frees_its_name_at_once() -> None:
     assert first.outcome is None
     assert isinstance(again.outcome, Released)
     assert model.nodes[1].core.stats()["waits_open"] == 0
+
+
+def test_who_was_told_unknown_is_not_counted_on() -> None:
+    """A node loses its lease and gets it back in the same view: nobody waits there any more, so its
+    arrival may not complete what others wait for.
+    """
+    model = Model({1, 2, 3})
+    call = model.arrive(1)
+    other = model.arrive(2)
+    model.quiesce()
+    model.detach(1)
+    assert isinstance(call.outcome, Unknown)
+    model.quiesce()
+    assert broken(other).reason == "cancelled by node 1"
+    again = [model.arrive(node) for node in (1, 2, 3)]
+    model.quiesce()
+    assert released(again[0]).release == released(again[2]).release
+
+
+def test_what_a_detached_node_takes_back_is_taken_back_in_the_next_view_as_well() -> None:
+    """It goes on as the same incarnation, and the others carry its arrival."""
+    model = Model({1, 2, 3})
+    model.arrive(1)
+    other = model.arrive(2)
+    model.quiesce()
+    model.detach(1)
+    model.install({1, 2, 3, 4})
+    model.quiesce()
+    assert broken(other).reason == "cancelled by node 1"
+
+
+def test_nothing_of_an_incarnation_that_is_over_is_taken_back() -> None:
+    """It left the view, which has said all that there is to say."""
+    model = Model({1, 2, 3})
+    model.arrive(1, "two")
+    drain(model, 1)
+    model.detach(1)
+    node = model.nodes[1]
+    model.install({2, 3})
+    model.incarnations[1] = 4
+
+    def make(_config: ClusterConfig, _node: int) -> BarrierCore:
+        return node.core
+
+    model.make = make
+    model.install({1, 2, 3}, collect=False)
+    assert node.core.take_entries({}) == []
+    assert node.core.stats()["waits_open"] == 0
+
+
+def test_an_arrival_that_waits_for_numbers_holds_up_nothing_else() -> None:
+    """Its mark has to cover what was sent before; others do not wait for that."""
+    core = Model({1, 2}).nodes[1].core
+    settings = Settings()
+    core.arrive("late", settings, deadline_ns=None, now_ns=0, after={Lane.FIFO: 7})
+    core.arrive("soon", settings, deadline_ns=None, now_ns=0)
+    assert len(core.take_entries({Lane.FIFO: 6})) == 1
+    assert core.take_entries({Lane.FIFO: 6}) == []
+    assert len(core.take_entries({Lane.FIFO: 7})) == 1
+
+
+def test_arrivals_without_payload_are_the_same_bytes_at_all_parties_in_all_rounds() -> None:
+    """They are decoded once in a view, and packed together."""
+    model = Model({1, 2})
+    said: set[bytes] = set()
+    for _ in range(3):
+        for node in (1, 2):
+            model.arrive(node)
+            (outgoing,) = model.nodes[node].core.take_entries({})
+            said.add(outgoing.payload)
+            model.order(node, outgoing.payload)
+        model.quiesce()
+    assert len(said) == 1
+    assert model.releases == 6
+
+
+def test_parties_of_one_generation_meet_under_one_key_and_of_the_next_under_another() -> None:
+    """The transport lets arrivals that belong together travel together."""
+    model = Model({1, 2, 3})
+    keys: list[int] = []
+    for _ in range(2):
+        for node in (1, 2):
+            model.arrive(node, "x", parties=named({1, 2}))
+            (outgoing,) = model.nodes[node].core.take_entries({})
+            assert outgoing.meeting is not None
+            assert (outgoing.meeting.wanted, outgoing.meeting.ranks) == (2, 0b011)
+            keys.append(outgoing.meeting.key)
+            model.order(node, outgoing.payload)
+        model.quiesce()
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+# ------------------------------------------------------------------------------ spoiled
+
+
+ENTER = names.enter_name("job")
+
+
+def entered(model: Model, *nodes: int) -> list[Call]:
+    """Enter a double barrier together."""
+    calls = [model.arrive(node, ENTER) for node in nodes]
+    model.quiesce()
+    return calls
+
+
+def test_who_leaves_by_an_exception_breaks_the_leaving_for_all_the_others() -> None:
+    """Also for those who come to it later: nobody goes on as if all had been well."""
+    model = Model({1, 2, 3})
+    entered(model, 1, 2, 3)
+    early = model.leave(1, ENTER)
+    model.quiesce()
+    model.leave(2, ENTER, spoil="node 2 has left by an exception: ValueError")
+    model.quiesce()
+    late = model.leave(3, ENTER)
+    model.quiesce()
+    assert broken(early).reason == broken(late).reason
+    assert broken(early).reason == "node 2 has left by an exception: ValueError"
+    assert broken(early).generation == broken(late).generation
+    assert model.nodes[1].core.generations() == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_who_left_the_view_since_it_entered_breaks_the_leaving(told: bool) -> None:
+    """It will not come, whether or not somebody waited already when it went."""
+    model = Model({1, 2, 3})
+    entered(model, 1, 2, 3)
+    early = model.leave(1, ENTER) if told else None
+    model.quiesce()
+    model.install({1, 2})
+    late = [model.leave(node, ENTER) for node in ((2,) if told else (1, 2))]
+    model.quiesce()
+    for call in late:
+        assert broken(call).reason == "node 3 left the view since it entered"
+    if early is not None:
+        assert broken(early).reason == "node 3 left the view: crashed"
+    else:
+        assert model.nodes[1].core.generations() == [], "all that were left have been told"
+
+
+def test_what_is_left_behind_in_one_use_of_a_double_barrier_hits_no_later_one() -> None:
+    """One party has failed and the other never came to the leaving."""
+    model = Model({1, 2})
+    entered(model, 1, 2)
+    model.leave(1, ENTER, spoil="a reason")
+    model.quiesce()
+    del model.nodes[2].entered[ENTER]
+    entered(model, 1, 2)
+    calls = [model.leave(node, ENTER) for node in (1, 2)]
+    model.quiesce()
+    assert released(calls[0]).release == released(calls[1]).release
+
+
+def test_spoiled_generations_that_nobody_comes_to_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would fill the table for ever; the oldest is given up at all members alike."""
+    monkeypatch.setattr(table, "SPOILED_MAX", 2)
+    model = Model({1, 2})
+    for _ in range(4):
+        entered(model, 1, 2)
+        model.leave(1, ENTER, spoil="a reason")
+        del model.nodes[2].entered[ENTER]
+        model.quiesce()
+    assert len(model.nodes[1].core.generations()) == 2
+    assert model.nodes[1].core.generations() == model.nodes[2].core.generations()
+
+
+def test_a_name_of_a_user_never_meets_a_double_barrier() -> None:
+    """What is put before the name of a double barrier is nothing that a user may write."""
+    for name in (ENTER, names.leave_name("job", Position(1, 1, 1))):
+        assert names.base(name) == "job"
+        assert not name.isprintable()
+        assert names.problem(name) is None
+    assert names.shown(ENTER) == "job (enter)"

@@ -12,22 +12,25 @@ from phalanx.barrier.core import (
 )
 from phalanx.barrier.events import Refused, Released, Unknown
 from phalanx.barrier.messages import (
-    AllParties,
+    PAYLOAD_BYTES_MAX,
     Arrive,
+    Carry,
     Cause,
+    Withdraw,
+)
+from phalanx.barrier.settings import (
+    AllParties,
     Count,
     Named,
     Parties,
-    Strength,
-    Withdraw,
+    Settings,
     named,
 )
 from phalanx.transport.config import MS, NAME_BYTES_MAX, NODES_MAX
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Member, Position, ViewId
-from phalanx.transport.layers import Entry
 
-from .model import Model
+from .model import Model, entry
 from .scenes import drain
 
 
@@ -64,8 +67,8 @@ def test_misuse_is_refused_at_once(name: str, parties: Parties) -> None:
     """The caller's mistakes raise; they never reach the other nodes."""
     core = Model({1, 2}).nodes[1].core
     with pytest.raises(UsageError):
-        core.arrive(name, parties=parties, deadline_ns=None, now_ns=0)
-    assert core.take_entries() == []
+        core.arrive(name, Settings(parties), deadline_ns=None, now_ns=0)
+    assert core.take_entries({}) == []
 
 
 @pytest.mark.parametrize(
@@ -98,9 +101,9 @@ def test_open_waits_of_a_node_are_bounded() -> None:
     """Nothing grows without a limit."""
     core = Model({1, 2}).nodes[1].core
     for number in range(WAITS_MAX):
-        core.arrive(f"{number}", parties=AllParties(), deadline_ns=None, now_ns=0)
+        core.arrive(f"{number}", Settings(), deadline_ns=None, now_ns=0)
     with pytest.raises(UsageError, match=str(WAITS_MAX)):
-        core.arrive("one more", parties=AllParties(), deadline_ns=None, now_ns=0)
+        core.arrive("one more", Settings(), deadline_ns=None, now_ns=0)
 
 
 def test_open_names_are_bounded_and_everybody_refuses_the_same(
@@ -141,20 +144,10 @@ def test_entries_of_strangers_and_of_other_views_are_void() -> None:
     """An entry counts in the view in which it was made, from a member of it."""
     model = Model({1, 2})
     model.arrive(1, "two")
-    entry = model.nodes[1].core.take_entries()[0]
+    payload = model.nodes[1].core.take_entries({})[0].payload
     core = model.nodes[2].core
-    position = Position(1, 1, 1)
-    for sender, incarnation in ((9, 1), (1, 2)):
-        core.ordered(
-            Entry(
-                sender=sender,
-                incarnation=incarnation,
-                payload=entry,
-                position=position,
-                marks={},
-            ),
-            now_ns=0,
-        )
+    for stranger in (Member(9, 1), Member(1, 2)):
+        core.ordered(entry(stranger, payload, model.view.id, 1), now_ns=0)
     assert core.generations() == []
     assert core.stats()["entries_stale"] == 2
 
@@ -162,9 +155,9 @@ def test_entries_of_strangers_and_of_other_views_are_void() -> None:
 VIEW = ViewId(1, 1)
 BAD_CARRIED = messages.Carried(
     opened=Position(1, 0, 1),
-    parties=Count(n=1),
-    strength=Strength.AGREED,
-    members=(),
+    settings=Settings(Count(n=1)),
+    wanted=(),
+    size=1,
     arrived=(Member(1, 1),),
 )
 
@@ -179,26 +172,13 @@ BAD_CARRIED = messages.Carried(
         b"\x91\xa7unknown",
         b"\xdd\xff\xff\xff\xff",
         b"\x91" * 5000,
-        messages.encode(Withdraw(view=VIEW, name="", serial=1, cause=Cause.CANCEL, carried=())),
-        messages.encode(
-            Withdraw(view=VIEW, name="ü" * 64, serial=1, cause=Cause.CANCEL, carried=())
-        ),
-        messages.encode(
-            Withdraw(view=VIEW, name="x", serial=1, cause=Cause.CANCEL, carried=(BAD_CARRIED,))
-        ),
+        messages.encode(Withdraw(view=VIEW, name="", cause=Cause.CANCEL)),
+        messages.encode(Withdraw(view=VIEW, name="ü" * 65, cause=Cause.CANCEL)),
+        messages.encode(Carry(view=VIEW, name="x", generations=(BAD_CARRIED,))),
+        messages.encode(Arrive(VIEW, "x", Settings(), bytes(PAYLOAD_BYTES_MAX + 1))),
         *(
-            messages.encode(
-                Arrive(
-                    view=VIEW,
-                    name="x",
-                    serial=1,
-                    parties=parties,
-                    strength=Strength.AGREED,
-                    counted=False,
-                    carried=(),
-                )
-            )
-            for parties in (Count(n=0), Count(n=65), named({2}), Named(nodes=(1, 1)), named({0, 1}))
+            messages.encode(Arrive(view=VIEW, name="x", settings=Settings(parties)))
+            for parties in (Count(n=0), Count(n=65), Named(nodes=(1, 1)), named({0, 1}))
         ),
     ],
 )
@@ -217,17 +197,12 @@ def test_a_carried_generation_of_nobody_here_is_not_adopted() -> None:
     model = Model({1, 2})
     carried = messages.Carried(
         opened=Position(1, 0, 1),
-        parties=Count(n=2),
-        strength=Strength.AGREED,
-        members=(),
+        settings=Settings(Count(n=2)),
+        wanted=(),
+        size=2,
         arrived=(Member(7, 1),),
     )
-    model.order(
-        1,
-        messages.encode(
-            Withdraw(view=VIEW, name="x", serial=1, cause=Cause.CANCEL, carried=(carried,))
-        ),
-    )
+    model.order(1, messages.encode(Carry(view=VIEW, name="x", generations=(carried,))))
     model.deliver(2)
     assert model.nodes[2].core.generations() == []
     assert model.nodes[2].core.stats()["copies_refused"] == 1
@@ -238,7 +213,7 @@ def test_no_bytes_raise_out_of_the_core(payload: bytes, cut: int, flip: int) -> 
     """Random, cut and bit-flipped entries are all survived."""
     model = Model({1, 2})
     model.arrive(1)
-    good = bytearray(model.nodes[1].core.take_entries()[0])
+    good = bytearray(model.nodes[1].core.take_entries({})[0].payload)
     good[flip // 8 % len(good)] ^= 1 << flip % 8
     for damaged in (payload, bytes(good), bytes(good[:cut])):
         model.order(1, damaged)

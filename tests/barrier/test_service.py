@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, cast
 
 import pytest
 
 from phalanx.barrier import BarrierCore, Barriers, Release
+from phalanx.barrier.messages import PAYLOAD_BYTES_MAX
 from phalanx.transport.config import MS, ClusterConfig, NodeConfig, S
-from phalanx.transport.errors import BarrierBroken, BarrierTimeout, NoQuorum, UsageError
-from phalanx.transport.events import Member, Position, View, ViewId, ViewInstalled
-from phalanx.transport.layers import Entry, Layer, registered
+from phalanx.transport.errors import (
+    BarrierBroken,
+    BarrierError,
+    BarrierMismatch,
+    BarrierTimeout,
+    NoQuorum,
+    UsageError,
+)
+from phalanx.transport.events import (
+    Lane,
+    Member,
+    PathStatus,
+    Position,
+    RailState,
+    View,
+    ViewId,
+    ViewInstalled,
+)
+from phalanx.transport.layer_face import LayerFace
+from phalanx.transport.layers import Layer, registered
+
+from .model import entry
 
 CONFIG = ClusterConfig(
     name="test",
     rails=(),
     nodes=(NodeConfig(name="alpha", id=1), NodeConfig(name="beta", id=2)),
 )
+VIEW = View(id=ViewId(1, 1), incarnations=(Member(1, 1), Member(2, 1)))
 GUARD_S = 5
 """A test that waits longer than this hangs."""
 
@@ -29,10 +50,10 @@ class Hub:
     def __init__(self) -> None:
         self.now_ns = 0
         self.positions = 0
+        self.says_stable = True
         self.clusters = [FakeCluster(self, node) for node in (1, 2)]
-        view = View(id=ViewId(1, 1), incarnations=(Member(1, 1), Member(2, 1)))
         self.one, self.two = (Barriers(cluster) for cluster in self.clusters)
-        self.view_installed(ViewInstalled(view=view, joined=(1, 2), left={}))
+        self.view_installed(ViewInstalled(view=VIEW, joined=(1, 2), left={}))
 
     def view_installed(self, event: ViewInstalled) -> None:
         for cluster in self.clusters:
@@ -43,23 +64,24 @@ class Hub:
     def pump(self) -> None:
         for cluster in self.clusters:
             cluster.core.wake(self.now_ns)
-            self.order(cluster.node_id)
+        while sum(map(self._order, self.clusters)):
+            pass
         for cluster in self.clusters:
             cluster.tell()
 
-    def order(self, node: int) -> None:
-        """Take the entries of one node, and give them to all."""
-        for payload in self.clusters[node - 1].core.take_entries():
+    def _order(self, cluster: FakeCluster) -> bool:
+        """Put what a node publishes in order; True if it was anything."""
+        taken = cluster.core.take_entries({})
+        for outgoing in taken:
             self.positions += 1
-            entry = Entry(
-                sender=node,
-                incarnation=1,
-                payload=payload,
-                position=Position(1, 1, self.positions),
-                marks={},
-            )
+            sender = Member(cluster.node_id, 1)
+            ordered = entry(sender, outgoing.payload, VIEW.id, self.positions)
+            position = Position(*VIEW.id, self.positions)
             for other in self.clusters:
-                other.core.ordered(entry, now_ns=self.now_ns)
+                other.core.ordered(ordered, now_ns=self.now_ns)
+                if outgoing.safe and self.says_stable:
+                    other.core.stable(position, now_ns=self.now_ns)
+        return bool(taken)
 
     def pass_time(self, duration_ns: int) -> None:
         self.now_ns += duration_ns
@@ -67,7 +89,7 @@ class Hub:
 
 
 class FakeCluster:
-    """What `ClusterFace` asks for."""
+    """What a `LayerFace` gives, and the cluster that has it."""
 
     def __init__(self, hub: Hub, node: int) -> None:
         self.config = CONFIG
@@ -75,11 +97,16 @@ class FakeCluster:
         self.primary = True
         self.detached = False
         self.core = BarrierCore(CONFIG, node)
-        self.held = asyncio.Event()
-        self.held.set()
+        self.all_held = asyncio.Event()
+        self.all_held.set()
         self.elsewhere = False
+        self.waited_for: list[str] = []
         self._hub = hub
         self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def layer_face(self) -> LayerFace:
+        return cast(LayerFace, self)
 
     def check_caller(self) -> None:
         if self.elsewhere:
@@ -91,17 +118,31 @@ class FakeCluster:
     def now_ns(self) -> int:
         return self._hub.now_ns
 
+    def hurry(self) -> None:
+        self.kick()
+
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)
 
-    def add_layer_listener(self, name: str, callback: Callable[[], None]) -> None:
-        assert name == "barrier"
+    def unnumbered(self, *, bulk: bool) -> dict[Lane, int]:
+        return {Lane.BULK: 0} if bulk else {}
+
+    @property
+    def paths(self) -> dict[int, dict[str, PathStatus]]:
+        path = PathStatus(carrier="test", state=RailState.UP, rtt_us=100, primary=True, failovers=0)
+        return {node: {"a": path} for node in (1, 2) if node != self.node_id}
+
+    def add_layer_listener(self, callback: Callable[[], None]) -> None:
         self._listeners.append(callback)
 
-    async def directed_held(self, timeout: float) -> None:
+    def unheld(self, multicasts: Collection[Lane]) -> list[str]:
+        return [] if self.all_held.is_set() else ["directed", *(lane.name for lane in multicasts)]
+
+    async def held(self, sends: list[str], timeout: float) -> None:
+        self.waited_for += sends
         if timeout < 0.1:
             raise TimeoutError
-        await self.held.wait()
+        await self.all_held.wait()
 
     def tell(self) -> None:
         for listener in self._listeners:
@@ -145,7 +186,7 @@ def test_a_cluster_without_the_layer_is_refused() -> None:
 
     class Bare(FakeCluster):
         def layer(self, name: str) -> Layer:
-            raise KeyError(name)
+            raise UsageError(f"joined without {name!r}: import it before joining")
 
     async def body(hub: Hub) -> None:
         with pytest.raises(UsageError, match="before joining"):
@@ -246,14 +287,20 @@ def test_a_detached_node_raises_no_quorum() -> None:
     scene(body)
 
 
-def test_disagreeing_parties_are_told_what_the_others_use() -> None:
-    """The mistake is the caller's, at one of the two places."""
+def test_both_sides_of_a_disagreement_are_told_what_the_other_uses() -> None:
+    """The mistake is in the program of one of the two, and both must hear of it at once."""
 
     async def body(hub: Hub) -> None:
-        await hub.one.arrive("x", parties=2)
+        first = await hub.one.arrive("x", parties=2)
         await turns()
         with pytest.raises(UsageError, match="2 parties, strength agreed; this call uses all"):
             await hub.two.wait("x")
+        with pytest.raises(BarrierMismatch, match=r"all members.*this call uses 2 part") as caught:
+            await first.wait()
+        assert isinstance(caught.value, BarrierError)
+        assert caught.value.ours == "2 parties, strength agreed"
+        assert caught.value.theirs == "all members, strength agreed"
+        assert caught.value.generation is not None
 
     scene(body)
 
@@ -270,6 +317,11 @@ def test_disagreeing_parties_are_told_what_the_others_use() -> None:
         {"timeout": -1},
         {"timeout": float("nan")},
         {"strength": "strong"},
+        {"policy": "patient"},
+        {"after": "bulk"},
+        {"after": ["fifo"]},
+        {"payload": "text"},
+        {"payload": bytes(PAYLOAD_BYTES_MAX + 1)},
     ],
 )
 def test_bad_arguments_raise_usage_errors(arguments: dict[str, Any]) -> None:
@@ -333,26 +385,11 @@ def test_an_arrival_that_is_taken_back_has_the_outcome_of_the_order() -> None:
     scene(body)
 
 
-def test_an_arrival_that_is_taken_back_too_late_is_released() -> None:
-    """The last party's arrival is in the order before the withdrawal: all are released."""
-
-    async def body(hub: Hub) -> None:
-        first = await hub.one.arrive("x")
-        await turns()
-        second = await hub.two.arrive("x")
-        # It is ordered now, and told to those who wait by the next turn.
-        hub.order(2)
-        first.take_back()
-        assert await first.wait() == await second.wait()
-
-    scene(body)
-
-
 def test_an_agreed_arrival_waits_for_directed_messages() -> None:
     """What was sent to one node before must be there when the barrier is released."""
 
     async def body(hub: Hub) -> None:
-        held = hub.clusters[0].held
+        held = hub.clusters[0].all_held
         held.clear()
         task = asyncio.create_task(hub.one.wait("x"))
         other = await hub.two.arrive("x")
@@ -373,9 +410,10 @@ def test_directed_messages_that_stay_unacknowledged_time_out_by_name() -> None:
     """The one who is late is this node itself."""
 
     async def body(hub: Hub) -> None:
+        hub.clusters[0].all_held.clear()
         with pytest.raises(BarrierTimeout) as caught:
             await hub.one.wait("x", timeout=50 * MS / S)
-        assert caught.value.missing == {1: "its directed messages are not acknowledged"}
+        assert caught.value.missing == {1: "not all that it sent before is acknowledged"}
 
     scene(body)
 
@@ -418,5 +456,248 @@ def test_a_call_from_elsewhere_is_refused_before_anything_is_published() -> None
             arrival.cancel()
         hub.pump()
         assert [status.name for status in hub.two.open()] == ["before"]
+
+    scene(body)
+
+
+def test_all_parties_are_given_all_payloads() -> None:
+    """An allgather, and a release of its own for each use of the name."""
+
+    async def body(hub: Hub) -> None:
+        first, second = await asyncio.gather(
+            hub.one.wait("x", payload=b"one"), hub.two.wait("x", payload=b"two")
+        )
+        assert first.payloads == second.payloads == {1: b"one", 2: b"two"}
+        assert first.token is None
+
+    scene(body)
+
+
+def test_a_safe_wait_returns_when_all_hold_it_and_waits_for_multicasts_before() -> None:
+    """What was multicast before must be with everybody, or a release could not bind them."""
+
+    async def body(hub: Hub) -> None:
+        hub.says_stable = False
+        cluster = hub.clusters[0]
+        cluster.all_held.clear()
+        task = asyncio.create_task(hub.one.wait("x", strength="safe"))
+        other = await hub.two.arrive("x", strength="safe")
+        await turns()
+        assert cluster.waited_for == ["directed", "FIFO"]
+        cluster.all_held.set()
+        await turns()
+        assert not other.done
+        for each in hub.clusters:
+            each.core.stable(Position(*VIEW.id, hub.positions), now_ns=0)
+            each.tell()
+        release = await task
+        assert release == await other.wait()
+        assert release.token == release.position
+
+    scene(body)
+
+
+def test_registered_parties_meet_and_leave() -> None:
+    """A phaser: who is waited for changes from one generation to the next."""
+
+    async def body(hub: Hub) -> None:
+        first = await hub.one.register("x", policy="shrink")
+        assert first.registration.parties == (1,)
+        second = await hub.two.register("x", policy="shrink")
+        assert second.registration.parties == (1, 2) == first.parties
+        one, two = await asyncio.gather(first.wait(payload=b"1"), second.wait())
+        assert one == two
+        assert one.payloads == {1: b"1"}
+        arrival = await first.arrive()
+        await second.arrive_and_deregister(payload=b"bye")
+        assert (await arrival.wait()).payloads == {2: b"bye"}
+        assert first.registered
+        assert not second.registered
+        with pytest.raises(UsageError, match="not registered"):
+            await second.wait()
+        assert (await first.wait()).parties == (Member(1, 1),)
+        await first.deregister()
+        assert hub.two.open() == []
+
+    scene(body)
+
+
+def test_a_registration_that_others_make_differently_is_refused() -> None:
+    """A registrar with another policy would be told other outcomes than the others."""
+
+    async def body(hub: Hub) -> None:
+        await hub.one.register("x")
+        with pytest.raises(BarrierMismatch, match="registered parties, strength agreed;"):
+            await hub.two.register("x", policy="shrink")
+        with pytest.raises(UsageError, match="already"):
+            await hub.one.register("x")
+
+    scene(body)
+
+
+def test_a_registration_whose_task_is_cancelled_is_taken_back() -> None:
+    """Nobody holds the party, so nobody would ever arrive."""
+
+    async def body(hub: Hub) -> None:
+        task = asyncio.create_task(hub.one.register("x"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await turns()
+        party = await hub.two.register("x")
+        assert party.parties == (2,)
+
+    scene(body)
+
+
+def test_a_double_barrier_is_entered_and_left_together() -> None:
+    """Nobody begins before all are there, and nobody goes on before all are done."""
+
+    async def body(hub: Hub) -> None:
+        said: list[str] = []
+
+        async def work(barriers: Barriers, name: str) -> None:
+            async with barriers.double("job", parties=2, timeout=5) as release:
+                assert release.name == "job"
+                said.append(f"{name} is in")
+                await turns()
+                said.append(f"{name} is done")
+            said.append(f"{name} is out")
+
+        await asyncio.gather(work(hub.one, "a"), work(hub.two, "b"))
+        assert [line.split(maxsplit=1)[1] for line in said] == [
+            *["is in"] * 2,
+            *["is done"] * 2,
+            *["is out"] * 2,
+        ]
+
+    scene(body)
+
+
+def test_an_exception_in_the_body_breaks_the_leaving_for_the_others() -> None:
+    """It is raised here at once, and the others are told why they must not go on."""
+
+    async def body(hub: Hub) -> None:
+        async def fail() -> None:
+            async with hub.one.double("job"):
+                raise ValueError("no disk\n left")
+
+        async def work() -> None:
+            async with hub.two.double("job"):
+                await turns()
+
+        failed, broken = await asyncio.gather(fail(), work(), return_exceptions=True)
+        assert isinstance(failed, ValueError)
+        assert isinstance(broken, BarrierBroken)
+        assert broken.reason == "node 1 has left by an exception: ValueError: no disk  left"
+        assert broken.name == "job (leave)"
+        async with asyncio.TaskGroup() as group:
+            for barriers in (hub.one, hub.two):
+                group.create_task(_enter_and_leave(barriers))
+
+    scene(body)
+
+
+async def _enter_and_leave(barriers: Barriers) -> None:
+    async with barriers.double("job"):
+        pass
+
+
+@pytest.mark.parametrize("policy", ["wait_for_rejoin", "?"])
+def test_a_double_barrier_waits_for_no_rejoin(policy: Any) -> None:
+    """The next incarnation has not entered, so it cannot leave."""
+
+    async def body(hub: Hub) -> None:
+        with pytest.raises(UsageError, match="another incarnation"):
+            hub.one.double("job", policy=policy)
+
+    scene(body)
+
+
+def test_a_barrier_explains_who_is_missing_since_when_and_how_it_is_reached() -> None:
+    """The first question of whoever looks at a program that stands still."""
+
+    async def body(hub: Hub) -> None:
+        assert str(hub.one.explain("x")) == "barrier 'x' is not in use"
+        await hub.one.arrive("x", policy="shrink")
+        await turns()
+        hub.pass_time(2 * S)
+        told = hub.one.explain("x")
+        assert [(party.node, party.ago_s) for party in told.arrived] == [(1, 2.0)]
+        (absent,) = told.missing
+        assert (absent.name, absent.why, absent.since_s) == ("beta", "not arrived", 2.0)
+        assert absent.rails["a"].state is RailState.UP
+        assert str(told).splitlines() == [
+            "barrier 'x' (all members, strength agreed, policy shrink), generation 1.1.1",
+            "  alpha (1) arrived 2.000 s ago",
+            "  beta (2) is missing, for 2.000 s now: not arrived",
+            "    rail a: up, 100 us, primary",
+        ]
+
+    scene(body)
+
+
+def test_an_explanation_of_a_double_barrier_says_which_of_the_two_it_is() -> None:
+    """Its user gave one name."""
+
+    async def body(hub: Hub) -> None:
+        task = asyncio.create_task(_enter_and_leave(hub.one))
+        await turns()
+        assert hub.one.explain("job").name == "job (enter)"
+        async with hub.two.double("job"):
+            await turns()
+            assert hub.two.explain("job").name == "job (leave)"
+            assert [absent.node for absent in hub.two.explain("job").missing] == [2]
+        await task
+
+    scene(body)
+
+
+def test_what_nobody_has_ordered_yet_is_explained_as_well() -> None:
+    """The own arrival is on its way: that is why nothing happens."""
+
+    async def body(hub: Hub) -> None:
+        hub.clusters[0].kick = lambda: None  # type: ignore[method-assign]  # nothing leaves
+        await hub.one.arrive("x", parties=["alpha", "beta"])
+        told = hub.one.explain("x")
+        assert told.generation is None
+        assert {absent.node: absent.why for absent in told.missing} == {
+            1: "its arrival is not ordered yet",
+            2: "not arrived",
+        }
+
+    scene(body)
+
+
+def test_the_skew_says_who_comes_late() -> None:
+    """By node, over all generations that were released."""
+
+    async def body(hub: Hub) -> None:
+        for delay_ns in (1 * S, 3 * S):
+            arrival = await hub.one.arrive("x")
+            await turns()
+            hub.pass_time(delay_ns)
+            await hub.two.wait("x")
+            await arrival.wait()
+        skew = hub.two.skew()
+        assert (skew[1].arrivals, skew[1].mean_ns, skew[1].worst_ns) == (2, 0, 0)
+        assert (skew[2].arrivals, skew[2].mean_ns, skew[2].worst_ns) == (2, 2 * S, 3 * S)
+
+    scene(body)
+
+
+def test_several_may_wait_for_one_arrival_and_one_of_them_may_give_up() -> None:
+    """Cancelling any of them takes the arrival back, and the others are told so."""
+
+    async def body(hub: Hub) -> None:
+        arrival = await hub.one.arrive("x")
+        waits = [asyncio.create_task(arrival.wait()) for _ in range(2)]
+        await turns()
+        waits[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits[0]
+        with pytest.raises(BarrierBroken, match="cancelled by node 1"):
+            await waits[1]
 
     scene(body)

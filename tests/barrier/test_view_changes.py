@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from phalanx.barrier.core import (
-    STARTED_OVER,
-    BarrierCore,
-)
+from phalanx.barrier.core import BarrierCore
+from phalanx.barrier.crossing import STARTED_OVER
 from phalanx.barrier.events import Mismatch, Released, TimedOut, Unknown
-from phalanx.barrier.messages import (
-    AllParties,
-    Count,
-)
+from phalanx.barrier.settings import Count, Settings
 from phalanx.transport.config import MS, ClusterConfig
 from phalanx.transport.events import Member
 
@@ -115,8 +110,8 @@ def test_pouring_fills_the_older_generation_and_leaves_the_rest() -> None:
     assert [s.arrived for s in model.nodes[1].core.generations()] == [(Member(4, 1),)]
 
 
-def test_a_newcomer_with_other_settings_gives_way_to_the_carried_generation() -> None:
-    """It opened its own only because it could not know of the older one."""
+def test_a_newcomer_with_other_settings_and_the_carried_generation_are_both_told() -> None:
+    """It opened its own only because it could not know of the older one; neither can go on."""
     model = Model({1, 2})
     old = model.arrive(1, "x", parties=Count(n=2))
     model.quiesce()
@@ -125,7 +120,8 @@ def test_a_newcomer_with_other_settings_gives_way_to_the_carried_generation() ->
     drain(model, 3)
     model.quiesce()
     assert isinstance(newcomer.outcome, Mismatch)
-    assert old.outcome is None
+    assert isinstance(old.outcome, Mismatch)
+    assert old.outcome.ours == newcomer.outcome.theirs == "2 parties, strength agreed"
 
 
 def test_an_arrival_that_missed_its_view_counts_once_in_the_next() -> None:
@@ -171,8 +167,8 @@ def test_arrivals_before_the_first_view_are_published_in_it() -> None:
     """Layers are attached before the first view; an early caller need not know."""
     model = Model({1})
     core = BarrierCore(CONFIG, 2)
-    core.arrive("early", parties=AllParties(), deadline_ns=None, now_ns=0)
-    assert core.take_entries() == []
+    core.arrive("early", Settings(), deadline_ns=None, now_ns=0)
+    assert core.take_entries({}) == []
     assert core.missing("early") == {}
 
     def make(config: ClusterConfig, node: int) -> BarrierCore:
@@ -181,7 +177,7 @@ def test_arrivals_before_the_first_view_are_published_in_it() -> None:
 
     model.make = make
     model.install({1, 2})
-    assert len(core.take_entries()) == 1
+    assert len(core.take_entries({})) == 1
 
 
 def test_a_cluster_that_started_over_breaks_what_was_open() -> None:
@@ -228,7 +224,7 @@ def test_a_node_that_comes_back_begins_anew(told: bool) -> None:
         (outcome,) = node.core.take_outcomes()
         assert isinstance(outcome, Unknown)
         assert (outcome.ticket, outcome.outcome) == (call.ticket, "unknown")
-    assert node.core.take_entries() == []
+    assert node.core.take_entries({}) == []
     again = [model.arrive(n, "two") for n in (3, 1)]
     model.quiesce()
     assert released(again[0]).release.parties == (Member(1, 1), Member(3, 5))

@@ -12,7 +12,7 @@ import pytest
 
 from peers import phalanx_order
 from peers.lines import Delivered, Task
-from peers.phalanx_order import Entries, Flood, Tally, make_messages
+from peers.phalanx_order import Flood, Tally, make_messages
 from phalanx.transport import Cluster
 
 MS = 1_000_000
@@ -32,14 +32,14 @@ class QueueChannel:
     def __init__(self, sender: int, *, lose_every: int = 0) -> None:
         self._sender = sender
         self._lose_every = lose_every
-        self._queue: asyncio.Queue[Entries] = asyncio.Queue(maxsize=4)
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue(maxsize=4)
         self._calls = itertools.count(1)
 
     async def publish(self, payload: bytes) -> None:
         """One message."""
-        await self.publish_many([payload])
+        await self.submit([payload])
 
-    async def publish_many(self, payloads: list[bytes]) -> None:
+    async def submit(self, payloads: list[bytes]) -> None:
         """Waits for room."""
         if self._lose_every and next(self._calls) % self._lose_every == 0:
             payloads = payloads[1:]
@@ -47,7 +47,7 @@ class QueueChannel:
         for part in (payloads[:half], payloads[half:]):
             await self._queue.put(Batch(self._sender, part))
 
-    async def batches(self) -> AsyncIterator[Entries]:
+    async def batches(self) -> AsyncIterator[Batch]:
         """For ever."""
         while True:
             yield await self._queue.get()
@@ -118,11 +118,11 @@ def flood(channel: QueueChannel, extra: int = 0) -> Delivered:
         assert result.total <= sent
         return result
 
-    def open_channel(_cluster: Cluster) -> QueueChannel:
+    def open_channel(_cluster: Cluster, _name: str) -> QueueChannel:
         return channel
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phalanx_order, "open_channel", open_channel)
+        patch.setattr(phalanx_order, "OrderedChannel", open_channel)
         patch.setattr(phalanx_order, "DRAIN_S", 0.2)
         return asyncio.run(play())
 

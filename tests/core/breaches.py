@@ -331,6 +331,37 @@ def two_outcomes(tales: list[Tale]) -> None:
     change(tales[1], places(tales[1], Returned)[0], verdict="broken")
 
 
+def other_parties(tales: list[Tale]) -> None:
+    """The same generation is released for one without a party that another one saw there."""
+    returned = nth(tales[1], Returned)
+    change(tales[1], places(tales[1], Returned)[0], parties=returned.parties[:2])
+
+
+def a_safe_release_that_binds_nobody(tales: list[Tale]) -> None:
+    """The one that died had been released, and the others went on without that."""
+    for tale in tales[:2]:
+        change(tale, places(tale, Returned)[1], verdict="broken", token=None)
+    assert nth(tales[2], Returned, 1).token is not None, "it was safe"
+
+
+def anothers_payload(tales: list[Tale]) -> None:
+    """What a party brought along is given as what another one did."""
+    payloads = nth(tales[0], Returned).payloads
+    change(tales[0], places(tales[0], Returned)[0], payloads={**payloads, 1: payloads[2]})
+
+
+def a_token_of_another_place(tales: list[Tale]) -> None:
+    """It is not where the release was decided."""
+    change(tales[0], places(tales[0], Returned)[1], token=Position(9, 9, 9))
+
+
+def a_token_that_does_not_grow(tales: list[Tale]) -> None:
+    """The second release of a name has the token of the first."""
+    for tale in tales[:2]:
+        first, second = nth(tale, Returned, 1), places(tale, Returned)[3]
+        change(tale, second, token=first.token, position=first.token)
+
+
 def waits_for_ever(tales: list[Tale]) -> None:
     """A wait at a barrier does not end."""
     tale = tales[0]

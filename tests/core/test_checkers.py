@@ -46,7 +46,10 @@ def lives() -> list[Life]:
             simulation.run_for(2 * MS)
         talk.say(simulation.nodes[1], addressee=2)
         for node in rest:
-            arrive(simulation.nodes[node], "stage", 1000 * MS)
+            arrive(simulation.nodes[node], "stage", 1000 * MS, b"of %d" % node)
+        simulation.run_for(20 * MS)
+        for node in rest:
+            assert arrive(simulation.nodes[node], "safe", 1000 * MS), "all is held"
         simulation.run_for(20 * MS)
         if len(rest) == 3:
             simulation.nodes[3].kill()
@@ -101,6 +104,11 @@ BREACHES: list[tuple[Checker, Breach]] = [
     (barrier_checkers.barrier_cut, breaches.too_early),
     (barrier_checkers.barrier_cut, breaches.too_early_for_what_was_sent_to_one),
     (barrier_checkers.barrier_uniformity, breaches.two_outcomes),
+    (barrier_checkers.barrier_uniformity, breaches.other_parties),
+    (barrier_checkers.barrier_uniformity, breaches.a_safe_release_that_binds_nobody),
+    (barrier_checkers.barrier_payloads, breaches.anothers_payload),
+    (barrier_checkers.barrier_tokens, breaches.a_token_of_another_place),
+    (barrier_checkers.barrier_tokens, breaches.a_token_that_does_not_grow),
     (barrier_checkers.no_hang, breaches.waits_for_ever),
     (barrier_checkers.no_hang, breaches.sends_for_ever),
 ]
@@ -137,7 +145,7 @@ def test_a_run_says_what_it_put_to_the_test(tales: list[Tale]) -> None:
     }
     # Nine of each of three to each of them, six of each of two to both, one or two to one.
     assert found[1].checked == 3 * 27 + 2 * 18 + 2
-    assert (found[9].checked, found[11].checked) == (3 + 2, 2)
+    assert (found[9].checked, found[11].checked) == (2 * (3 + 2), 2 * 2)
     breaches.twice(tales)
     broken = guarantees.judge(evidence(tales))[0]
     assert broken.verdict == "broken"

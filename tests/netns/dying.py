@@ -9,6 +9,7 @@ from collections.abc import Collection
 from phalanx._native import codec
 from phalanx.transport import wire
 from phalanx.transport.config import ClusterConfig
+from phalanx.transport.driver_factory import RealDrivers
 from phalanx.transport.drivers.base import (
     Capabilities,
     Driver,
@@ -18,7 +19,6 @@ from phalanx.transport.drivers.base import (
     PathInfo,
     PeerEndpoint,
 )
-from phalanx.transport.runtime import RealDrivers
 
 
 class DyingDrivers(RealDrivers):

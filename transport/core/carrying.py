@@ -149,6 +149,16 @@ class Carrying:
                 self._note_cast(stream, node, now_ns + wait_ns)
         self.bundle(bundles)
 
+    def spread(self, frame: bytes) -> None:
+        """Send a control frame to everybody, as a datagram where these arrive."""
+        small = len(frame) <= casting.FRAME_BYTES_MAX
+        cast = [node for node in sorted(self.synced) if small and node in self._casting.rails]
+        if cast:
+            self._casting.cast(cast, frame)
+        for node in sorted(self.synced.difference(cast)):
+            link = self._peers.peers[node].link
+            self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+
     def bundle(self, bundles: Iterable[Bundle]) -> None:
         """Send batches of several members in as few frames as they take."""
         for nodes, bodies in bundles:
@@ -237,8 +247,11 @@ class Carrying:
 
     # ---------------------------------------------------------------------------------- peers
 
-    def sync(self, node: int) -> None:
+    def sync(self, node: int, now_ns: int) -> None:
         """Go on where a member is: everything it does not hold goes to it again."""
+        lacking = self._out[0, Lane.ORDERED].progress.get(node)
+        if node in self.synced and lacking is not None and lacking.cast:
+            self._casting.failed(node, now_ns)  # It says so before its time is over.
         self.synced.add(node)
         self.to_push = True
         self._ends_cast.pop(node, None)

@@ -30,7 +30,7 @@ TRUST_INTERVALS = 4
 """An answer holds for so many times the time between two questions."""
 FAILURES_MAX = 3
 """So many times in a row nothing was heard in time of what was cast: no more is."""
-PATIENCE_MAX = 16
+PATIENCE_MAX = 4
 """What was cast is given up to so many times the first time-out."""
 _PING = struct.Struct("<BQ")
 

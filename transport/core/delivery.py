@@ -24,10 +24,11 @@ from .casting import Casting
 from .epochs import Epochs
 from .framing import Framer, unbundle
 from .meetings import Bundle
+from .numbering import number_all
 from .ordered import OrderedLane
 from .outputs import Delivered, Outputs, Room, Settled, Transmit
 from .peers import Peers
-from .streams import Arrived, Holders, InStream, OutStream, Stamp
+from .streams import Arrived, Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
 _LANES = {int(lane): lane for lane in (Lane.ORDERED, Lane.FIFO, Lane.BULK)}
@@ -63,7 +64,7 @@ class Delivery:
         self.ins: dict[StreamKey, InStream] = {}
         self._early_acks: dict[int, Ack] = {}
         self._holders = Holders(self.ins, ())
-        self._acks = Acks(limits=limits, timing=timing, framer=framer, timers=timers)
+        self.acks = Acks(limits=limits, timing=timing, framer=framer, timers=timers)
         self._frozen_at: dict[int, tuple[int, ...]] = {}
         """Lanes that the applications of other members do not read, as far as they have said."""
         self.carrying = Carrying(
@@ -76,6 +77,7 @@ class Delivery:
             outputs=outputs,
             casting=casting,
         )
+        self._lazy_end_ns = timing.lazy_end_ns
         self._gaps: set[int] = set()
         """Members of whom something was dropped, because what comes before it is not here."""
         for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
@@ -123,7 +125,7 @@ class Delivery:
         if self.view is None or self.closed:
             return
         if may_number:
-            self._number_all(self.view, now_ns)
+            number_all(self, self.view, now_ns)
         self._settle_order(self.view)
         endings = self.ordered.turn(now_ns)
         self.carrying.push_all(now_ns)
@@ -137,86 +139,12 @@ class Delivery:
         if self.ordered.urgent:
             self._timers.arm_earlier(Timer.ACK, "", now_ns)
 
-    def _number_all(self, view: View, now_ns: int) -> None:
-        for (_, lane), stream in self.out.items():
-            addressee = stream.key.addressee
-            if not stream.queue or lane is Lane.ORDERED:
-                continue
-            if addressee and addressee not in view.members:
-                self._turn_away(stream, lane)
-            # What this node's own application does not read stops it like any other's.
-            elif addressee or lane not in self._acks.frozen:
-                self._number(stream, lane)
-        self._number_ordered(now_ns)
-
-    def _number(self, stream: OutStream, lane: Lane) -> None:
-        assert self.view is not None, "checked by the caller"
-        fifo, bulk = self.out[0, Lane.FIFO], self.out[0, Lane.BULK]
-        while stream.can_number:
-            stamp = Stamp(self.view.id, fifo.last_whole, bulk.last_whole)
-            self.carrying.to_push = True
-            data, payloads = stream.number(self.framer, stamp)
-            if not stream.key.addressee:
-                self._take_own(stream, data, payloads)
-        self._numbered(stream, lane)
-
-    def _number_ordered(self, now_ns: int) -> None:
-        assert self.view is not None, "checked by the caller"
-        stream = self.out[0, Lane.ORDERED]
-        if not (stream.urgent or stream.queue):
-            return
-        # What this node's own application does not read stops it, but not entries of layers.
-        while stream.urgent or (stream.can_number and Lane.ORDERED not in self._acks.frozen):
-            self.carrying.to_push = True
-            stamp = self.ordered.stamp(
-                self.view,
-                mark_fifo=self.out[0, Lane.FIFO].last_whole,
-                mark_bulk=self.out[0, Lane.BULK].last_whole,
-            )
-            data, payloads = stream.number(self.framer, stamp)
-            self.ins[stream.key].held = data.sequence
-            sent = stream.sent[data.sequence]
-            bundles = self.ordered.numbered(data, sent.frame, payloads, sent.token)
-            if bundles is not None:
-                self.carrying.relayed(stream, bundles, now_ns)
-                self._passed_on(bundles)
-        self._numbered(stream, Lane.ORDERED)
-
-    def _numbered(self, stream: OutStream, lane: Lane) -> None:
-        if stream.full and stream.queue_bytes * 2 <= self.limits.queue_bytes:
-            stream.full = False
-            self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
-        if not stream.progress:
-            self._settle(stream, lane)
-
-    def _turn_away(self, stream: OutStream, lane: Lane) -> None:
-        """What was accepted for a node that is no member (any more): its sender is told so."""
-        addressee = stream.key.addressee
-        self.outputs.stream.append(
-            Settled(
-                addressee=addressee,
-                lane=lane,
-                token=stream.token_accepted,
-                missing={addressee: "not a member of the view"},
-            )
-        )
-        self.abandon(stream, lane)
-
     def abandon(self, stream: OutStream, lane: Lane) -> None:
         """The addressee is gone, and what was meant for it is settled."""
         stream.abandon()
         if stream.full:
             stream.full = False
             self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
-
-    def _take_own(self, stream: OutStream, data: Data, payloads: list[bytes] | bytes) -> None:
-        own = self.ins[stream.key]
-        own.held = own.delivered = data.sequence
-        if isinstance(payloads, bytes):
-            whole = own.assemble(data._replace(offset=0), payloads, self.limits.message_bytes_max)
-            payloads = whole or []
-        if payloads:
-            self._deliver(data, payloads)
 
     # ----------------------------------------------------------------------------- receiving
 
@@ -240,7 +168,7 @@ class Delivery:
         arrived = Arrived(data, frame, offset)
         if data.sequence <= stream.held:
             counters["duplicates"] += 1
-            self._acks.note(stream.key, 0, now_ns)
+            self.acks.note(stream.key, 0, now_ns)
         elif data.sequence > stream.held + 1:
             self._too_early(node, stream, arrived, now_ns)
         else:
@@ -282,12 +210,12 @@ class Delivery:
             stream.waiting.append(arrived)
         elif data.key.lane == Lane.ORDERED:
             if data.channel[:1] != "!":
-                self._acks.note(stream.key, len(arrived.frame), now_ns)
+                self.acks.note(stream.key, len(arrived.frame), now_ns)
             bundles = self.ordered.arrived(stream, arrived, now_ns)
             if bundles:
                 self._pass_on(bundles)
         else:
-            self._acks.note(stream.key, len(arrived.frame), now_ns)
+            self.acks.note(stream.key, len(arrived.frame), now_ns)
             self.hand_over(stream, arrived)
 
     def _stream_from(self, key: StreamKey) -> InStream | None:
@@ -309,9 +237,10 @@ class Delivery:
         if payloads is None:
             self.outputs.counters["malformed_batch"] += 1
         elif payloads:
-            self._deliver(arrived.data, payloads)
+            self.deliver(arrived.data, payloads)
 
-    def _deliver(self, data: Data, payloads: list[bytes]) -> None:
+    def deliver(self, data: Data, payloads: list[bytes]) -> None:
+        """The messages of a batch go into the stream."""
         self.outputs.stream.append(
             Delivered(
                 data.key.origin,
@@ -337,21 +266,25 @@ class Delivery:
         own = self.out[0, Lane.ORDERED]
         stable = self.ordered.settle(view, own)
         if stable is not None:
-            self._settle(own, Lane.ORDERED)
+            self.settle(own, Lane.ORDERED)
             for member, sequence in stable.items():
                 self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
 
-    def lazy_over(self) -> None:
+    def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
-        if not self.closed:
-            self._pass_on(self.ordered.meetings.give_up())
+        since_ns = self.ordered.lazy_since_ns(now_ns)
+        if not self.closed and since_ns is not None and now_ns >= since_ns + self._lazy_end_ns:
+            waiting = self.ordered.meetings.give_up()
+            self.outputs.counters["meetings_given_up"] += len(waiting)
+            self.outputs.counters["epochs_given_up"] += self.epochs.lazy > 0
+            self._pass_on(waiting)
             self.epochs.give_up()
 
     def _pass_on(self, bundles: Sequence[Bundle]) -> None:
         self.carrying.bundle(bundles)
-        self._passed_on(bundles)
+        self.passed_on(bundles)
 
-    def _passed_on(self, bundles: Sequence[Bundle]) -> None:
+    def passed_on(self, bundles: Sequence[Bundle]) -> None:
         """Who passes on to everybody tells everybody what its own batch says."""
         if any(len(nodes) > 1 for nodes, _ in bundles):
             self.ordered.told(self.ordered.stamped)
@@ -360,11 +293,12 @@ class Delivery:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
         if self.closed:
             return
-        if self.epochs.lazy or self.ordered.meetings.relaying:
-            timers.arm_earlier(Timer.LAZY, "", now_ns + self._timing.lazy_end_ns)
+        lazy_ns = self.ordered.lazy_since_ns(now_ns)
+        if lazy_ns is not None:
+            timers.arm_earlier(Timer.LAZY, "", lazy_ns + self._lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
         if since_ns is not None:
-            timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.ack_delay_ns)
+            timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.done_delay_ns)
 
     def end(self, node: int, end: End) -> None:
         """A member has closed an epoch."""
@@ -382,15 +316,16 @@ class Delivery:
         if self.view is None or self.closed:
             return
         untold = since_ns is not None
-        overdue = since_ns is not None and now_ns >= since_ns + self._timing.ack_delay_ns
-        if not (self._acks.dirty or ordered.urgent or overdue or at_once):
+        overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
+        light = not (self.acks.dirty or at_once)
+        if light and not (ordered.urgent or overdue):
             # What layers say one after the other acknowledges what they said before; `due`
             # looks again.
             return
         if untold:
-            self._acks.dirty.update(k for k in self.ins if k.lane == Lane.ORDERED)
+            self.acks.dirty.update(k for k in self.ins if k.lane == Lane.ORDERED)
         ordered.all_told()
-        dirty = sorted(self._acks.dirty)
+        dirty = sorted(self.acks.dirty)
         shared = [key for key in dirty if not key.addressee]
         for key in shared:
             self._holders.forget(key)
@@ -399,7 +334,11 @@ class Delivery:
             if key.addressee:
                 directed.setdefault(key.origin, []).append(key)
         common = self._ack_frame(shared) if shared or untold else b""
-        self._acks.begin()
+        self.acks.begin()
+        if light:
+            # Nobody's window waits for it, so that it may be lost.
+            self.carrying.spread(common)
+            return
         for node in sorted(self.carrying.synced):
             extra = directed.get(node)
             frame = self._ack_frame(shared + extra) if extra else common
@@ -419,7 +358,7 @@ class Delivery:
     def _ack_frame(self, keys: list[StreamKey], *, resync: bool = False) -> bytes:
         assert self.view is not None, "checked by the callers"
         streams = [self.ins[key] for key in keys]
-        return self._acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
+        return self.acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
 
     def acknowledged(self, node: int, ack: Ack, now_ns: int) -> None:
         """A member says what it holds."""
@@ -439,7 +378,7 @@ class Delivery:
                 self.carrying.to_push |= (
                     lane == Lane.BULK
                 )  # there is room for more in its association
-                self._settle(stream, _LANES[lane])
+                self.settle(stream, _LANES[lane])
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
             self._freeze_out(node)
@@ -449,9 +388,9 @@ class Delivery:
 
     def _sync(self, node: int, now_ns: int) -> None:
         """Go on where the member is."""
-        self.carrying.sync(node)
+        self.carrying.sync(node, now_ns)
         # What came from it before it was synced has been acknowledged to others only.
-        self._acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
+        self.acks.dirty.update(k for k in self.ins if k.origin == node or not k.addressee)
         if not self.closed:
             # Both ENDs and what is complete: what was said of either before never came to it.
             self.carrying.say_to(node, list(self.epochs.own_ends))
@@ -463,7 +402,8 @@ class Delivery:
         for (_, lane), stream in self.out.items():
             stream.freeze(node, frozen=int(lane) in frozen)
 
-    def _settle(self, stream: OutStream, lane: Lane) -> None:
+    def settle(self, stream: OutStream, lane: Lane) -> None:
+        """Say what every addressee holds, if that is news."""
         token = stream.settle()
         if token is not None:
             self.outputs.stream.append(
@@ -472,7 +412,7 @@ class Delivery:
 
     def freeze(self, lane: Lane, *, frozen: bool, now_ns: int) -> None:
         """The application's queue is full (or has room again): grant no more window, or do."""
-        self._acks.freeze(lane, frozen=frozen, streams=self.ins, now_ns=now_ns)
+        self.acks.freeze(lane, frozen=frozen, streams=self.ins, now_ns=now_ns)
 
     # --------------------------------------------------------------------- views and peers
 
@@ -480,7 +420,7 @@ class Delivery:
         """Install: every stream begins anew, and members are told that we are here."""
         self.view = view
         self.closed = False
-        self._acks.begin()
+        self.acks.begin()
         self._gaps.clear()
         lanes = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
         keys = [StreamKey(member, 0, lane) for member in view.members for lane in lanes]

@@ -11,9 +11,10 @@ from __future__ import annotations
 from ..._native import codec
 from .. import wire
 from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
-from ..events import Lane, Member, PrimaryLost, PrimaryRegained, View, ViewId
+from ..events import Lane, Member, View, ViewId
 from ..wire import NO_VIEW, Kind
 from ..wire_data import Meeting
+from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
 from .peers import Verdict
@@ -43,18 +44,21 @@ class Endpoint:
         self.membership = parts.membership
         self.state = parts.state
         self.stalls = parts.stalls
-        self.detached = False
-        """No lease of the installed view for a whole lease: sends and barriers raise `NoQuorum`."""
-        self._regain_owed = False
-        """`PrimaryLost` was told, and this node has not acted since."""
         self._timing = timing
         self._datagrams = start.datagrams
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self._expected_wake_ns = start.now_ns
-        self._acted_ns = start.now_ns
-        self._acted_in_view = False
-        self._excused_until_ns = 0
-        self._lease_of = NO_VIEW
+        self._lease = LeaseWatch(
+            node=start.node,
+            standing=parts.standing,
+            leases=parts.leases,
+            paths=parts.paths,
+            peers=parts.peers,
+            timing=timing,
+            timers=parts.timers,
+            outputs=parts.outputs,
+            now_ns=start.now_ns,
+        )
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
         self._changed = True
@@ -127,6 +131,8 @@ class Endpoint:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
                 self.delivery.end(node, message)
+            elif isinstance(message, wire.Ack) and not message.resync:
+                self.delivery.acknowledged(node, message, now_ns)
             else:
                 self.outputs.counters["datagram_of_other_kind"] += 1
         else:
@@ -200,7 +206,7 @@ class Endpoint:
         if lag > self._timing.heartbeat_ns:
             self.outputs.counters["stalls"] += 1
             self.paths.excuse(lag, now_ns)
-            self._excused_until_ns = now_ns + self._timing.suspect_ns
+            self._lease.excused_until_ns = now_ns + self._timing.suspect_ns
         for timer, subject in self.timers.expire(now_ns):
             self._fire(timer, subject, now_ns)
         self.settle(now_ns)
@@ -252,6 +258,11 @@ class Endpoint:
     def synced(self, view_id: ViewId) -> None:
         """The application has taken in what `StateArrived` brought for this view."""
         self._changed |= self.state.synced(view_id)
+
+    @property
+    def detached(self) -> bool:
+        """No lease of the installed view for a whole lease: sends and barriers raise `NoQuorum`."""
+        return self._lease.detached
 
     def acting(self, now_ns: int) -> bool:
         """Whether this node may act now (PROTOCOL 3)."""
@@ -383,7 +394,7 @@ class Endpoint:
                 if not self.delivery.closed:
                     self.delivery.carrying.recast(now_ns)
             case Timer.LAZY:
-                self.delivery.lazy_over()
+                self.delivery.lazy_over(now_ns)
             case Timer.ROW:
                 self.acceptor.try_again()
                 self.gather.tell(now_ns)
@@ -414,7 +425,7 @@ class Endpoint:
             self.membership.work(now_ns)
             self.membership.evaluate(now_ns)
         acting = self.acting(now_ns)
-        self._watch_lease(acting, now_ns)
+        self._lease.watch(acting=acting, now_ns=now_ns)
         self.delivery.flush(now_ns, may_number=acting)
         if self.delivery.carrying.pushed and not self.timers.armed(Timer.STALL):
             self.delivery.carrying.pushed = False
@@ -436,41 +447,6 @@ class Endpoint:
                 self.paths.forget(node)
                 self.leases.forget_given(node)
                 self.gather.forget(node)
-
-    def _watch_lease(self, acting: bool, now_ns: int) -> None:
-        view = self.standing.view
-        if view is None:
-            return
-        if view.id != self._lease_of:
-            # Installed and not yet granted: there is one lease for the grants to come, and
-            # sends queue for so long, also after `PrimaryLost` (a quorum has just spoken).
-            self._lease_of = view.id
-            self.detached = False
-            self._acted_ns = now_ns
-            self._acted_in_view = False
-        if acting:
-            self._acted_in_view = True
-            self._acted_ns = now_ns
-            runs_out = self.leases.runs_out_ns(now_ns)
-            if runs_out is not None:
-                self.timers.arm(Timer.LEASE, "", runs_out)
-            self.detached = False
-            if self._regain_owed:
-                self._regain_owed = False
-                self.outputs.stream.append(PrimaryRegained(view_id=view.id))
-            return
-        # Closed, or not yet granted in a new view, it waits for one lease. Otherwise the lease has
-        # run out, and the only excuse is that this process itself did not run.
-        waits = self.standing.closed_for or not self._acted_in_view
-        lost_ns = self._acted_ns + self._timing.lease_ns if waits else self._excused_until_ns
-        if now_ns < lost_ns:
-            self.timers.arm(Timer.LEASE, "", lost_ns)
-        elif not self.detached:
-            self.detached = self._regain_owed = True
-            reachable = [n for n in self.peers.peers if self.paths.reachable(n, now_ns)]
-            self.outputs.stream.append(
-                PrimaryLost(view_id=view.id, reachable=(self.node, *reachable))
-            )
 
     def _step_down_if_due(self, now_ns: int) -> None:
         assert self._leave_by_ns is not None, "leaving has a deadline"

@@ -97,9 +97,9 @@ class Epochs:
         self.asked = max(self.asked, epoch - 1)
 
     @property
-    def lazy(self) -> bool:
-        """Whether there is an epoch that only lazy batches ask us to close."""
-        return self._lazily >= self.current
+    def lazy(self) -> int:
+        """The last epoch that only lazy batches ask us to close; 0 if there is none."""
+        return self._lazily if self._lazily >= self.current and self._lazily > self.asked else 0
 
     def give_up(self) -> None:
         """What was lazy is so no more: nothing of ours is about to come."""

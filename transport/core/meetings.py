@@ -64,6 +64,11 @@ class Meetings:
         """Whether something waits here to be passed on."""
         return bool(self._waiting)
 
+    @property
+    def oldest(self) -> int | None:
+        """The key of the meeting that has waited for longest; None if none waits."""
+        return next(iter(self._waiting), None)
+
     def expects(self, meeting: Meeting) -> bool:
         """Whether this node may be about to speak at it."""
         if not meeting.ranks & self._bit:

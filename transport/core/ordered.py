@@ -19,6 +19,8 @@ from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
 from .streams import Arrived, InStream, OutStream, Stamp
 
+_NOTHING: tuple[int, int | None] = 0, None
+
 
 class OrderedLane:
     """What this node has closed, delivered and told in the installed view."""
@@ -35,6 +37,8 @@ class OrderedLane:
         self._ins: Mapping[int, InStream] = {}
         self._incarnations: dict[int, int] = {}
         self.meetings = Meetings(members=(node,), node=node)
+        self._lazy: tuple[tuple[int, int | None], int | None] = _NOTHING, None
+        """Which epoch and which meeting wait for something, and since when."""
         self.stamped = 0
         """The last complete epoch that a batch of ours has named."""
         self._index = 0
@@ -122,8 +126,8 @@ class OrderedLane:
             return ()
         if self.meetings.expects(meeting):
             epochs.see_lazily(epoch)
-        else:
-            epochs.see(epoch)
+        elif epoch >= epochs.current:
+            epochs.see(epoch)  # Nothing of ours will come that closes it.
         return self.meetings.heard(meeting, origin, epoch, arrived)
 
     def ended(self, node: int, epoch: int, sequence: int, done: int) -> None:
@@ -133,6 +137,15 @@ class OrderedLane:
             epochs.ended(node, epoch, sequence)
             epochs.member_done(node, done)
             epochs.see(epoch)
+
+    def lazy_since_ns(self, now_ns: int) -> int | None:
+        """Since when the same is waited for that need not come; None if nothing is."""
+        waits = self.epochs.lazy, self.meetings.oldest
+        if waits == _NOTHING:
+            self._lazy = waits, None
+        elif self._lazy[0] != waits:
+            self._lazy = waits, now_ns
+        return self._lazy[1]
 
     def turn(self, now_ns: int) -> list[Ending]:
         """Close and deliver what is due at the end of a turn; returns ENDs to say."""

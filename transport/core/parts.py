@@ -110,12 +110,8 @@ def assemble(start: Start) -> Parts:
     delivery = Delivery(node=start.node, limits=config.limits, casting=casting, **shared)
     flush = Flush(delivery)
     quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
-    leases = Leases(
-        node=start.node,
-        quorum=quorum,
-        lease_ns=timing.lease_ns,
-        drift=timing.drift,
-    )
+    lease_ns, drift = timing.lease_ns, timing.drift
+    leases = Leases(node=start.node, quorum=quorum, lease_ns=lease_ns, drift=drift)
     acceptor = _acceptor(start, outputs)
     standing = Standing(Member(start.node, start.incarnation), synced=start.synced)
     state = StateTransfer(
@@ -133,6 +129,7 @@ def assemble(start: Start) -> Parts:
         timers=timers,
         outputs=outputs,
     )
+    stalls = Stalls(delivery=delivery, paths=paths, peers=peers, timing=timing, outputs=outputs)
     gather = Gather(**log)
     membership = Membership(
         gather=gather,
@@ -157,7 +154,7 @@ def assemble(start: Start) -> Parts:
         gather=gather,
         membership=membership,
         state=state,
-        stalls=Stalls(delivery=delivery, paths=paths, peers=peers, timing=timing, outputs=outputs),
+        stalls=stalls,
     )
 
 

@@ -77,7 +77,7 @@ class Stalls:
             bool(self._watches)
             or any(self._lacks_ends(node) for node in delivery.carrying.synced)
             or any(
-                progress.sent > progress.held and node in delivery.carrying.synced
+                progress.outstanding and node in delivery.carrying.synced
                 for stream in delivery.out.values()
                 for node, progress in stream.progress.items()
             )
@@ -150,7 +150,7 @@ class Stalls:
         found: dict[tuple[int, Lane], int] = {}
         for key, stream in self._delivery.out.items():
             progress = stream.progress.get(node)
-            if progress is not None and progress.sent > progress.held:
+            if progress is not None and progress.outstanding:
                 found[key] = progress.held
         if self._lacks_ends(node):
             found[_ENDS] = self._delivery.epochs.done[node]

@@ -82,6 +82,12 @@ class Progress:
     frozen: bool = False
     """Its application does not read this lane: it is granted no window."""
 
+    @property
+    def outstanding(self) -> bool:
+        """Whether the association owes it the next batch; what was cast is waited for elsewhere."""
+        lacks = self.held + 1
+        return self.sent >= lacks and all(sequence != lacks for sequence, _ in self.cast)
+
 
 class OutStream:
     """The sending half. Messages and tokens live across views, numbers within one."""

@@ -18,7 +18,9 @@ __all__ = [
     "Arrival",
     "Outcome",
     "barrier_cut",
+    "barrier_payloads",
     "barrier_safety",
+    "barrier_tokens",
     "barrier_uniformity",
     "no_hang",
 ]
@@ -30,7 +32,7 @@ class _Return(NamedTuple):
     place: int
     outcome: Returned
     binding: bool
-    """Its party went on from there, so that it must agree with the others."""
+    """Its party went on from there, or the release was safe: it must agree with the others."""
 
     @property
     def generation(self) -> _Generation:
@@ -43,9 +45,8 @@ class _Outcomes:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        last_view = history.stays[-1].place
         self.by_ticket = {
-            ticket: _Return(place, outcome, place < last_view or history.alive)
+            ticket: _Return(place, outcome, history.binds(place) or outcome.token is not None)
             for ticket, (place, outcome) in history.returns.items()
         }
         self.released = [r for r in self.by_ticket.values() if r.outcome.verdict == "released"]
@@ -64,10 +65,10 @@ class _Outcomes:
         """Whether this party had arrived, as far as can be known, when another was released."""
         return any(
             arrived.at_ns <= theirs.outcome.at_ns or not one_clock
-            for _, arrived in chain(self.arrivals_at(theirs), self._undecided(theirs))
+            for _, arrived in chain(self.arrivals_at(theirs), self.undecided(theirs))
         )
 
-    def _undecided(self, theirs: _Return) -> Iterator[tuple[int, Arrived]]:
+    def undecided(self, theirs: _Return) -> Iterator[tuple[int, Arrived]]:
         """Arrivals of which it is not known at which generation they were."""
         for ticket, (place, arrived) in self.history.arrivals.items():
             mine = self.by_ticket.get(ticket)
@@ -163,17 +164,81 @@ def _concerns(history: History, party: History, sending: Sending) -> bool:
 
 
 def barrier_uniformity(lives: Lives) -> Complaints:
-    """11: who goes on sees the same outcome; only `unknown` says nothing."""
+    """11: who goes on sees the same outcome; only `unknown` says nothing.
+
+    A safe release binds members that are cut off afterwards as well.
+    """
     verdicts: dict[_Generation, tuple[Member, str]] = {}
     for member, theirs in _outcomes(evidence_of(lives)).items():
         for mine in theirs.by_ticket.values():
             outcome = mine.outcome
             if outcome.generation is None or outcome.verdict == "unknown" or not mine.binding:
                 continue
-            key = mine.generation
-            other, verdict = verdicts.setdefault(key, (member, outcome.verdict))
-            if verdict != outcome.verdict:
-                yield f"{key}: {outcome.verdict} at {member}, {verdict} at {other}"
+            verdict = outcome.verdict
+            if outcome.parties:
+                verdict += f" with {shown_members(outcome.parties)}"
+            other, theirs_was = verdicts.setdefault(mine.generation, (member, verdict))
+            if theirs_was != verdict:
+                yield f"{mine.generation}: {verdict} at {member}, {theirs_was} at {other}"
+
+
+def shown_members(members: tuple[Member, ...]) -> str:
+    """Several starts of nodes in short."""
+    return ", ".join(f"{node}.{incarnation}" for node, incarnation in members)
+
+
+def barrier_payloads(lives: Lives) -> Complaints:
+    """11: whoever is released is given what each party has brought along."""
+    outcomes = _outcomes(evidence_of(lives))
+    for member, here in outcomes.items():
+        for mine in here.released:
+            for party in mine.outcome.parties:
+                there = outcomes.get(party)
+                if there is None:
+                    continue
+                given = mine.outcome.payloads.get(party.node, b"")
+                arrivals = there.arrivals_at(mine) or list(there.undecided(mine))
+                if arrivals and all(arrived.payload != given for _, arrived in arrivals):
+                    yield (
+                        f"{member} was given {shown(given)} of {party} at {mine.outcome.name} "
+                        f"{mine.outcome.generation}, which had brought something else"
+                    )
+
+
+def barrier_tokens(lives: Lives) -> Complaints:
+    """11: the tokens of one name are different, and larger than those that were known before."""
+    evidence = evidence_of(lives)
+    meetings: dict[str, list[tuple[int, int, Position, Position]]] = defaultdict(list)
+    for history in evidence.histories:
+        for ticket, (_, returned) in history.returns.items():
+            token, generation = returned.token, returned.generation
+            if token is None or generation is None:
+                continue
+            if token != returned.position:
+                yield f"the token of {returned.name} {generation} is {token}, not where it was"
+            arrived = history.arrivals.get(ticket)
+            since = arrived[1].at_ns if arrived is not None else 0
+            meetings[returned.name].append((since, returned.at_ns, token, generation))
+    for name, found in meetings.items():
+        of_token: dict[Position, Position] = {}
+        for _, _, token, generation in found:
+            if of_token.setdefault(token, generation) != generation:
+                yield f"{name}: {generation} and {of_token[token]} have the same token {token}"
+        if evidence.one_clock:
+            yield from _not_growing(name, found)
+
+
+def _not_growing(name: str, found: list[tuple[int, int, Position, Position]]) -> Complaints:
+    """Releases that were waited for when a larger token was known already."""
+    known = iter(sorted((returned_ns, token) for _, returned_ns, token, _ in found))
+    largest: Position | None = None
+    earlier = next(known, None)
+    for since_ns, _, token, _ in sorted(found):
+        while earlier is not None and earlier[0] < since_ns:
+            largest = earlier[1] if largest is None else max(largest, earlier[1])
+            earlier = next(known, None)
+        if largest is not None and token <= largest:
+            yield f"{name}: token {token} is not larger than {largest}, which was known before"
 
 
 def no_hang(lives: Lives, *, slack_ns: int | None = None, end_ns: int | None = None) -> Complaints:
@@ -205,5 +270,11 @@ def _waits(history: History) -> Iterator[tuple[str, int, int | None, int | None]
         yield call.what, call.at_ns, call.deadline_ns, call.ended_ns
 
 
-BARRIERS: tuple[Checker, ...] = (barrier_safety, barrier_cut, barrier_uniformity)
+BARRIERS: tuple[Checker, ...] = (
+    barrier_safety,
+    barrier_cut,
+    barrier_uniformity,
+    barrier_payloads,
+    barrier_tokens,
+)
 """What holds at every moment of every run in which barriers are used."""

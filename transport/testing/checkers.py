@@ -185,11 +185,15 @@ def agreed_order(lives: Lives) -> Complaints:
 
 
 def barrier_order(lives: Lives) -> Complaints:
-    """6: a release of a barrier has one position in the agreed order, wherever it is returned."""
+    """6: a release of a barrier has one position in the agreed order, wherever it is returned.
+
+    Whoever is cut off may have been released where the others, without it, were released later.
+    """
     positions: dict[tuple[str, object], tuple[Member, object]] = {}
     for history in evidence_of(lives).histories:
-        for _, returned in history.returns.values():
-            if returned.position is None:
+        for place, returned in history.returns.values():
+            binds = history.binds(place) or returned.token is not None
+            if returned.position is None or not binds:
                 continue
             key = (returned.name, returned.generation)
             other, theirs = positions.setdefault(key, (history.member, returned.position))

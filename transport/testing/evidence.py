@@ -245,6 +245,10 @@ class History:
         """Whether it was a member to the end of its history."""
         return self.ended_ns is None and self.over is None
 
+    def binds(self, place: int) -> bool:
+        """Whether this member went on from there, so that it must agree with others that did."""
+        return place < self.stays[-1].place or self.alive
+
     def longest_gap_ns(self, sender: int, from_ns: int, to_ns: int, *, directed: bool) -> int:
         """The longest time between two deliveries of a sender's stream that touches a span.
 

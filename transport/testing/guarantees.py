@@ -217,7 +217,11 @@ GUARANTEES: tuple[Guarantee, ...] = (
     Guarantee(
         number=11,
         name="barrier uniformity",
-        checkers=(barrier_checkers.barrier_uniformity,),
+        checkers=(
+            barrier_checkers.barrier_uniformity,
+            barrier_checkers.barrier_payloads,
+            barrier_checkers.barrier_tokens,
+        ),
         counts=_outcomes,
         what="outcomes that several saw",
     ),

@@ -185,6 +185,8 @@ class Arrived(Record, frozen=True):
     cut: bool = True
     """False with a strength that promises the meeting alone."""
     incarnation: int = 0
+    payload: bytes = b""
+    """The name of what it brings along; empty if that is nothing."""
 
 
 class Returned(Record, frozen=True):
@@ -200,6 +202,10 @@ class Returned(Record, frozen=True):
     """Of a release: where it was decided."""
     parties: tuple[Member, ...] = ()
     """Of a release: who arrived."""
+    payloads: dict[int, bytes] = {}
+    """Of a release: the names of what its parties brought along, by node id."""
+    token: Position | None = None
+    """Of a safe release: its fencing token."""
 
 
 class Asked(Record, frozen=True):

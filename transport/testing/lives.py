@@ -5,8 +5,8 @@ Messages are called by their payloads, which are unique in a simulation as they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
@@ -58,6 +58,8 @@ class Arrival:
     ticket: int
     name: str
     deadline_ns: int | None
+    payload: bytes = b""
+    """The name of what it brings along."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,10 @@ class Outcome:
     """Of a release: who arrived."""
     position: Position | None = None
     """Of a release: its place in the agreed order."""
+    payloads: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    """Of a release: the names of what its parties brought along."""
+    token: Position | None = None
+    """Of a safe release."""
 
 
 def _delivered(at_ns: int, item: outputs.Delivered) -> AnyRecord:
@@ -93,7 +99,22 @@ def _path(at_ns: int, item: PathChanged) -> AnyRecord:
 
 def _outcome(at_ns: int, item: Outcome) -> AnyRecord:
     name, verdict, generation = item.name, item.verdict, item.generation
-    return Returned(at_ns, item.ticket, name, verdict, generation, item.position, item.parties)
+    payloads = dict(item.payloads)
+    return Returned(
+        at_ns,
+        item.ticket,
+        name,
+        verdict,
+        generation,
+        item.position,
+        item.parties,
+        payloads,
+        item.token,
+    )
+
+
+def _arrival(at_ns: int, item: Arrival) -> AnyRecord:
+    return Arrived(at_ns, item.ticket, item.name, item.deadline_ns, payload=item.payload)
 
 
 _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
@@ -105,7 +126,7 @@ _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
     PrimaryRegained: lambda at_ns, item: RegainedPrimary(at_ns, item.view_id),
     Evicted: lambda at_ns, item: Expelled(at_ns, item.view_id),
     outputs.Left: lambda at_ns, _: Left(at_ns),
-    Arrival: lambda at_ns, item: Arrived(at_ns, item.ticket, item.name, item.deadline_ns),
+    Arrival: _arrival,
     Outcome: _outcome,
 }
 

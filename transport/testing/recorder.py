@@ -19,7 +19,7 @@ import itertools
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -430,12 +430,12 @@ class Recorder:
 
     # ------------------------------------------------------------------------------ barriers
 
-    def arrived(self, name: str, timeout: float | None, *, cut: bool) -> int:
+    def arrived(self, name: str, timeout: float | None, *, cut: bool, payload: bytes = b"") -> int:
         """For `RecordedBarriers`: the application is about to wait; returns the ticket."""
         ticket, now_ns = next(self._numbers), self.now_ns()
         deadline_ns = self._deadline_ns(now_ns, timeout)
         whose = self._whose()
-        self._write(Arrived(now_ns, ticket, name, deadline_ns, cut, cut, whose))
+        self._write(Arrived(now_ns, ticket, name, deadline_ns, cut, cut, whose, payload))
         return ticket
 
     def returned(
@@ -447,10 +447,23 @@ class Recorder:
         generation: Position | None = None,
         position: Position | None = None,
         parties: tuple[Member, ...] = (),
+        payloads: Mapping[int, bytes] | None = None,
+        token: Position | None = None,
     ) -> None:
         """For `RecordedBarriers`: the wait is over."""
-        now_ns = self.now_ns()
-        self._write(Returned(now_ns, ticket, name, verdict, generation, position, parties))
+        self._write(
+            Returned(
+                self.now_ns(),
+                ticket,
+                name,
+                verdict,
+                generation,
+                position,
+                parties,
+                dict(payloads or {}),
+                token,
+            )
+        )
 
 
 def _clock() -> str:

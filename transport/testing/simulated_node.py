@@ -259,6 +259,7 @@ class SimulatedNode:
                 rails=tuple(rail.name for rail in simulation.config.rails),
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
+                datagrams=True,
                 stateful=self.application is not None,
                 synced=synced,
             )

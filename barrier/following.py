@@ -1,0 +1,289 @@
+"""What the agreed order means to the waits of this node: entries in, outcomes out.
+
+The table decides; here tickets follow. A released party returns when all is here that belongs to
+the release: with strength `agreed`, of each party all that it multicast before it arrived; with
+`safe` also the word that every member holds the order up to the release.
+"""
+
+from __future__ import annotations
+
+from phalanx.transport.events import Member, Position
+from phalanx.transport.layers import Ordered
+
+from . import messages
+from .decisions import (
+    Adopted,
+    Completed,
+    Counted,
+    Decision,
+    Dissolved,
+    Enrolled,
+    Founding,
+    Moved,
+    OverLimit,
+    Spoiled,
+    TurnedAway,
+    Withdrawn,
+)
+from .events import Enrolled as EnrolledOutcome
+from .events import Registration, Retired
+from .generation import Generation
+from .messages import Again, Arrive, Carry, Cause, Message, Quit, Register, Vouch, Withdraw
+from .outbox import Outbox
+from .settings import Strength
+from .skew import Skews
+from .state import State
+from .tickets import Kind, Ticket
+
+REMEMBERED_MAX = 512
+"""Entries whose bytes are remembered with what they mean."""
+REMEMBERED_BYTES_MAX = 256
+"""Longer ones are not likely to come again."""
+
+
+class Following:
+    """Feeds the table, and has the tickets follow what it decides."""
+
+    def __init__(self, state: State, outbox: Outbox) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._known: dict[bytes, Message] = {}
+        """Entries of this view by their bytes: the arrivals at one barrier are all the same."""
+        self.skews = Skews()
+
+    def begin(self) -> None:
+        """A view is installed."""
+        self._known.clear()
+
+    # ------------------------------------------------------------------------------- entries
+
+    def ordered(self, batch: Ordered, now_ns: int) -> None:
+        """Decide what the next entries decide; what cannot be understood is counted.
+
+        Time is noted and never decides: only positions do.
+        """
+        state = self._state
+        table = state.table
+        member = state.members.get(batch.sender)
+        if table is None or member is None or member.incarnation != batch.incarnation:
+            state.stats["entries_stale"] += len(batch.payloads)
+            return
+        own = batch.sender == state.node
+        mark, index = batch.mark_fifo, batch.first
+        for payload in batch.payloads:
+            message = self._known.get(payload) or self._read(payload)
+            if message is not None:
+                ticket = self._outbox.came_back() if own else None
+                if type(message) is Arrive:
+                    decisions = table.arrive(message, member, mark, index, now_ns)
+                    if message.bulk:
+                        _mark_bulk(decisions, member, batch.mark_bulk)
+                else:
+                    decisions = self._decide(message, member, mark, index, now_ns)
+                for decision in decisions:
+                    if own or type(decision) is not Counted:
+                        self._apply(decision, ticket)
+                if ticket is not None and not ticket.over:
+                    self._answered(message, ticket)
+            index += 1
+
+    def _read(self, payload: bytes) -> Message | None:
+        """What an entry says, if it was made in this view."""
+        state = self._state
+        message = messages.decode(payload)
+        if message is None:
+            state.stats["entries_garbage"] += 1
+            return None
+        assert state.view is not None, "the caller has a table"
+        if message.view != state.view.id:
+            # Made in an older view and numbered in this one: its sender publishes it again.
+            state.stats["entries_stale"] += 1
+            return None
+        if len(payload) <= REMEMBERED_BYTES_MAX:
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            self._known[payload] = message
+        return message
+
+    def _decide(
+        self, message: Message, member: Member, mark: int, index: int, now_ns: int
+    ) -> list[Decision]:
+        table = self._state.table
+        assert table is not None, "the caller has it"
+        match message:
+            case Arrive():
+                return table.arrive(message, member, mark, index, now_ns)
+            case Again():
+                return table.again(message, member, index)
+            case Withdraw():
+                return table.withdraw(message, member)
+            case Carry():
+                decisions = table.carry(message, index)
+                self._state.stats["copies_refused"] += table.take_refused()
+                return decisions
+            case Register():
+                return table.register(message, member)
+            case Vouch():
+                return table.vouch(message, member, index)
+            case Quit():
+                return table.quit(message, member, mark, index, now_ns)
+
+    def _answered(self, message: Message, ticket: Ticket) -> None:
+        """This entry of our own is ordered: some tickets have waited for nothing else."""
+        tickets = self._state.tickets
+        match message:
+            case Withdraw():
+                if ticket.abandoned:
+                    tickets.forget(ticket)
+            case Quit() if ticket.kind is Kind.REGISTER:
+                tickets.taken_back(ticket, {})
+            case Quit():
+                tickets.resolve(ticket, Retired(ticket=ticket.serial, name=ticket.name))
+            case Arrive() if ticket.spoiled:
+                tickets.forget(ticket)
+            case _:
+                pass
+
+    # ----------------------------------------------------------------------------- decisions
+
+    def _apply(self, decision: Decision, ticket: Ticket | None) -> None:
+        """Let the local tickets follow one decision; `ticket` is what our own entry was for."""
+        state = self._state
+        tickets = state.tickets
+        match decision:
+            case Counted(generation=generation):
+                # Who arrives and leaves waits for nobody, but for the answer.
+                if ticket is not None and ticket.kind is Kind.ARRIVE:
+                    ticket.opened = generation.opened
+            case Completed(generation=generation, position=position):
+                self._completed(generation, position)
+            case Adopted(generation=generation):
+                self._adopted(generation)
+            case Moved(member=member, source=source, target=target):
+                if member == state.me:
+                    for moved in tickets.of(target.name):
+                        if moved.opened == source:
+                            moved.opened = target.opened
+            case Withdrawn():
+                self._withdrawn(decision)
+            case Spoiled(generation=generation):
+                for waiting in tickets.waiting_in(generation):
+                    tickets.break_(waiting, generation.spoiled, {})
+            case Dissolved(generation=generation, theirs=theirs):
+                for waiting in tickets.waiting_in(generation):
+                    tickets.mismatch(waiting, generation.settings.words, theirs)
+            case TurnedAway():
+                self._turned_away(decision, ticket)
+            case OverLimit(reason=reason):
+                # Who leaves is not registered any more, whether or not its arrival counts.
+                leaves = ticket is None or ticket.kind in (Kind.QUIT, Kind.ARRIVE_AND_QUIT)
+                if ticket is not None and not leaves and not ticket.over:
+                    tickets.refuse(ticket, reason)
+            case Founding(name=name):
+                assert state.view is not None, "the entry was made in it"
+                self._outbox.say(messages.Vouch(state.view.id, name))
+            case Enrolled():
+                self._enrolled(decision)
+
+    def _adopted(self, generation: Generation) -> None:
+        """What this node has noted of it in earlier views."""
+        noted = self._state.pending.get((generation.name, generation.opened))
+        if noted is not None:
+            generation.times = noted.times | generation.times
+            generation.payloads = noted.payloads | generation.payloads
+
+    def _completed(self, generation: Generation, position: Position) -> None:
+        self.skews.note(generation)
+        for ticket in self._state.tickets.waiting_in(generation):
+            ticket.completed, ticket.position = generation, position
+            self.return_if_all_here(ticket)
+
+    def _withdrawn(self, withdrawn: Withdrawn) -> None:
+        state = self._state
+        node = withdrawn.by.node
+        timed_out = withdrawn.cause is Cause.TIMEOUT
+        reason = f"node {node} timed out" if timed_out else f"cancelled by node {node}"
+        for ticket in state.tickets.waiting_in(withdrawn.generation):
+            if withdrawn.by == state.me and ticket.cause is withdrawn.cause:
+                state.tickets.taken_back(ticket, withdrawn.missing)
+            else:
+                state.tickets.break_(ticket, reason, withdrawn.missing)
+
+    def _turned_away(self, decision: TurnedAway, ticket: Ticket | None) -> None:
+        """Ours, or a registration of ours that somebody else's has called in question."""
+        state = self._state
+        if decision.member != state.me:
+            return
+        asked = [ticket] if ticket is not None else state.tickets.of(decision.name)
+        for ours in asked:
+            if not ours.over and (ticket is not None or ours.kind is Kind.REGISTER):
+                state.tickets.mismatch(ours, decision.ours, decision.theirs)
+
+    def _enrolled(self, enrolled: Enrolled) -> None:
+        if enrolled.member != self._state.me:
+            return
+        for ticket in self._state.tickets.of(enrolled.name):
+            # One that is being taken back waits for the answer to that.
+            if ticket.kind is Kind.REGISTER and ticket.cause is None:
+                registration = self.registration(enrolled.name)
+                outcome = EnrolledOutcome(ticket=ticket.serial, registration=registration)
+                self._state.tickets.resolve(ticket, outcome)
+
+    def registration(self, name: str) -> Registration:
+        """What there is to know for one that registers here and now."""
+        roster, generations = self._state.roster(name), self._state.open_generations(name)
+        parties = tuple(sorted(roster.members)) if roster is not None else ()
+        if not generations:
+            return Registration(name=name, parties=parties)
+        generation = generations[0]
+        arrived = tuple(sorted(member.node for member in generation.marks))
+        return Registration(
+            name=name,
+            parties=parties,
+            generation=generation.opened,
+            arrived=arrived,
+            waited_for=tuple(sorted((generation.wanted or frozenset()).difference(arrived))),
+        )
+
+    # ------------------------------------------------------------------------ giving releases
+
+    def return_if_all_here(self, ticket: Ticket) -> None:
+        """Return a release, unless something that belongs to it is missing."""
+        state = self._state
+        generation, position = ticket.completed, ticket.position
+        assert generation is not None, "the order decides releases"
+        assert position is not None, "each of them at a position"
+        if ticket.over:
+            return  # It got another outcome while it waited.
+        strength = generation.settings.strength
+        late = strength is Strength.SAFE and state.stable < position
+        if strength is not Strength.ARRIVED:
+            held_back = bool(state.unsafe) and state.unsafe[0] < position
+            late = late or held_back or bool(state.not_here(generation))
+        if late:
+            state.late.append(ticket)
+        else:
+            state.tickets.release(ticket, self.parties(generation))
+
+    def parties(self, generation: Generation) -> tuple[Member, ...]:
+        """Who has arrived, in ascending order."""
+        view = self._state.view
+        marks = generation.marks
+        everybody = view.incarnations if view is not None else ()
+        if len(marks) == len(everybody) and all(member in marks for member in everybody):
+            return everybody
+        return tuple(sorted(marks))
+
+    def look_again(self) -> None:
+        """Something has become known for which releases may have waited."""
+        late, self._state.late = self._state.late, []
+        for ticket in late:
+            self.return_if_all_here(ticket)
+
+
+def _mark_bulk(decisions: list[Decision], member: Member, mark: int) -> None:
+    """Bulk batches up to the mark belong to an arrival that has just been counted."""
+    for decision in decisions:
+        if isinstance(decision, Counted):
+            marks = decision.generation.bulk_marks
+            marks[member.node] = max(mark, marks.get(member.node, 0))

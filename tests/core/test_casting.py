@@ -1,0 +1,217 @@
+"""Datagrams and meetings on whole nodes: few frames if all is well, nothing lost if it is not."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from phalanx._native import codec
+from phalanx.barrier.testing.meetings import arrive, use_barriers
+from phalanx.transport import wire
+from phalanx.transport.config import MS
+from phalanx.transport.core import spread
+from phalanx.transport.core.casting import FAILURES_MAX
+from phalanx.transport.core.framing import HEADER_BYTES, unbundle
+from phalanx.transport.core.meetings import Meetings
+from phalanx.transport.core.streams import Arrived
+from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
+from phalanx.transport.drivers.simulated_network import NetworkOptions
+from phalanx.transport.events import Lane, ViewId
+from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
+from phalanx.transport.testing.simulation import Simulation, simulated_config
+from phalanx.transport.wire_data import Data, Meeting, StreamKey
+
+from .scenes import Talk, converge, finish
+
+EVERYBODY = (1 << 64) - 1
+
+
+def started(nodes: int, trouble: DatagramTrouble | None = None) -> Simulation:
+    """A cluster whose members know whether datagrams arrive."""
+    options = NetworkOptions(datagrams=trouble or DatagramTrouble())
+    simulation = Simulation(simulated_config(nodes), options=options)
+    use_barriers(simulation)
+    simulation.start_all()
+    converge(simulation, *simulation.nodes)
+    simulation.run_for(600 * MS)
+    return simulation
+
+
+def meet(simulation: Simulation, limit_ns: int) -> tuple[int, Counter[str]]:
+    """All arrive at once; returns how long it takes, and the frames of the ordered lane."""
+    frames: Counter[str] = Counter()
+
+    def tap(_source: int, frame: bytes) -> None:
+        kind = codec.decode_frame(frame, codec.cluster_id(simulation.config.name))
+        assert not isinstance(kind, codec.FrameError)
+        if kind.kind in (wire.Kind.DATA, wire.Kind.BUNDLE):
+            frames[wire.Kind(kind.kind).name] += 1
+        elif kind.kind == wire.Kind.CONTROL:
+            message = wire.decode_control(memoryview(frame)[HEADER_BYTES:])
+            if isinstance(message, wire.End):
+                frames["END"] += 1
+
+    before = {node.id: len(node.told(Outcome)) for node in simulation.nodes.values()}
+    for node in simulation.nodes.values():
+        arrive(node, "x", None)
+    simulation.network.tap = tap
+    took_ns = simulation.run_until(
+        lambda: all(len(n.told(Outcome)) > before[n.id] for n in simulation.nodes.values()),
+        limit_ns,
+    )
+    simulation.network.tap = None
+    return took_ns, frames
+
+
+def end(simulation: Simulation) -> None:
+    """All were released, and every guarantee held."""
+    assert all(o.verdict == "released" for n in simulation.nodes.values() for o in n.told(Outcome))
+    finish(simulation, BARRIERS)
+
+
+def test_a_barrier_of_three_is_one_datagram_from_each_to_each() -> None:
+    """No END of its own, no acknowledgement, one way."""
+    simulation = started(3)
+    for _ in range(20):
+        took_ns, frames = meet(simulation, 5 * MS)
+        assert frames == {"DATA": 6}
+        assert took_ns < 2 * simulation.network.options.delay_ns
+    assert not any(n.endpoint.outputs.counters["recasts"] for n in simulation.nodes.values())
+    end(simulation)
+
+
+@pytest.mark.parametrize("nodes", [4, 8])
+def test_beyond_a_few_one_tells_the_others(nodes: int) -> None:
+    """Two ways, and 2 (n - 1) frames; each is a batch of the agreed order all the same."""
+    assert spread.choose(nodes, nodes) is spread.Kind.COORDINATOR
+    simulation = started(nodes)
+    for _ in range(5):
+        took_ns, frames = meet(simulation, 5 * MS)
+        assert frames == {"BUNDLE": 2 * (nodes - 1)}
+        assert took_ns < 4 * simulation.network.options.delay_ns
+    end(simulation)
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+@pytest.mark.parametrize("lost", [0.05, 0.5])
+def test_what_is_lost_goes_again_over_the_association(nodes: int, lost: float) -> None:
+    """A datagram is a hint that it will be there sooner, and nothing relies on it."""
+    simulation = started(nodes, DatagramTrouble(lost=lost, doubled=0.2, late=0.2))
+    for _ in range(20):
+        meet(simulation, 400 * MS)
+    talk = Talk(simulation)
+    talk.everybody(50 * MS)
+    end(simulation)
+
+
+def test_where_no_datagram_arrives_none_is_sent() -> None:
+    """A firewall is found out before anything is sent, and again when it begins to bite."""
+    simulation = started(3, DatagramTrouble(lost=1.0))
+    assert all(not node.endpoint.casting.rails for node in simulation.nodes.values())
+    took_ns, _ = meet(simulation, 20 * MS)
+    assert took_ns < 10 * MS
+    simulation = started(3)
+    assert all(len(node.endpoint.casting.rails) == 2 for node in simulation.nodes.values())
+    simulation.network.block_datagrams(1, 2)
+    for _ in range(FAILURES_MAX):
+        meet(simulation, 600 * MS)
+    assert 2 not in simulation.nodes[1].endpoint.casting.rails
+    took_ns, _ = meet(simulation, 20 * MS)
+    assert took_ns < 10 * MS
+    simulation.network.pass_datagrams(1, 2)
+    simulation.run_for(1000 * MS)
+    assert 2 in simulation.nodes[1].endpoint.casting.rails
+    end(simulation)
+
+
+def test_who_never_comes_costs_a_moment_and_no_more() -> None:
+    """The epoch is left open for those who are expected, but nobody else waits for it."""
+    simulation = started(3)
+    lazy_ns = simulation.config.timing.lazy_end_ns
+    arrive(simulation.nodes[1], "x", None)
+    simulation.run_for(lazy_ns // 2)
+    assert simulation.nodes[2].endpoint.delivery.epochs.lazy
+    simulation.nodes[3].send(b"urgent", Lane.ORDERED)
+    simulation.run_for(2 * MS)
+    assert not simulation.nodes[2].endpoint.delivery.epochs.lazy
+    arrive(simulation.nodes[1], "y", None)
+    simulation.run_for(lazy_ns + 2 * MS)
+    assert not any(node.endpoint.delivery.epochs.lazy for node in simulation.nodes.values())
+    assert not any(stream.waiting for stream in simulation.nodes[2].endpoint.delivery.ins.values())
+    for node in simulation.nodes.values():
+        for name in ("x", "y"):
+            arrive(node, name, None)
+    simulation.run_for(5 * MS)
+    end(simulation)
+
+
+# ---------------------------------------------------------------------------------- meetings
+
+
+def batch(origin: int, sequence: int, meeting: Meeting, size: int = 10) -> Arrived:
+    """A batch of a meeting."""
+    key = StreamKey(origin, 0, Lane.ORDERED)
+    data = Data(ViewId(1, 1), key, 0, 1, sequence, 0, 0, "!x", 0, 0, meeting)
+    return Arrived(data, bytes([origin]) * size, 0)
+
+
+def test_the_relay_waits_for_as_many_as_meet() -> None:
+    """Members that are none of them do not count, nor does another meeting."""
+    relay = Meetings(members=range(1, 9), node=1)
+    meeting, other = Meeting(7, 3, EVERYBODY), Meeting(8, 3, EVERYBODY)
+    assert relay.heard(meeting, 2, 1, batch(2, 1, meeting)) == ()
+    assert relay.heard(other, 3, 1, batch(3, 1, other)) == ()
+    assert relay.said(meeting, 1, batch(1, 1, meeting)) == ()
+    [bundle] = relay.heard(meeting, 4, 1, batch(4, 1, meeting))
+    assert list(bundle.nodes) == [2, 3, 4, 5, 6, 7, 8]
+    assert [body[0] for body in bundle.bodies] == [2, 1, 4]
+    assert relay.relaying
+    [rest] = relay.give_up()
+    assert [body[0] for body in rest.bodies] == [3]
+    assert not relay.relaying
+
+
+def test_what_somebody_waits_for_is_passed_on_at_once() -> None:
+    """An epoch may hold up the messages of others."""
+    relay = Meetings(members=range(1, 9), node=1)
+    meeting = Meeting(7, 8, EVERYBODY)
+    relay.heard(meeting, 2, 5, batch(2, 1, meeting))
+    assert relay.asked(4) == []
+    [bundle] = relay.asked(5)
+    assert [body[0] for body in bundle.bodies] == [2]
+    # Whoever comes later is passed on with the last, without those who were.
+    for origin in range(3, 9):
+        assert relay.heard(meeting, origin, 6, batch(origin, 1, meeting)) == ()
+    [last] = relay.said(meeting, 6, batch(1, 1, meeting)) or ()
+    assert [body[0] for body in last.bodies] == [3, 4, 5, 6, 7, 8, 1]
+
+
+def test_large_batches_go_from_each_to_each() -> None:
+    """One would carry the load of all."""
+    meeting = Meeting(7, 8, EVERYBODY)
+    member = Meetings(members=range(1, 9), node=3)
+    assert member.said(meeting, 1, batch(3, 1, meeting, size=2000)) is None
+    [bundle] = member.said(Meeting(8, 8, EVERYBODY), 1, batch(3, 2, meeting)) or ()
+    assert list(bundle.nodes) == [1]
+
+
+def test_who_has_spoken_is_not_expected_again() -> None:
+    """What comes late has nobody to wait for."""
+    meetings = Meetings(members=(1, 2, 3), node=2)
+    first = Meeting(7, 3, EVERYBODY)
+    assert meetings.expects(first)
+    assert not meetings.expects(Meeting(9, 1, 0b101))
+    meetings.said(first, 1, batch(2, 1, first))
+    assert not meetings.expects(first)
+
+
+def test_a_bundle_is_its_bodies_or_nothing() -> None:
+    """What is cut short is refused."""
+    simulation = started(2)
+    framer = simulation.nodes[1].endpoint.framer
+    bodies = [b"a", b"", b"c" * 1000]
+    frame = framer.bundle(bodies)
+    assert unbundle(frame, HEADER_BYTES) == bodies
+    assert unbundle(frame[:-1], HEADER_BYTES) is None
+    assert unbundle(frame + b"\0", HEADER_BYTES) is None
