@@ -115,3 +115,16 @@ def test_an_example_with_strange_arguments_shows_how_it_is_used() -> None:
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_each_example_is_led_to_and_run() -> None:
+    """One that nobody finds helps nobody, and one that is not run will break unseen."""
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    programs = {path.name for path in EXAMPLES.glob("*.py")} - {"three.py"}
+    assert programs >= {"kv_store.py", "rollcall.py"}
+    for name in programs:
+        first_lines = (EXAMPLES / name).read_text(encoding="utf-8").partition('\n"""\n')[0]
+        assert f"python examples/{name} " in first_lines
+        assert f"(examples/{name})" in readme
+        assert f'"{name}"' in tests
