@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+PORT_MIN = 10_000
+PORT_MAX = 65_535
 
 
 def cluster_file(
@@ -37,23 +42,24 @@ def cluster_file(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 at which now nobody listens, neither UDP nor TCP."""
-    opened: list[socket.socket] = []
+    """Ports of 127.0.0.1 at which now nobody listens, neither UDP nor TCP.
+
+    They are outside the range from which sockets get one that ask for none, so that nobody gets
+    them by chance before they are used, nor while a node is down.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    outside = [*range(PORT_MIN, first), *range(last + 1, PORT_MAX + 1)]
+    candidates = outside if len(outside) >= count else range(PORT_MIN, PORT_MAX + 1)
     ports: list[int] = []
-    try:
-        while len(ports) < count:
-            stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            opened.append(stream)
-            stream.bind(("127.0.0.1", 0))
-            port = int(stream.getsockname()[1])
-            datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            opened.append(datagram)
-            try:
+    with ExitStack() as opened:
+        for port in random.sample(candidates, len(candidates)):
+            if len(ports) == count:
+                break
+            stream = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            datagram = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with suppress(OSError):
+                stream.bind(("127.0.0.1", port))
                 datagram.bind(("", port))
-            except OSError:
-                continue
-            ports.append(port)
-    finally:
-        for endpoint in opened:
-            endpoint.close()
+                ports.append(port)
+    assert len(ports) == count, "nearly every port of this machine is taken"
     return ports
