@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ from phalanx.transport.drivers import kernel_sctp
 from phalanx.transport.drivers.sctp_socket import SctpSocket
 from phalanx.transport.errors import DriverUnavailable
 from phalanx.transport.testing.lab import Lab
+from phalanx.transport.testing.loopback import cluster_file
 
 from ..transport.testing.lab_state import HOST_NAMES
 from .demo_leftovers import own_tag
@@ -172,16 +172,7 @@ class LoopbackStage:
 
     def configure(self, path: Path, driver: str) -> None:
         """Ports that are free now."""
-        state = json.dumps(str(path.with_suffix(".state")))
-        lines = ["[cluster]", 'name = "demo"', f"state_dir = {state}", f'driver = "{driver}"']
-        lines += ["[[rail]]", 'name = "a"', 'network = "127.0.0.0/8"']
-        ports = iter(free_ports(2 * len(self.names)))
-        for number, name in enumerate(self.names, start=1):
-            port, datagram_port = next(ports), next(ports)
-            lines += ["[[node]]", f'name = "{name}"', f"id = {number}"]
-            lines += ['addresses = { a = "127.0.0.1" }', f"port = {port}", f"udp_port = {port}"]
-            lines += [f"datagram_port = {datagram_port}"]
-        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        cluster_file(path, self.names, cluster="demo", driver=driver)
 
     def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         """An ordinary process; Ctrl-C in the terminal is left to the demo."""
@@ -198,26 +189,3 @@ class LoopbackStage:
         raise NotImplementedError(f"rail {rail} of {name} cannot be broken on loopback")
 
     cut = heal = drop
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 at which now nobody listens, neither UDP nor TCP."""
-    opened: list[socket.socket] = []
-    ports: list[int] = []
-    try:
-        while len(ports) < count:
-            stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            opened.append(stream)
-            stream.bind(("127.0.0.1", 0))
-            port = int(stream.getsockname()[1])
-            datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            opened.append(datagram)
-            try:
-                datagram.bind(("", port))
-            except OSError:
-                continue
-            ports.append(port)
-    finally:
-        for endpoint in opened:
-            endpoint.close()
-    return ports
