@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from phalanx.transport import wire_data
 from phalanx.transport.config import Limits
 from phalanx.transport.core.framing import Framer
-from phalanx.transport.core.streams import MESSAGE_COST_BYTES, InStream, OutStream, Stamp
+from phalanx.transport.core.streams import (
+    MESSAGE_COST_BYTES,
+    Arrived,
+    InStream,
+    OutStream,
+    Stamp,
+)
 from phalanx.transport.events import Lane, ViewId
 from phalanx.transport.wire_data import Data, StreamKey
 
@@ -268,7 +274,8 @@ def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
 def test_kept_batches_are_forgotten_from_the_front() -> None:
     """Memory is given back as soon as nobody can ask."""
     incoming = InStream(StreamKey(1, 0, 2))
-    incoming.kept = dict.fromkeys(range(1, 6), b"")
+    batch = Arrived(Data(ViewId(1, 1), incoming.key, 0, 0, 1, 0, 0, "", 0), b"", 0)
+    incoming.kept = dict.fromkeys(range(1, 6), batch)
     incoming.forget_up_to(3)
     incoming.forget_up_to(2)
     assert sorted(incoming.kept) == [4, 5]
