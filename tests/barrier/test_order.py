@@ -30,6 +30,17 @@ def opened(model: OrderModel, *nodes: int, name: str = "s") -> list[Application]
     return applications
 
 
+def speak_in_turn(model: OrderModel, *nodes: int) -> None:
+    """Each says all that it has to say, and is heard by everybody before the next one speaks."""
+    for node in nodes:
+        model.take(node)
+        while model.number(node):
+            pass
+        for other in model.nodes:
+            while model.deliver(other):
+                pass
+
+
 # ------------------------------------------------------------------------------- by schedule
 
 
@@ -216,22 +227,10 @@ def test_who_asks_again_has_to_refuse_those_who_asked_it_meanwhile() -> None:
     model.publish(1, "s", 2)
     model.quiesce()
     second = model.open(2, "s", stateful=True)
-    for node in (2, 1, 2):
-        model.take(node)
-        while model.number(node):
-            pass
-        for other in model.nodes:
-            while model.deliver(other):
-                pass
+    speak_in_turn(model, 2, 1, 2)
     model.change_view((2, 3, 4))
     third = model.open(3, "s", stateful=True)
-    for node in (3, 2, 3):
-        model.take(node)
-        while model.number(node):
-            pass
-        for other in model.nodes:
-            while model.deliver(other):
-                pass
+    speak_in_turn(model, 3, 2, 3)
     model.publish(3, "s")
     model.finish()
     assert (second.taken, third.taken) == (1, 1)

@@ -274,8 +274,22 @@ def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
 def test_kept_batches_are_forgotten_from_the_front() -> None:
     """Memory is given back as soon as nobody can ask."""
     incoming = InStream(StreamKey(1, 0, 2))
-    data = Data(ViewId(1, 1), incoming.key, 0, 0, 1, 0, 0, "", 0)
-    incoming.kept = dict.fromkeys(range(1, 6), Arrived(data, b"", 0))
+    batch = Arrived(Data(ViewId(1, 1), incoming.key, 0, 0, 1, 0, 0, "", 0), b"", 0)
+    incoming.kept = dict.fromkeys(range(1, 6), batch)
     incoming.forget_up_to(3)
     incoming.forget_up_to(2)
     assert sorted(incoming.kept) == [4, 5]
+
+
+def test_what_a_member_is_known_to_hold_is_not_sent_to_it_again() -> None:
+    """By then it may be forgotten: a new association would ask for what is there no more."""
+    out = stream(lane=Lane.ORDERED)
+    for payload in (b"1", b"2"):
+        out.accept(payload, b"")
+        number(out)
+    for node, progress in out.progress.items():
+        progress.sent = 0  # on a new association, where it has not said what it holds
+        out.holds(node, 1)
+    out.settle()
+    assert sorted(out.sent) == [2]
+    assert all(progress.sent == 1 for progress in out.progress.values())

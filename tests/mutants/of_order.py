@@ -168,18 +168,11 @@ CHANNELS = (
         "            case StateMark():\n                self._items.appendleft(item)\n",
     ),
     one(
-        "reads-what-is-in-the-state",
-        "what is ordered before the opening is in the state, and is not read again",
-        QUEUE,
-        "                skipping = bool(with_state) and item.position != made.position\n",
-        "                skipping = False\n",
-    ),
-    one(
         "donor-before-its-own-opening",
         "who waits for state gives it only to one that asked later",
         CHANNELS_CORE,
         "self.since is not None and (self.whole or self.since < since)\n",
-        "self.since != since\n",
+        "self.since is not None and since is not None\n",
     ),
     one(
         "gone-donor-is-waited-for",

@@ -287,7 +287,7 @@ class OutStream:
         """An addressee has said by other means how far it holds this stream."""
         progress = self.progress[node]
         progress.held = max(progress.held, held)
-        progress.sent = max(progress.sent, held)
+        progress.sent = max(progress.sent, progress.held)
 
     def freeze(self, node: int, *, frozen: bool) -> None:
         """An addressee's application does not read (or does again)."""
