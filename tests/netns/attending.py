@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from phalanx.barrier import Release
 from phalanx.barrier.cman import CmanBarriers
@@ -31,12 +30,9 @@ async def attend(barriers: RecordedBarriers, order: Meet, answer: Answer) -> Rel
         policy=order.policy,
         payload=order.payload.encode(),
     )
-    later: dict[Callable[[], None], int] = {
-        arrival.take_back: order.take_back_ns,
-        arrival.cancel: order.cancel_ns,
-    }
-    loop = asyncio.get_running_loop()  # Its clock is the monotonic one.
-    timers = [loop.call_at(at_ns / 1e9, call) for call, at_ns in later.items() if at_ns]
+    later = (order.take_back_after_s, arrival.take_back), (order.cancel_after_s, arrival.cancel)
+    loop = asyncio.get_running_loop()
+    timers = [loop.call_later(after_s, call) for after_s, call in later if after_s]
     try:
         return await arrival.wait()
     finally:

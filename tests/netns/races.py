@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from .harness import MS, Fleet, now_ns
-from .outcomes import Triple, answers, begin, meet, same_outcome
+from .harness import MS, Fleet, S, now_ns
+from .outcomes import Triple, answers, await_arrivals, begin, same_outcome
 
-LEAD_NS = 8 * MS
-"""From the orders to the first arrivals, so that all hosts have theirs in time."""
-PATIENCE_NS = 15 * MS
-"""From the first arrivals to the deadline, or to the moment of giving up."""
+LEAD_NS = 5 * MS
+"""From the orders to the second arrival, so that both hosts have theirs in time."""
+PATIENCE_S = 0.015
+"""From the second arrival to its deadline, or to the moment of giving up."""
 STEP_NS = MS // 4
 DITHER_NS = MS // 2
 FOREVER_S = 10.0
@@ -49,8 +49,8 @@ class Staircase:
 def race(fleet: Fleet, kind: str, rounds: int, seed: int) -> Tally:
     """Race again and again at one name; all parties have to be told the same each time.
 
-    Two arrive, and the deadline of one of them (`timeout`) passes as the third arrives, or one
-    of them takes its arrival back (`take back`) or gives it up (`cancel`).
+    Two arrive, and as the third arrives the deadline of the second passes (`timeout`), or it takes
+    its arrival back (`take back`) or gives it up (`cancel`).
     """
     stairs, last = Staircase(seed), (0, 0, 0)
     for number in range(rounds):
@@ -66,16 +66,16 @@ def _race_once(
     """The generation of the last meeting of this round, which is one of all."""
     hasty, patient, late = hosts
     name = f"race: {kind}"
-    at_ns = now_ns() + LEAD_NS
-    end_ns = at_ns + PATIENCE_NS
     orders = {
-        "timeout": {"timeout_s": PATIENCE_NS / 1e9},
-        "take back": {"timeout_s": FOREVER_S, "take_back_ns": end_ns},
-        "cancel": {"timeout_s": FOREVER_S, "cancel_ns": end_ns},
+        "timeout": {"timeout_s": PATIENCE_S},
+        "take back": {"timeout_s": FOREVER_S, "take_back_after_s": PATIENCE_S},
+        "cancel": {"timeout_s": FOREVER_S, "cancel_after_s": PATIENCE_S},
     }
-    asked = begin(fleet, [patient], name, at_ns=at_ns, timeout_s=FOREVER_S)
+    asked = begin(fleet, [patient], name, timeout_s=FOREVER_S)
+    await_arrivals(fleet, name, [patient], at=[hasty])
+    at_ns = now_ns() + LEAD_NS
     asked |= begin(fleet, [hasty], name, at_ns=at_ns, **orders[kind])
-    coming_ns = end_ns + stairs.offset_ns()
+    coming_ns = at_ns + int(PATIENCE_S * S) + stairs.offset_ns()
     waits = begin(fleet, [late], name, at_ns=coming_ns, timeout_s=FOREVER_S)
     told = answers(fleet, asked)
     if kind == "cancel" and told[hasty].generation == (0, 0, 0):

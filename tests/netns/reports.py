@@ -51,7 +51,7 @@ class PathWanted(msgspec.Struct, tag=True, kw_only=True):
 
 
 class Meet(msgspec.Struct, tag=True, kw_only=True):
-    """Multicast `before` messages, then wait at a barrier. Times are of the monotonic clock."""
+    """Multicast `before` messages, then wait at a barrier."""
 
     name: str
     before: int = 0
@@ -63,11 +63,11 @@ class Meet(msgspec.Struct, tag=True, kw_only=True):
     policy: Literal["break", "shrink", "wait_for_rejoin"] = "break"
     payload: str = ""
     at_ns: int = 0
-    """Arrive at this time."""
-    take_back_ns: int = 0
-    """Ask for the arrival back at this time; the order says what becomes of it."""
-    cancel_ns: int = 0
-    """Give the arrival up at this time, and wait for no outcome."""
+    """Arrive at this time of the monotonic clock."""
+    take_back_after_s: float = 0
+    """Ask for the arrival back after this time; the order says what becomes of it."""
+    cancel_after_s: float = 0
+    """Give the arrival up after this time, and wait for no outcome."""
 
 
 class MeetAtAll(msgspec.Struct, tag=True, kw_only=True):
