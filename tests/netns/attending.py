@@ -48,9 +48,7 @@ async def attend_all(barriers: RecordedBarriers, order: MeetAtAll, answer: Answe
         names.reverse()
     waits = (barriers.wait(name, timeout=order.timeout_s) for name in names)
     results = await asyncio.gather(*waits, return_exceptions=True)
-    answer.outcomes = {
-        name: _in_words(result) for name, result in zip(names, results, strict=True)
-    }
+    answer.outcomes = {name: _in_words(result) for name, result in zip(names, results, strict=True)}
 
 
 def _in_words(result: Release | BaseException) -> str:

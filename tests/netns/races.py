@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .harness import MS, Fleet, S, now_ns
 from .outcomes import Triple, answers, await_arrivals, begin, same_outcome
+from .reports import Answer
 
 LEAD_NS = 5 * MS
 """From the orders to the second arrival, so that both hosts have theirs in time."""
@@ -22,6 +24,8 @@ class Tally(NamedTuple):
 
     released: int
     broken: int
+    disturbed: int
+    """Races in which a process stood still for so long that its lease ran out."""
 
 
 class Staircase:
@@ -33,7 +37,7 @@ class Staircase:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._level_ns = 0
-        self.tally = Tally(0, 0)
+        self.tally = Tally(0, 0, 0)
 
     def offset_ns(self) -> int:
         """After the deadline, or before it if negative."""
@@ -43,7 +47,13 @@ class Staircase:
         """How the race ended."""
         self._level_ns += STEP_NS if released else -STEP_NS
         done = self.tally
-        self.tally = Tally(done.released + released, done.broken + (not released))
+        self.tally = done._replace(
+            released=done.released + released, broken=done.broken + (not released)
+        )
+
+    def note_disturbed(self) -> None:
+        """There was no race."""
+        self.tally = self.tally._replace(disturbed=self.tally.disturbed + 1)
 
 
 def race(fleet: Fleet, kind: str, rounds: int, seed: int) -> Tally:
@@ -58,6 +68,11 @@ def race(fleet: Fleet, kind: str, rounds: int, seed: int) -> Tally:
         hosts = [*fleet.hosts[turned:], *fleet.hosts[:turned]]
         last = _race_once(fleet, kind, hosts, stairs, last)
     return stairs.tally
+
+
+def _is_disturbed(told: Mapping[str, Answer]) -> bool:
+    """Whether a view, or the lack of one, has ended it; what all must see then is judged later."""
+    return any(it.error == "NoQuorum" or "left the view" in it.reason for it in told.values())
 
 
 def _race_once(
@@ -78,14 +93,19 @@ def _race_once(
     coming_ns = at_ns + int(PATIENCE_S * S) + stairs.offset_ns()
     waits = begin(fleet, [late], name, at_ns=coming_ns, timeout_s=FOREVER_S)
     told = answers(fleet, asked)
+    if _is_disturbed(told):
+        return _go_on(fleet, stairs, waits, last)
     if kind == "cancel" and told[hasty].generation == (0, 0, 0):
         # It has given up and waits for no outcome: the others are told one.
         assert told.pop(hasty).error == "BarrierBroken"
     outcome = same_outcome(told)
     assert outcome.generation > last, "a generation is used once"
-    stairs.note(released=outcome.released)
     if outcome.released:
-        assert same_outcome(told | answers(fleet, waits)) == outcome
+        told |= answers(fleet, waits)
+        if _is_disturbed(told):
+            return _go_on(fleet, stairs, {}, last)
+        assert same_outcome(told) == outcome
+        stairs.note(released=True)
         return outcome.generation
     node = fleet[hasty].id
     if hasty in told:
@@ -95,7 +115,19 @@ def _race_once(
     assert outcome.missing == {fleet[late].id: "not arrived"}
     # Who came too late waits in the next generation, and no longer than until the others come.
     again = begin(fleet, [hasty, patient], name, timeout_s=FOREVER_S)
-    after = same_outcome(answers(fleet, again | waits))
+    told = answers(fleet, again | waits)
+    if _is_disturbed(told):
+        return _go_on(fleet, stairs, {}, last)
+    after = same_outcome(told)
     assert after.released
+    stairs.note(released=False)
     assert after.generation > outcome.generation
     return after.generation
+
+
+def _go_on(fleet: Fleet, stairs: Staircase, waits: Mapping[str, int], last: Triple) -> Triple:
+    """Let everything end that still waits, and everybody be there again."""
+    stairs.note_disturbed()
+    answers(fleet, waits)
+    fleet.await_whole()
+    return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -89,7 +90,7 @@ class Arrived(msgspec.Struct, tag=True, kw_only=True):
 class Cman(msgspec.Struct, tag=True, kw_only=True):
     """Make calls of cman's face, one after another: name of the method, arguments."""
 
-    calls: list[tuple[str, list[int | str]]]
+    calls: list[tuple[str, Sequence[int | str]]]
 
 
 class Meetings(msgspec.Struct, tag=True, kw_only=True):
