@@ -104,6 +104,35 @@ def test_a_party_that_crashes_after_it_has_arrived(five: Fleet, policy: str) -> 
     come_together(five)
 
 
+def test_a_number_of_parties_misses_only_who_has_arrived(five: Fleet) -> None:
+    """Whoever comes makes up the number; one that dies before it came is none of them."""
+    first, late, dead = ("alpha", "bravo"), ("charlie", "delta"), "echo"
+    order = {"timeout_s": LONG_S, "parties": 4}
+    asked = begin(five, first, "four", **order)
+    await_arrivals(five, "four", first, at=five.hosts)
+    killed_ns = five[dead].kill()
+    others = others_than(five, dead)
+    five.await_view([five[host].id for host in others], others, killed_ns)
+    asked |= begin(five, late[:1], "four", **order)
+    await_arrivals(five, "four", late[:1], at=others)
+    assert not any(five[host].answered(number) for host, number in asked.items())
+    asked |= begin(five, late[1:], "four", **order)
+    assert same_outcome(answers(five, asked)).released
+    come_together(five)
+
+
+def test_a_deadline_names_everybody_who_is_missing(five: Fleet) -> None:
+    """Two deadlines pass at once: the order says which one it was, and the other is told so."""
+    first = ("alpha", "bravo")
+    asked = begin(five, first, "deadline", timeout_s=0.3)
+    told = answers(five, asked)
+    outcome = same_outcome(told)
+    assert outcome.missing == {five[h].id: "not arrived" for h in others_than(five, *first)}
+    [hasty] = [host for host in first if told[host].error == "BarrierTimeout"]
+    assert outcome.reason == f"node {five[hasty].id} timed out"
+    five.settle()
+
+
 @pytest.mark.parametrize("policy", ["break", "wait_for_rejoin"])
 def test_a_party_is_killed_and_restarted_within_one_generation(five: Fleet, policy: str) -> None:
     """Both starts have the same node id, and what the first has said is not the second one's."""
