@@ -16,9 +16,9 @@ from phalanx.transport.errors import ClosedError
 from phalanx.transport.events import Position, ViewInstalled
 
 from . import arrival, channels, events, service
+from .channel_items import Entries
 from .channels import Entry, OnState, OnStateRequest
 from .events import Release
-from .order import Entries
 from .service import PartiesLike, PolicyLike, StrengthLike
 
 __all__ = ["Arrival", "Barriers", "OrderedChannel"]

@@ -33,6 +33,10 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     name: Name
     takes: bool
     """It wants the state that another has here."""
+    asked: int
+    """Names this opening among those of its sender."""
+    since: Position | None
+    """Where it asked first, if it has to ask again; who asked earlier cannot be its donor."""
 
 
 class Have(msgspec.Struct, frozen=True, array_like=True, tag="have"):

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from phalanx.transport.errors import PhalanxError, UsageError, again
 from phalanx.transport.events import Position, ViewInstalled
 
-from .order import ChannelItem, Entries, Opening, StateMade, StateMark
+from .channel_items import ChannelItem, Entries, Opening, StateMade, StateMark
 
 ENTRIES_COST_BYTES = 64
 """What unread entries of one batch count beyond their payloads."""
@@ -61,6 +61,11 @@ class ChannelQueue:
     def frozen(self) -> bool:
         """Whether it is full."""
         return self._frozen
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing unread."""
+        return not self._items
 
     def stats(self) -> dict[str, int]:
         """Unread things and bytes."""

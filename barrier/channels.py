@@ -23,8 +23,9 @@ from phalanx.transport.errors import (
 from phalanx.transport.events import Position, ViewInstalled
 from phalanx.transport.layer_face import LayerFace
 
+from .channel_items import Entries, Opening, Published, StateMade
 from .channel_queue import ChannelQueue, Readable
-from .order import ChannelsCore, Entries, Opening, Published, StateMade
+from .order import ChannelsCore
 from .service import HasLayers
 
 LAYER = "channels"
@@ -126,11 +127,9 @@ class _Service:
                     future.set_exception(again(error))
                     future.exception()  # whoever awaits it gets it; nobody has to
 
-    def wait_for(self, token: int, *, safe: bool) -> asyncio.Future[Position]:
-        """The position of a message of this node, when it has one."""
-        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+    def wait_for(self, token: int, future: asyncio.Future[Position], *, safe: bool) -> None:
+        """Give a future the position of a message of this node, when it has one."""
         self._waiting[safe].append(_Waiting(token, future))
-        return future
 
 
 _services: weakref.WeakKeyDictionary[LayerFace, _Service] = weakref.WeakKeyDictionary()
@@ -291,10 +290,16 @@ class OrderedChannel:
         if opened is None or not opened.done():
             # Whoever publishes on a channel reads its own entries there.
             await self.opened(timeout=deadline - self._loop.time())
-        token = await self._face.publish(
-            self.name, payloads, safe=safe, wait=wait, deadline=deadline
+        future: asyncio.Future[Position] = self._loop.create_future()
+        await self._face.publish(
+            self.name,
+            payloads,
+            safe=safe,
+            wait=wait,
+            deadline=deadline,
+            when_accepted=lambda token: self._service.wait_for(token, future, safe=safe),
         )
-        return Publication(self._service.wait_for(token, safe=safe), self._call_timeout_s)
+        return Publication(future, self._call_timeout_s)
 
     def publish_from_thread(
         self, payload: bytes, *, safe: bool = False, timeout: float | None = None

@@ -9,14 +9,15 @@ How a channel is opened by a member that wants state:
 
 1. It publishes `Open`, ordered at p. What is ordered before p is in the state, what comes after p
    is delivered to it.
-2. Every other member answers with `Have`: whether its own channel began before p, and can give its
-   state. Who can marks p in its own channel: its application's state is wanted when it has read so
-   far, which may be after it has taken in another's state itself.
-3. The opener names the lowest of them by `Take`. The one that is named gives the state, in parts
+2. Every other member answers with `Have`: whether it can give its state. Who can marks p in its own
+   channel: its application's state is wanted when it has read so far, which may be after it has
+   taken in another's state itself.
+3. The opener names the first that can by `Take`. The one that is named gives the state, in parts
    sent to the opener alone; for the others the mark is void.
 
-Nobody waits in a circle, for each waits for one that began before it. If the donor leaves the view
-before all parts are there, or has to begin again itself, the opener begins again at a new p.
+If the donor leaves the view before all parts are there, or has to ask again itself, the opener asks
+again, at a new p. Nobody waits in a circle: a member that waits for state itself can only give it
+to one that first asked later than it did.
 """
 
 from __future__ import annotations
@@ -24,80 +25,19 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Member, Position, View, ViewInstalled
 from phalanx.transport.layers import Ordered, Outgoing
 
+from .channel_items import ChannelItem, Entries, Opening, Published, StateMade, StateMark
 from .channel_messages import CONTROL, PART_BYTES, Can, Have, Open, Part, Take, decode, encode
 
 _Test: TypeAlias = Callable[[Ordered], bool]
 CHANNELS_MAX = 256
 """Channels that one node may have open."""
-
-
-# --------------------------------------------------------------------------- what comes out
-
-
-class Entries(NamedTuple):
-    """Consecutive entries of one channel and one sender, in the agreed order."""
-
-    sender: int
-    payloads: list[bytes]
-    first: Position
-    """Of the first of them; the others follow one by one."""
-    size: int
-    """Bytes of payload."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """Here the channel begins; what follows is read when the `StateMade` for it has come.
-
-    There may be several, for whoever was to give the state could not. If one comes with a state,
-    what is before it is in that; if none does, the first of them counts.
-    """
-
-    position: Position
-    anew: bool
-    """Another life of this node, or another order, begins: openings before are void."""
-    again: bool
-    """It was open before: entries between what was read last and this position are not here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateMark:
-    """The application's state is wanted here by a member that has just opened the channel."""
-
-    position: Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateMade:
-    """What belongs to an `Opening`: another member's state, or word that there is none."""
-
-    position: Position
-    state: bytes | None
-    donor: int
-    too_large: int = 0
-    """The state has so many bytes, which is more than this node takes."""
-
-
-ChannelItem: TypeAlias = Entries | ViewInstalled | Opening | StateMark | StateMade
-
-
-class Published(NamedTuple):
-    """Messages of this node have got their place; tokens and positions go up together."""
-
-    last_token: int
-    number: int
-    first: Position
-    safe: bool
-
-
-# --------------------------------------------------------------------------------- the core
 
 
 @dataclass(slots=True)
@@ -116,8 +56,14 @@ class _Channel:
     name: str
     takes: bool
     gives: bool
+    asked: int = 0
+    """Names its newest `Open`."""
+    asking: bool = True
+    """That is not ordered yet."""
     opened: Position | None = None
-    """Where its newest `Open` was ordered."""
+    """Where that was ordered, or the one before it, if this one asks again."""
+    since: Position | None = None
+    """Where the first was ordered of those that asked for the same beginning."""
     whole: bool = False
     """The state is here, or none is wanted."""
     again: bool = False
@@ -125,15 +71,18 @@ class _Channel:
     anew: bool = True
     awaited: set[int] = field(default_factory=set[int])
     """Members that have not answered."""
-    answers: dict[int, Can] = field(default_factory=dict[int, Can])
     donor: int = 0
     parts: list[bytes] = field(default_factory=list[bytes])
     got: int = 0
     ask_until_ns: int | None = None
     """When it goes on without those that have not answered."""
-    held_back: deque[Ordered] = field(default_factory=deque[Ordered])
+    held_back: deque[Ordered | ChannelItem] = field(default_factory=deque[Ordered | ChannelItem])
     """Something safe that is not yet, and what is behind it."""
     donations: dict[Position, _Donation] = field(default_factory=dict[Position, _Donation])
+
+    def may_give(self, since: Position) -> bool:
+        """Whether it gives its state, now or later, to one that first asked at `since`."""
+        return self.gives and self.since is not None and (self.whole or self.since < since)
 
 
 class ChannelsCore:
@@ -146,6 +95,7 @@ class ChannelsCore:
         self._view: View | None = None
         self._me = Member(node, 0)
         self._channels: dict[str, _Channel] = {}
+        self._asked = 0
         self._outbox: list[bytes] = []
         self._directed: deque[tuple[int, bytes]] = deque()
         self._items: list[tuple[str, ChannelItem]] = []
@@ -177,10 +127,12 @@ class ChannelsCore:
     def close(self, name: str) -> None:
         """Forget a channel; entries of it are delivered here no more."""
         channel = self._channels.pop(name, None)
-        if channel is not None:
-            for position, donation in channel.donations.items():
-                if donation.donor == self._node:
-                    self._send_state(name, position, donation.opener, None)
+        if channel is None:
+            return
+        self._refuse_all(channel)
+        if channel.awaited:
+            assert channel.opened is not None, "answers come after the opening"
+            self._take_from(channel.name, channel.opened, 0)
 
     def give(self, name: str, position: Position, state: bytes) -> None:
         """The application's state at a mark, if it is this node that was named."""
@@ -240,16 +192,18 @@ class ChannelsCore:
         if batch.safe or channel.held_back:
             channel.held_back.append(batch)
         else:
-            self._deliver(channel, batch)
+            self._items.append((channel.name, _entries(batch)))
+
+    def _put(self, channel: _Channel, item: ChannelItem) -> None:
+        """What is not an entry keeps its place between them."""
+        if channel.held_back:
+            channel.held_back.append(item)
+        else:
+            self._items.append((channel.name, item))
 
     def _publish(self, batch: Ordered) -> None:
         first = Position(*batch.view_id, batch.first)
         self._published.append(Published(batch.token, len(batch.payloads), first, batch.safe))
-
-    def _deliver(self, channel: _Channel, batch: Ordered) -> None:
-        first = Position(*batch.view_id, batch.first)
-        entries = Entries(batch.sender, batch.payloads, first, batch.size)
-        self._items.append((channel.name, entries))
 
     def held_back(self, position: Position, *, now_ns: int) -> None:
         """Each channel knows that of its own entries."""
@@ -263,9 +217,18 @@ class ChannelsCore:
         while self._unsafe and is_safe(self._unsafe[0]):
             self._publish(self._unsafe.popleft())
         for channel in self._channels.values():
-            held_back = channel.held_back
-            while held_back and (not held_back[0].safe or is_safe(held_back[0])):
-                self._deliver(channel, held_back.popleft())
+            self._release_of(channel, is_safe)
+
+    def _release_of(self, channel: _Channel, is_safe: _Test) -> None:
+        held_back = channel.held_back
+        while held_back:
+            item = held_back[0]
+            if isinstance(item, Ordered):
+                if item.safe and not is_safe(item):
+                    return
+                item = _entries(item)
+            held_back.popleft()
+            self._items.append((channel.name, item))
 
     def progressed(self, *, sender: int, lane: Lane, sequence: int, now_ns: int) -> None:
         """Other lanes are nothing to channels."""
@@ -305,47 +268,50 @@ class ChannelsCore:
         made = StateMade(
             position=channel.opened, state=state, donor=channel.donor, too_large=too_large
         )
-        self._items.append((channel.name, made))
+        self._put(channel, made)
 
     def installed(self, event: ViewInstalled, *, now_ns: int) -> None:
         """All that was held back is held by all that go on; then the view, on every channel."""
         before, self._view = self._view, event.view
-        me = next(m for m in event.view.incarnations if m.node == self._node)
-        went_on = (
-            before is not None
-            and before.id.era == event.view.id.era
-            and me in before.incarnations
-            and not event.started_over
-        )
-        self._me = me
-        if went_on:
-            self._release(lambda _: True)
-        else:
-            # What was not delivered of an earlier life is nothing here; the order begins anew.
-            self._outbox.clear()
-            self._directed.clear()
-            self._unsafe.clear()
+        self._me = next(m for m in event.view.incarnations if m.node == self._node)
+        went_on = before is not None and self._me in before.incarnations
+        if before is None or not (went_on and _follows(event, before)):
+            self._begin_anew(event)
+            return
+        self._release(lambda _: True)
+        gone = set(before.incarnations) - set(event.view.incarnations)
         for channel in self._channels.values():
             self._items.append((channel.name, event))
-            if went_on:
-                self._view_changed(channel, event.view, now_ns)
-            elif not (channel.whole and event.donor == self._node):
+            self._view_changed(channel, gone, now_ns)
+
+    def _begin_anew(self, event: ViewInstalled) -> None:
+        """What was not delivered of an earlier life is nothing here; another order begins."""
+        if self._unsafe:
+            self._detached = self._detached or "another order has begun"
+        self._outbox.clear()
+        self._directed.clear()
+        self._unsafe.clear()
+        for channel in self._channels.values():
+            channel.donations.clear()  # Who had asked begins again as well.
+            if channel.whole and event.donor == self._node:
+                # The others begin with what is here, so that here nothing is interrupted.
+                self._release_of(channel, lambda _: True)
+                self._items.append((channel.name, event))
+            else:
+                self._items.append((channel.name, event))
                 channel.again = channel.again or channel.opened is not None
-                channel.donations.clear()  # Who had asked begins again as well.
                 self._ask(channel)
 
-    def _view_changed(self, channel: _Channel, view: View, now_ns: int) -> None:
-        present = set(view.incarnations)
+    def _view_changed(self, channel: _Channel, gone: set[Member], now_ns: int) -> None:
+        nodes = {member.node for member in gone}
         for position, donation in list(channel.donations.items()):
-            if donation.opener not in present:
+            if donation.opener in gone:
                 del channel.donations[position]
-        channel.awaited.intersection_update(view.members)
-        if channel.whole or channel.opened is None:
-            return
-        if channel.donor and channel.donor not in view.members:
+        channel.awaited -= nodes
+        if channel.donor in nodes and not channel.whole:
             self._ask(channel, anew=False)
         else:
-            self._choose_donor(channel, now_ns)
+            self._decide(channel, now_ns)
 
     def detached(self, reason: str, *, now_ns: int) -> None:
         """Whoever waits for a place is told by the face that it is not known."""
@@ -360,9 +326,8 @@ class ChannelsCore:
     def wake(self, now_ns: int) -> None:
         """Go on without members that do not answer: they may carry no channels."""
         for channel in self._channels.values():
-            if channel.ask_until_ns is not None and channel.ask_until_ns <= now_ns:
-                channel.awaited.clear()
-                self._choose_donor(channel, now_ns)
+            if channel.ask_until_ns is not None:
+                self._decide(channel, now_ns)
 
     def next_deadline(self) -> int | None:
         """When somebody who has not answered is waited for no longer."""
@@ -388,29 +353,37 @@ class ChannelsCore:
 
     def _ask(self, channel: _Channel, *, anew: bool = True) -> None:
         """Begin, or begin again: the next entry of ours says from where on."""
-        for position, donation in channel.donations.items():
-            if donation.donor == self._node:
-                self._send_state(channel.name, position, donation.opener, None)
-        channel.donations.clear()
+        self._refuse_all(channel)
         if anew:
-            channel.opened = None
+            channel.opened = channel.since = None
             channel.held_back.clear()
         channel.anew = anew
         channel.whole = False
         channel.donor = 0
-        channel.answers.clear()
         channel.awaited.clear()
         channel.parts = []
         channel.got = 0
         channel.ask_until_ns = None
-        self._outbox.append(encode(Open(channel.name, channel.takes)))
+        self._asked = channel.asked = self._asked + 1
+        channel.asking = True
+        self._outbox.append(encode(Open(channel.name, channel.takes, channel.asked, channel.since)))
+
+    def _refuse_all(self, channel: _Channel) -> None:
+        """Who waits for the state of this node has to ask somebody else."""
+        for position, donation in channel.donations.items():
+            if donation.donor == self._node:
+                self._send_state(channel.name, position, donation.opener, None)
+        channel.donations.clear()
 
     def _control(self, batch: Ordered, at: Position, payload: bytes, now_ns: int) -> None:
         message = decode(payload)
         sender = Member(batch.sender, batch.incarnation)
         match message:
             case Open():
-                self._opened(message, sender, at, now_ns)
+                if sender == self._me:
+                    self._opened_here(message, at, now_ns)
+                elif message.takes:
+                    self._opened(message, sender, at)
             case Have():
                 self._has(message, sender, now_ns)
             case Take():
@@ -418,52 +391,65 @@ class ChannelsCore:
             case _:
                 self._stats["entries_garbage"] += 1
 
-    def _opened(self, message: Open, opener: Member, at: Position, now_ns: int) -> None:
+    def _opened(self, message: Open, opener: Member, at: Position) -> None:
         channel = self._channels.get(message.name)
-        if opener == self._me:
-            if channel is not None:
-                self._opened_here(channel, at, now_ns)
-            return
-        if not message.takes:
-            return
         can = Can.NOTHING
-        if channel is not None and channel.opened is not None and channel.gives:
+        if channel is not None and channel.may_give(message.since or at):
             can = Can.GIVE
             channel.donations[at] = _Donation(opener)
-            self._items.append((channel.name, StateMark(position=at)))
+            self._put(channel, StateMark(position=at))
         self._outbox.append(encode(Have(message.name, at, opener.node, can)))
 
-    def _opened_here(self, channel: _Channel, at: Position, now_ns: int) -> None:
+    def _opened_here(self, message: Open, at: Position, now_ns: int) -> None:
         assert self._view is not None, "entries are ordered in a view"
+        channel = self._channels.get(message.name)
+        if channel is None or channel.asked != message.asked:
+            # It was closed in the meantime, and perhaps opened again.
+            if message.takes:
+                self._take_from(message.name, at, 0)
+            return
+        channel.asking = False
+        # Marks between two openings that ask for the same are void, if a state comes for this one.
+        self._refuse_all(channel)
         channel.opened = at
+        channel.since = channel.since or at
         opening = Opening(position=at, anew=channel.anew, again=channel.again)
-        self._items.append((channel.name, opening))
+        self._put(channel, opening)
         if channel.takes:
             channel.awaited = set(self._view.members) - {self._node}
             channel.ask_until_ns = now_ns + self._wait_ns
-        self._choose_donor(channel, now_ns)
+        self._decide(channel, now_ns)
 
     def _has(self, message: Have, sender: Member, now_ns: int) -> None:
         channel = self._channels.get(message.name)
         if message.opener != self._node or channel is None or channel.opened != message.at:
             return
-        channel.answers[sender.node] = message.can
+        if sender.node not in channel.awaited:
+            return  # It was waited for long enough, or another one was faster.
         channel.awaited.discard(sender.node)
-        self._choose_donor(channel, now_ns)
+        if message.can is Can.GIVE:
+            channel.awaited.clear()
+            channel.ask_until_ns = None
+            channel.donor = sender.node
+            self._take_from(channel.name, message.at, sender.node)
+        else:
+            self._decide(channel, now_ns)
 
-    def _choose_donor(self, channel: _Channel, now_ns: int) -> None:
-        del now_ns
-        if channel.opened is None or channel.whole or channel.donor or channel.awaited:
+    def _decide(self, channel: _Channel, now_ns: int) -> None:
+        """Begin without state, once nobody who could give any is waited for."""
+        if channel.asking or channel.whole or channel.donor:
             return
+        if channel.awaited:
+            if channel.ask_until_ns is None or now_ns < channel.ask_until_ns:
+                return
+            assert channel.opened is not None, "answers come after the opening"
+            self._take_from(channel.name, channel.opened, 0)
+            channel.awaited.clear()
         channel.ask_until_ns = None
-        assert self._view is not None, "entries are ordered in a view"
-        able = [node for node, can in channel.answers.items() if can is Can.GIVE]
-        donor = min((node for node in able if node in self._view.members), default=0)
-        if channel.takes and able:
-            self._outbox.append(encode(Take(channel.name, channel.opened, donor)))
-        channel.donor = donor
-        if not donor:
-            self._arrived(channel, None)
+        self._arrived(channel, None)
+
+    def _take_from(self, name: str, at: Position, donor: int) -> None:
+        self._outbox.append(encode(Take(name, at, donor)))
 
     def _taken(self, message: Take, sender: Member) -> None:
         channel = self._channels.get(message.name)
@@ -481,6 +467,17 @@ class ChannelsCore:
         for start in range(0, max(1, len(whole)), PART_BYTES):
             part = Part(name, at, size, whole[start : start + PART_BYTES])
             self._directed.append((opener.node, encode(part)))
+
+
+def _follows(event: ViewInstalled, before: View) -> bool:
+    """Whether a view continues the order of the one before."""
+    era, k = before.id
+    return event.view.id == (era, k + 1) and not event.started_over
+
+
+def _entries(batch: Ordered) -> Entries:
+    first = Position(*batch.view_id, batch.first)
+    return Entries(batch.sender, batch.payloads, first, batch.size)
 
 
 def _last(batch: Ordered) -> Position:

@@ -158,15 +158,27 @@ class LayerFace:
             self._runtime.kick()
 
     async def publish(
-        self, channel: str, payloads: list[bytes], *, safe: bool, wait: bool, deadline: float
-    ) -> int:
-        """Have messages accepted on the ordered lane; returns the token of the last.
+        self,
+        channel: str,
+        payloads: list[bytes],
+        *,
+        safe: bool,
+        wait: bool,
+        deadline: float,
+        when_accepted: Callable[[int], None],
+    ) -> None:
+        """Have messages accepted on the ordered lane; `when_accepted` is told the last token.
 
         Raises:
             UsageError, Overloaded, NoQuorum, EvictedError, ClosedError
         """
-        return await self._sending.publish(
-            channel, payloads, safe=safe, wait=wait, deadline=deadline
+        await self._sending.publish(
+            channel,
+            payloads,
+            safe=safe,
+            wait=wait,
+            deadline=deadline,
+            when_accepted=when_accepted,
         )
 
     def accepted(self) -> dict[Lane, int]:

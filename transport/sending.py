@@ -36,6 +36,8 @@ class _Call:
     ledger: Ledger
     """Of the incarnation that accepts it: the next one counts anew."""
     safe: bool = False
+    when_accepted: Callable[[int], None] | None = None
+    """Told the token of the last message when all are accepted, before anything becomes of them."""
     accepted: int = 0
     first: int = 0
     last: int = 0
@@ -87,11 +89,20 @@ class Sending:
         return Receipt(call.ledger, call.first, call.last, self._call_timeout)
 
     async def publish(
-        self, channel: str, payloads: list[bytes], *, safe: bool, wait: bool, deadline: float
-    ) -> int:
-        """Have the ordered lane accept all of `payloads`; returns the token of the last.
+        self,
+        channel: str,
+        payloads: list[bytes],
+        *,
+        safe: bool,
+        wait: bool,
+        deadline: float,
+        when_accepted: Callable[[int], None],
+    ) -> None:
+        """Have the ordered lane accept all of `payloads`.
 
-        `deadline` is in the time of the event loop. Raises what `send` raises.
+        `when_accepted` is given the token of the last of them at that moment: when this call
+        returns, they may be ordered already. `deadline` is in the time of the event loop. Raises
+        what `send` raises.
         """
         self._check_state()
         call = _Call(
@@ -102,12 +113,12 @@ class Sending:
             payloads=payloads,
             ledger=self.ledger(0, Lane.ORDERED),
             safe=safe,
+            when_accepted=when_accepted,
         )
         self._check_payloads(payloads)
         await self._accept(call, deadline, wait=wait)
         if len(payloads) <= HURRY_MAX:
             self._runtime.hurry()
-        return call.last
 
     async def _accept(self, call: _Call, deadline: float, *, wait: bool) -> None:
         line = self._line(call.addressee, call.lane)
@@ -143,6 +154,8 @@ class Sending:
             call.first = call.first or token
             call.last = token
             call.accepted += 1
+        if call.when_accepted is not None:
+            call.when_accepted(call.last)
         return True
 
     def _member(self, addressee: int) -> Member | None:

@@ -38,6 +38,11 @@ DATAGRAMS_LOST = (0.0, 0.0, 0.01, 0.2, 1.0)
 DATAGRAMS_DOUBLED = (0.0, 0.0, 0.05, 0.5)
 DATAGRAMS_LATE = (0.0, 0.0, 0.05, 0.5)
 BLOCKS_MAX = 2
+OPENED_NS = (0, 0, 20 * MS, 1000 * MS)
+NEVER_OPENED = 0.1
+CHANNELS_READ_NS = (50_000, 2 * MS, 10 * MS, 50 * MS)
+CHANNEL_STATE_BYTES = (0, 0, 60_000)
+SAFE_SHARES = (0.0, 0.1, 0.5)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -107,6 +112,14 @@ class Plan:
     """Which share of all datagrams is lost, also when all is mended."""
     datagrams_doubled: float = 0.0
     datagrams_late: float = 0.0
+    channels_open_ns: tuple[tuple[int | None, ...], ...] = ()
+    """How long after the beginning of its process each node opens each ordered channel (None: it
+    does not); () if there are none."""
+    channels_read_ns: tuple[int, ...] = ()
+    """The mean time until the application of each node reads them on."""
+    channel_state_bytes: int = 0
+    safe_share: float = 0.0
+    """Which share of what is published on them is to be safe."""
 
     @property
     def nodes(self) -> range:
@@ -124,6 +137,10 @@ class Plan:
         for name in ("clock_offsets_ns", "clock_rates", "pauses_ns", "latencies_ns"):
             if len(getattr(self, name)) != self.size:
                 raise ValueError(f"{name} has to have one value for each of {self.size} nodes")
+        if len(self.channels_open_ns) not in (0, self.size):
+            raise ValueError(f"channels_open_ns has to have no value or {self.size}")
+        if len(self.channels_read_ns) != len(self.channels_open_ns):
+            raise ValueError("channels_read_ns has to have as many values as channels_open_ns")
         if len(self.reads_after_ns) not in (0, self.size):
             raise ValueError(f"reads_after_ns has to have no value or one for each of {self.size}")
         for share in (self.datagrams_lost, self.datagrams_doubled, self.datagrams_late):
@@ -293,7 +310,8 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
     )
     plan = _with_strand(plan, random.Random(f"strand {seed}"))
     plan = _with_state(plan, random.Random(f"state {seed}"))
-    return _thinned(_with_datagrams(plan, random.Random(f"datagrams {seed}")))
+    plan = _with_datagrams(plan, random.Random(f"datagrams {seed}"))
+    return _thinned(_with_channels(plan, random.Random(f"ordered channels {seed}")))
 
 
 def _with_strand(plan: Plan, draw: random.Random) -> Plan:
@@ -338,6 +356,25 @@ def _with_datagrams(plan: Plan, draw: random.Random) -> Plan:
         datagrams_doubled=draw.choice(DATAGRAMS_DOUBLED),
         datagrams_late=draw.choice(DATAGRAMS_LATE),
         faults=_with_faults(plan, more, DATAGRAM_KINDS, draw.randrange(BLOCKS_MAX + 1)),
+    )
+
+
+def _with_channels(plan: Plan, draw: random.Random) -> Plan:
+    """Who opens which ordered channel when, and reads it how slowly, drawn apart as well."""
+    return replace(
+        plan,
+        channels_open_ns=tuple(
+            tuple(
+                None
+                if draw.random() < NEVER_OPENED
+                else int(draw.random() * draw.choice(OPENED_NS))
+                for _ in range(2)
+            )
+            for _ in plan.nodes
+        ),
+        channels_read_ns=tuple(draw.choice(CHANNELS_READ_NS) for _ in plan.nodes),
+        channel_state_bytes=draw.choice(CHANNEL_STATE_BYTES),
+        safe_share=draw.choice(SAFE_SHARES),
     )
 
 

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from phalanx._native import codec
@@ -19,6 +18,7 @@ from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
+from phalanx.transport.testing.channel_checkers import CHANNELS, CHANNELS_QUIET
 from phalanx.transport.testing.lives import evidence_of
 from phalanx.transport.testing.path_checkers import path_transparency
 from phalanx.transport.testing.rules import Referee
@@ -31,6 +31,7 @@ from phalanx.transport.testing.simulation import (
 )
 from phalanx.transport.testing.state_checkers import check_state, state_arrives
 
+from .channels import Channels
 from .faults import carry_out
 from .forcing import force
 from .meetings import arrive, use_barriers, waits_alone, waits_in_vain
@@ -62,10 +63,9 @@ SMALL = Limits(
     window_bytes=8 << 10,
     queue_bytes=8 << 10,
     bulk_in_flight_bytes=4 << 10,
+    receive_queue_bytes=8 << 10,
 )
 """Limits that a few messages reach."""
-UNREAD_BYTES = 8 << 10
-"""What an application may leave unread, where limits are small."""
 
 
 class Run:
@@ -110,7 +110,8 @@ class Run:
             node.clock_offset_ns = plan.clock_offsets_ns[number]
             node.clock_rate = plan.clock_rates[number]
             node.latency_ns = plan.latencies_ns[number]
-        self.traffic = Traffic(self.simulation, plan)
+        self.channels = Channels(self.simulation, plan)
+        self.traffic = Traffic(self.simulation, plan, self.channels)
         self._healing: list[Callable[[], None]] = []
         self._over: Life | None = None
         self.mended = False
@@ -221,7 +222,8 @@ class Run:
             evidence = evidence_of(lives)
             told = not any(next(checker(evidence), "") for checker in checkers.QUIET)
             alone = waits_alone(list(self.simulation.running()))
-            if told and not alone and not next(state_arrives(lives), ""):
+            unread = self.channels.unread()
+            if told and not alone and not unread and not next(state_arrives(lives), ""):
                 return
 
     def _meet(self) -> None:
@@ -281,8 +283,12 @@ class Run:
         def right_parties(_lives: checkers.Lives) -> checkers.Complaints:
             return together(self.simulation.lives)
 
-        always = (*checkers.ALWAYS, *BARRIERS, right_parties, ends_in_time)
-        return (*always, *checkers.QUIET, never_silent, no_wait_in_vain) if self.quiet else always
+        def all_channels_read(_lives: checkers.Lives) -> checkers.Complaints:
+            yield from self.channels.unread()
+
+        always = (*checkers.ALWAYS, *CHANNELS, *BARRIERS, right_parties, ends_in_time)
+        quiet = (*checkers.QUIET, *CHANNELS_QUIET, never_silent, no_wait_in_vain, all_channels_read)
+        return (*always, *quiet) if self.quiet else always
 
     def trace(self) -> str:
         """A hash over everything that every incarnation was told, and when."""
@@ -356,16 +362,14 @@ class Run:
 
 
 def _limits(plan: Plan) -> Limits:
-    if not plan.small_limits:
-        return Limits()
-    # Applications that read have queues that fill; without, nothing is queued for anybody.
-    return replace(SMALL, receive_queue_bytes=UNREAD_BYTES) if plan.reads_after_ns else SMALL
+    return SMALL if plan.small_limits else Limits()
 
 
 def _note_outcome(node: SimulatedNode, *, name: str, verdicts: dict[int, str]) -> None:
     """What became of a barrier just now is among the last things that were noted."""
-    for _, item in reversed(node.history):
-        if not isinstance(item, Outcome):
+    now_ns = node.simulation.network.now_ns
+    for at_ns, item in reversed(node.history):
+        if at_ns < now_ns:
             break
-        if item.name == name:
+        if isinstance(item, Outcome) and item.name == name:
             verdicts[node.id] = item.verdict

@@ -56,6 +56,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         size //= 2
     if plan.datagrams_lost or plan.datagrams_doubled or plan.datagrams_late:
         yield replace(plan, datagrams_lost=0.0, datagrams_doubled=0.0, datagrams_late=0.0)
+    if plan.channels_open_ns:
+        yield replace(plan, channels_open_ns=(), channels_read_ns=())
     if plan.reads_after_ns:
         yield replace(plan, reads_after_ns=(), state_bytes=0)
     for place, fault in enumerate(faults):

@@ -7,7 +7,7 @@ from typing import TextIO
 from phalanx.transport.testing.trace import Tracer
 from phalanx.transport.testing.trace_text import plain
 
-from .. import names
+from .. import channel_messages, names
 from ..messages import (
     Again,
     Arrive,
@@ -62,7 +62,9 @@ def write_trace(plan: Plan, file: TextIO) -> str:
 
 
 def entry_text(channel: str, payload: bytes) -> str:
-    """An entry of barriers in words; empty for what is none."""
+    """An entry of barriers or of openings in words; empty for what is neither."""
+    if channel == channel_messages.CONTROL:
+        return _opening_text(payload)
     message = decode(payload) if channel == CHANNEL else None
     return "" if message is None else _text(message, names.shown(message.name))
 
@@ -87,6 +89,21 @@ def _text(message: Message, name: str) -> str:
             return f"knows no more of {name}"
         case Quit(leaving=leaving):
             return f"is registered no more at {name} ({leaving.value})"
+
+
+def _opening_text(payload: bytes) -> str:
+    match channel_messages.decode(payload):
+        case channel_messages.Open(name=name, takes=takes):
+            return f"opens {name!r}{', wants state' if takes else ''}"
+        case channel_messages.Have(name=name, at=at, can=can):
+            word = "can" if can is channel_messages.Can.GIVE else "cannot"
+            return f"{word} give the state of {name!r} at position {at.index}"
+        case channel_messages.Take(name=name, at=at, donor=donor):
+            return f"takes the state of {name!r} at position {at.index} from {donor or 'nobody'}"
+        case channel_messages.Part(name=name, at=at, size=size):
+            return f"state of {name!r} at position {at.index}: {size} bytes"
+        case None:
+            return ""
 
 
 def _carried_text(carried: Carried) -> str:

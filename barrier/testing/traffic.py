@@ -8,6 +8,7 @@ from phalanx.transport.config import MS
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 
+from .channels import Channels
 from .meetings import DOUBLE, PHASERS, SETTINGS, arrive, enter_or_leave, take_part
 from .plan import Plan
 
@@ -31,8 +32,9 @@ _FOR_EVER_NS = 1 << 62
 class Traffic:
     """The applications of one run; each payload is unique, so that it can be followed."""
 
-    def __init__(self, simulation: Simulation, plan: Plan) -> None:
+    def __init__(self, simulation: Simulation, plan: Plan, channels: Channels) -> None:
         self._simulation = simulation
+        self._channels = channels
         self._random = random.Random(plan.seed + 2)
         self._pauses_ns = dict(zip(plan.nodes, plan.pauses_ns, strict=True))
         drawn = random.Random(f"names {plan.seed}")
@@ -56,7 +58,9 @@ class Traffic:
         """One message."""
         self._count += 1
         head = b"%d of %d.%d to %d" % (self._count, *node.life.member, addressee)
-        node.send(head + b"." * size, lane, addressee)
+        payload = head + b"." * size
+        if lane is not Lane.ORDERED or not self._channels.publish(node, payload):
+            node.send(payload, lane, addressee)
 
     def _later(self, node: SimulatedNode) -> None:
         network = self._simulation.network

@@ -60,8 +60,10 @@ class Core:
         if self.trouble is not None:
             raise self.trouble
 
-    def submit(self, addressee: int, lane: Lane, channel: bytes, payload: bytes) -> int:
-        del lane, channel
+    def submit(
+        self, addressee: int, lane: Lane, channel: bytes, payload: bytes, *, safe: bool = False
+    ) -> int:
+        del lane, channel, safe
         self.attempts += 1
         if not self.room:
             return 0

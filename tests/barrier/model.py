@@ -423,6 +423,9 @@ class Model:
         old = self.view
         stay = [n for n in self.nodes if n in members and n not in restarted]
         self._flush(stay, entries, fifo or {}, before_install)
+        for node in stay:
+            for name, nodes in self.nodes[node].core.rosters().items():
+                self.promises.survived.update((name, registered) for registered in nodes)
         left = {m.node: "crashed" for m in old.incarnations if m.node not in stay}
         for node in set(self.nodes) - set(stay):
             gone = self.nodes.pop(node)

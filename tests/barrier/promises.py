@@ -29,6 +29,8 @@ class Promises:
         self._model = model
         self.verdicts: dict[tuple[str, Position], Verdict] = {}
         self._unconfirmed: list[tuple[Member, tuple[str, Position], Verdict]] = []
+        self.survived: set[tuple[str, int]] = set()
+        """Names and nodes whose registration has outlived a view: it was not lost with its node."""
         self._tokens: dict[str, dict[Position, tuple[Position, int]]] = defaultdict(dict)
         """By name and generation, its token and the step at which it was first known."""
 
@@ -135,7 +137,8 @@ class Promises:
             if registered is None or self._gave_up(member.node, call.name):
                 continue
             stayed = all(member in view.incarnations for view in between)
-            waits = call.settings.policy is Policy.WAIT_FOR_REJOIN
+            survived = (call.name, member.node) in self.survived
+            waits = survived and call.settings.policy is Policy.WAIT_FOR_REJOIN
             if stayed or (waits and self._somebody_knows(registered, between[-1])):
                 return False
         return True

@@ -404,3 +404,22 @@ def test_reading_ends_when_the_cluster_is_left() -> None:
             await channels[1].publish(b"2")
 
     scene(body)
+
+
+def test_who_waited_for_room_is_told_where_its_entry_is() -> None:
+    """Alone in a view, what is accepted is ordered before the one who waited runs again."""
+
+    async def body(memory: MemoryCluster) -> None:
+        channel = OrderedChannel(memory.clusters[1], "log")
+        await channel.opened()
+        reading = asyncio.create_task(take(channel, 10**9))
+        block = bytes(60_000)
+        counts = [1 + number * 7 % 40 for number in range(60)]
+        positions = await asyncio.gather(
+            *(channel.publish_many([block] * count, timeout=10) for count in counts)
+        )
+        assert positions == sorted(positions)
+        assert positions[-1].index - positions[0].index == sum(counts[1:])
+        reading.cancel()
+
+    scene(body, nodes=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .of_messages import BARRIERS, MESSAGES, ORDER
+from .of_messages import BARRIERS, MESSAGES
+from .of_order import CHANNELS, ORDER
 from .of_state import STATE
 from .of_views import FORCE, LEASES, VIEWS
 
-MUTANTS = (*VIEWS, *FORCE, *STATE, *LEASES, *MESSAGES, *ORDER, *BARRIERS)
+MUTANTS = (*VIEWS, *FORCE, *STATE, *LEASES, *MESSAGES, *ORDER, *CHANNELS, *BARRIERS)

@@ -1,18 +1,16 @@
-"""Deliberate bugs in streams, order and barriers (PROTOCOL 4 to 6)."""
+"""Deliberate bugs in streams and barriers (PROTOCOL 4 and 6)."""
 
 from __future__ import annotations
 
-from .mutant import CORE, DELIVERY, EPOCHS, FLUSH, Edit, Mutant, one
+from .mutant import CORE, DELIVERY, FLUSH, Edit, Mutant, one
 
 MESSAGES = (
     one(
         "acknowledges-what-it-lacks",
         "4: a batch is acknowledged when it is held",
         DELIVERY,
-        "            self._timers.arm_earlier(Timer.RESYNC, node, "
-        "now_ns + self._timing.ack_delay_ns)\n"
-        "            return\n",
-        "            stream.held = data.sequence - 1\n",
+        "            self._too_early(node, stream, arrived, now_ns)\n",
+        "            self._next(stream, arrived, now_ns)\n",
     ),
     one(
         "delivers-duplicates",
@@ -26,7 +24,7 @@ MESSAGES = (
         "4: a new association goes on where the member is; who looks for stalls would mend it",
         (
             Edit(
-                DELIVERY,
+                CORE + "carrying.py",
                 "                progress.sent = progress.held\n",
                 "                progress.sent = stream.last\n",
             ),
@@ -44,8 +42,8 @@ MESSAGES = (
         "youngest-message-first",
         "guarantee 2: messages are numbered in the order in which they were sent",
         CORE + "streams.py",
-        "            payloads.append(message.payload)\n",
-        "            payloads.insert(0, message.payload)\n",
+        "            payloads.append(payload)\n",
+        "            payloads.insert(0, payload)\n",
     ),
     one(
         "delivers-past-the-view",
@@ -66,8 +64,8 @@ MESSAGES = (
         "keeps-nothing-for-others",
         "4: everybody keeps a batch until all members hold it",
         DELIVERY,
-        "            stream.kept[data.sequence] = frame\n",
-        "            stream.kept = {data.sequence: frame}\n",
+        "            stream.kept[data.sequence] = arrived\n",
+        "            stream.kept = {data.sequence: arrived}\n",
     ),
     one(
         "settles-with-the-first",
@@ -92,57 +90,6 @@ MESSAGES = (
         FLUSH,
         "if node in gone and progress.held < sequence",
         "if node in gone and progress.held < sequence - 1",
-    ),
-)
-
-ORDER = (
-    one(
-        "epoch-without-all-ends",
-        "5: an epoch is complete when all ENDs of it are held",
-        EPOCHS,
-        "            if ends is None or len(ends) < len(self._members):\n",
-        "            if ends is None or len(ends) < len(self._members) - 1:\n",
-    ),
-    one(
-        "epoch-without-its-batches",
-        "5: ... and the batches before them",
-        EPOCHS,
-        "            if any(held(member) < sequence for member, sequence in ends.items()):\n"
-        "                return delivered, endings\n",
-        "",
-    ),
-    one(
-        "every-rank-its-own-rotation",
-        "5: an epoch is delivered by ascending (rank - e) mod n",
-        EPOCHS,
-        "self._members[(epoch + offset) % count]",
-        "self._members[(epoch + offset + self._node) % count]",
-    ),
-    one(
-        "newcomers-count-anew",
-        "5: positions in the agreed order begin anew in each view, for all alike",
-        DELIVERY,
-        "        self._index = 0\n        self._acks.begin()\n",
-        "        self._acks.begin()\n",
-    ),
-    one(
-        "remainder-by-sender",
-        "5: up to the cut the ordered lane is delivered by (epoch, rank, sequence)",
-        EPOCHS,
-        "rest.sort(key=lambda s: (s.epoch, (rank[s.origin] - s.epoch) % count, s.sequence))",
-        "rest.sort(key=lambda s: ((rank[s.origin] + self._node) % count, s.sequence))",
-    ),
-    Mutant(
-        "ends-are-lost-with-an-association",
-        "5: an END that a member may lack is said again; who looks for stalls would mend it",
-        (
-            Edit(
-                DELIVERY,
-                "            self.say_to(node, list(self.epochs.own_ends))\n",
-                "            pass\n",
-            ),
-            Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
-        ),
     ),
 )
 

@@ -206,9 +206,9 @@ VIEWS = (
         "closed-and-still-delivers",
         "2, close: a closed view delivers nothing",
         DELIVERY,
-        "        if self.closed:\n            stream.waiting.append(Arrived(data, frame))\n"
-        "            return\n",
-        "",
+        "        if self.closed:\n            stream.waiting.append(arrived)\n"
+        "        elif data.key.lane == Lane.ORDERED:\n",
+        "        if data.key.lane == Lane.ORDERED:\n",
     ),
     Mutant(
         "closed-and-still-sends",
@@ -232,8 +232,8 @@ VIEWS = (
         "closed-and-still-acknowledges",
         "2, close: a closed view acknowledges nothing",
         DELIVERY,
-        "if self.view is None or self.closed or not (dirty or self.done_untold):",
-        "if self.view is None or not (dirty or self.done_untold):",
+        "        if self.view is None or self.closed:\n            return\n        untold",
+        "        if self.view is None:\n            return\n        untold",
     ),
     one(
         "closed-and-still-grants",
@@ -342,8 +342,8 @@ LEASES = (
     one(
         "loses-its-lease-without-a-word",
         "3: who may not act any more says so, one lease later at the latest",
-        CORE + "endpoint.py",
-        "            self.outputs.stream.append(\n                PrimaryLost(",
+        CORE + "lease_watch.py",
+        "            self._outputs.stream.append(\n                PrimaryLost(",
         "            _ = (\n                PrimaryLost(",
     ),
     one(

@@ -15,6 +15,7 @@ from phalanx.transport.events import (
     RailState,
     ViewInstalled,
 )
+from phalanx.transport.testing.history import Opened
 
 from .stage import Playbill, Stage
 
@@ -294,10 +295,10 @@ def two_join_while_one_dies(stage: Stage) -> None:
 
 @BILL.scene("section 5 and section 6")
 def a_barrier_is_released(stage: Stage) -> None:
-    """Three arrive, 1 after it has sent a message. Arrivals are entries of the agreed order: each
-    stands in an epoch that every member closes with END, and all deliver them at the same
-    positions. The third decides. Nobody is released before it has the message, to which the
-    arrival of 1 points.
+    """Three arrive, 1 after it has sent a message. Arrivals are entries of the agreed order. Who
+    is about to arrive as well leaves the epoch open for a moment, so that all three fall into one,
+    which each closes with its own; all deliver them at the same positions. The third decides.
+    Nobody is released before it has the message, to which the arrival of 1 points.
     """
     stage.started()
     stage.begin()
@@ -384,6 +385,48 @@ def a_record_is_lost(stage: Stage) -> None:
     assert stage.of(wire.Refuse, 2)
     assert [m.vote for m in stage.of(wire.Promise, 1)] == [False]
     assert stage.nodes[1].endpoint.acceptor.record.voter, "the view has admitted it"
+
+
+@BILL.scene("section 5")
+def a_channel_is_opened_late(stage: Stage) -> None:
+    """1 has an ordered channel open and has published on it. 3 opens it, too: its opening has a
+    place in the order like any entry. What was published before is in the state that 1 gives it,
+    as of that place; what 2 publishes meanwhile comes behind it. 2 has not opened the channel,
+    reads nothing of it, and says that it can give nothing.
+    """
+    stage.started()
+    for node in (1, 2):
+        stage.channels.open(stage.nodes[node], "with state" if node == 1 else "without")
+    stage.pass_ms(5)
+    stage.publish(1, "with state")
+    stage.pass_ms(60)
+    stage.begin()
+    stage.open(3, "with state")
+    stage.pass_ms(0.15)
+    stage.publish(2, "with state")
+    stage.until(lambda: stage.has_read(3, "with state"))
+    stage.pass_ms(1)
+    assert stage.has_read(3, "with state") == [b"message 2"]
+    assert stage.has_read(1, "with state") == [b"message 1", b"message 2"]
+    assert [item.alone for item in stage.nodes[3].told(Opened)] == [False]
+
+
+@BILL.scene("section 5")
+def an_entry_is_safe(stage: Stage) -> None:
+    """1 publishes an entry that is to be safe. It has its place in the order like any other, but
+    nobody reads it yet: who has all of its epoch says so at once, in an acknowledgement, and it is
+    read where all have said so. Its publisher is told the place at that time.
+    """
+    stage.started()
+    for node in (1, 2, 3):
+        stage.channels.open(stage.nodes[node], "without")
+    stage.pass_ms(60)
+    stage.begin(wire.Ack)
+    stage.publish(1, "without", safe=True)
+    stage.until(lambda: all(stage.has_read(node, "without") for node in (1, 2, 3)))
+    stage.pass_ms(1)
+    assert max(stage.when("delivers at position")) < min(stage.when("reads 'without' at"))
+    assert stage.when("is told that") == [min(stage.when("reads 'without' at"))]
 
 
 SCENES = tuple(BILL.scenes)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from phalanx._native import codec
+from phalanx.barrier.testing.channels import Channels
 from phalanx.barrier.testing.meetings import arrive, use_barriers
+from phalanx.barrier.testing.plan import draw_plan
 from phalanx.barrier.testing.trace import entry_text
 from phalanx.transport import wire
 from phalanx.transport.config import MS
@@ -18,6 +20,8 @@ from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import Evicted, View, ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
+from phalanx.transport.testing.channel_checkers import CHANNELS, CHANNELS_QUIET
+from phalanx.transport.testing.history import Read
 from phalanx.transport.testing.rules import Referee
 from phalanx.transport.testing.simulation import (
     ProcessEnded,
@@ -37,7 +41,10 @@ class Stage:
 
     def __init__(self, nodes: int = 3) -> None:
         options = NetworkOptions(delay_ns=MS // 10, jitter_ns=0)
-        self.simulation = Simulation(simulated_config(nodes), options=options)
+        config = simulated_config(nodes)
+        # Every frame is written, and where datagrams go it would be written twice.
+        config = replace(config, traffic=replace(config.traffic, datagrams=False))
+        self.simulation = Simulation(config, options=options)
         self.network = self.simulation.network
         self.nodes = self.simulation.nodes
         self.lines: list[str] = []
@@ -48,6 +55,9 @@ class Stage:
         for node in self.nodes.values():
             node.clock_offset_ns = node.id * 10**12  # hosts that have been up for a while
         use_barriers(self.simulation)
+        plan = replace(draw_plan(0, nodes), channels_open_ns=(), channels_read_ns=(1,) * nodes)
+        self.channels = Channels(self.simulation, plan)
+        self.channels.after_read.append(SimulatedNode.wake_soon)  # its next turn is written down
         Referee(self.simulation)
 
     # --------------------------------------------------------------------------- the curtain
@@ -89,7 +99,8 @@ class Stage:
         self._tracer.flush()
         told = len(self.lines)
         self.pass_ms(500)
-        checkers.check(self.simulation.lives, [*checkers.ALWAYS, *checkers.QUIET, *BARRIERS])
+        always = [*checkers.ALWAYS, *CHANNELS, *BARRIERS]
+        checkers.check(self.simulation.lives, [*always, *checkers.QUIET, *CHANNELS_QUIET])
         del self.lines[told:]
 
     # ------------------------------------------------------------------------------- the time
@@ -157,6 +168,24 @@ class Stage:
         self.say(f"{node} multicasts {payload.decode()}")
         assert self.nodes[node].send(payload), "there was no room"
         return payload
+
+    def open(self, node: int, name: str) -> None:
+        """The application of a node opens an ordered channel."""
+        self.say(f"{node} opens {name!r}")
+        self.channels.open(self.nodes[node], name)
+
+    def publish(self, node: int, name: str, *, safe: bool = False) -> None:
+        """One entry of a node on an ordered channel."""
+        self._count += 1
+        payload = b"message %d" % self._count
+        if self._tracer is not None:
+            self.say(f"{node} publishes {payload.decode()}{', safe' if safe else ''}")
+        self.channels.publish_on(self.nodes[node], name, payload, safe=safe)
+
+    def has_read(self, node: int, name: str) -> list[bytes]:
+        """The entries of a channel that the application of a node has read."""
+        read = [item for item in self.nodes[node].told(Read) if item.channel == name]
+        return [message for item in read for message in item.messages]
 
     def wait(self, node: int, name: str, timeout_ms: int | None = None) -> None:
         """A node arrives at a barrier of all members."""

@@ -45,6 +45,11 @@ class OrderedLane:
         self._safe: deque[tuple[int, int]] = deque()
         """Epochs with something safe in them, and the position at which each ends."""
 
+    @property
+    def position(self) -> int:
+        """The last position of the view's agreed order that is delivered here."""
+        return self._index
+
     def start(self, view: View, ins: Mapping[int, InStream]) -> None:
         """A view is installed; `ins` are the streams of this lane by member."""
         self.epochs = Epochs(node=self._node, members=view.members)

@@ -24,13 +24,17 @@ from .history import (
     Left,
     LostPrimary,
     Missed,
+    Opened,
     PathSeen,
+    Placed,
+    Read,
     Refused,
     RegainedPrimary,
     Returned,
     Sent,
     Stood,
     Told,
+    Unheld,
 )
 
 FOR_EVER_NS = 1 << 62
@@ -58,6 +62,8 @@ class Sending:
     stay: int
     """In which of its views the sender was then; -1 before the first."""
     refused: bool = False
+    channel: str = ""
+    safe: bool = False
 
 
 class Waiting(NamedTuple):
@@ -123,6 +129,10 @@ class History:
         self.arrivals: dict[int, tuple[int, Arrived]] = {}
         self.returns: dict[int, tuple[int, Returned]] = {}
         self.calls: dict[int, Waiting] = {}
+        self.channels: list[tuple[int, Opened | Read]] = []
+        """What was read of ordered channels, each with which of its stays that was in."""
+        self.placed: list[Placed] = []
+        self.unheld: list[Unheld] = []
         self.over: int | None = None
         """Where it was told of its end, if the cluster ended it or it left."""
         self.after_over: list[AnyRecord] = []
@@ -158,6 +168,12 @@ class History:
                     self.arrivals[record.ticket] = (place, record)
                 case Returned():
                     self.returns[record.ticket] = (place, record)
+                case Opened() | Read():
+                    self.channels.append((len(self.stays) - 1, record))
+                case Placed():
+                    self.placed.append(record)
+                case Unheld():
+                    self.unheld.append(record)
                 case Leased():
                     self.leased.append(record)
                 case Stood():
@@ -197,6 +213,8 @@ class History:
                 place,
                 accepted,
                 len(self.stays) - 1,
+                channel=sent.channel,
+                safe=sent.safe,
             )
             for more, message in enumerate(sent.messages)
         ]

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from . import barrier_checkers, checkers, path_checkers
+from . import barrier_checkers, channel_checkers, checkers, path_checkers
 from .checkers import Checker
 from .evidence import Evidence, History
+from .history import Read
 from .lives import Lives, evidence_of
 
 Count = Callable[[Evidence], int]
@@ -92,9 +93,15 @@ def _ordered(evidence: Evidence) -> int:
     return sum(times > 1 for times in entries.values())
 
 
-def _nothing(_evidence: Evidence) -> int:
-    """Nothing is delivered safe yet."""
-    return 0
+def _safe(evidence: Evidence) -> int:
+    """Entries that were read, and whose publishers had asked for safe delivery."""
+    found = 0
+    for history in evidence.histories:
+        for _, record in history.channels:
+            messages = record.messages if isinstance(record, Read) else ()
+            sent = (evidence.sent.get(message) for message in messages)
+            found += sum(sending is not None and sending.safe for sending in sent)
+    return found
 
 
 def _views(evidence: Evidence) -> int:
@@ -188,11 +195,23 @@ GUARANTEES: tuple[Guarantee, ...] = (
     Guarantee(
         number=6,
         name="agreed order",
-        checkers=(checkers.agreed_order, checkers.barrier_order),
+        checkers=(
+            checkers.agreed_order,
+            checkers.barrier_order,
+            channel_checkers.channel_order,
+            channel_checkers.channel_state,
+        ),
+        quiet=channel_checkers.CHANNELS_QUIET,
         counts=_ordered,
         what="positions that several saw",
     ),
-    Guarantee(number=7, name="safe delivery", checkers=(), counts=_nothing, what="safe deliveries"),
+    Guarantee(
+        number=7,
+        name="safe delivery",
+        checkers=(channel_checkers.safe_delivery,),
+        counts=_safe,
+        what="safe deliveries",
+    ),
     Guarantee(
         number=8,
         name="one primary",

@@ -73,6 +73,9 @@ class Sent(Record, frozen=True):
     """It was accepted at once, so that no `Accepted` follows."""
     incarnation: int = 0
     """Of the sender, if it is not the one that began last in this file."""
+    channel: str = ""
+    """The ordered channel that it publishes on."""
+    safe: bool = False
 
 
 class Accepted(Record, frozen=True):
@@ -114,6 +117,43 @@ class Got(Record, frozen=True):
     """Position of the first in the agreed order of the view; 0 outside of the ordered lane."""
     inner: bool = False
     """Entries of a layer, that no application sent."""
+
+
+class Opened(Record, frozen=True):
+    """Whoever reads an ordered channel has come to where it begins."""
+
+    channel: str
+    position: Position
+    line: bytes = b""
+    """Whose state it began with: all that took it from each other have the same; empty for none."""
+    alone: bool = False
+    """It wanted another's state, and there was none."""
+
+
+class Read(Record, frozen=True):
+    """Consecutive entries of an ordered channel were read; positions grow one by one."""
+
+    channel: str
+    sender: int
+    first: Position
+    messages: tuple[bytes, ...]
+    line: bytes = b""
+    digest: bytes = b""
+    """Of the state behind them: a chain over all that it was made of."""
+
+
+class Placed(Record, frozen=True):
+    """`publish` has returned: this is where the message is."""
+
+    message: bytes
+    position: Position
+
+
+class Unheld(Record, frozen=True):
+    """A safe message was delivered before these members held it, as who sees all nodes knows."""
+
+    message: bytes
+    members: tuple[Member, ...]
 
 
 class PathSeen(Record, frozen=True):
@@ -235,6 +275,10 @@ AnyRecord: TypeAlias = (
     | Refused
     | Told
     | Got
+    | Opened
+    | Read
+    | Placed
+    | Unheld
     | PathSeen
     | LostPrimary
     | RegainedPrimary

@@ -34,12 +34,16 @@ from .history import (
     Leased,
     Left,
     LostPrimary,
+    Opened,
     PathSeen,
+    Placed,
+    Read,
     RegainedPrimary,
     Returned,
     Sent,
     Stood,
     Told,
+    Unheld,
     installed,
 )
 from .simulated_node import Life
@@ -80,6 +84,10 @@ class Outcome:
     """Of a release: the names of what its parties brought along."""
     token: Position | None = None
     """Of a safe release."""
+
+
+def _as_it_is(_at_ns: int, item: AnyRecord) -> AnyRecord:
+    return item
 
 
 def _delivered(at_ns: int, item: outputs.Delivered) -> AnyRecord:
@@ -128,6 +136,7 @@ _KINDS: dict[type, Callable[[int, Any], AnyRecord]] = {
     outputs.Left: lambda at_ns, _: Left(at_ns),
     Arrival: _arrival,
     Outcome: _outcome,
+    **dict.fromkeys((Opened, Read, Placed, Unheld), _as_it_is),
 }
 
 
@@ -176,7 +185,16 @@ def _leases(life: Life) -> Iterator[AnyRecord]:
 
 def _sent(message: SimulatedSend) -> AnyRecord:
     lane, to, payload = message.lane, message.addressee, message.payload
-    return Sent(message.at_ns, message.token, lane, to, (payload,), None, True)
+    return Sent(
+        message.at_ns,
+        message.token,
+        lane,
+        to,
+        (payload,),
+        accepted=True,
+        channel=message.channel,
+        safe=message.safe,
+    )
 
 
 def evidence_of(lives: Lives) -> Evidence:

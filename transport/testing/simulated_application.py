@@ -164,13 +164,8 @@ class SimulatedApplication:
         return [name.encode() + chain for name, chain in sorted(self._chains.items())]
 
     def _freeze(self, lane: Lane, frozen: bool) -> None:
-        if self._node.pump is not None and not self.over:
-            self._node.endpoint.freeze(lane, frozen=frozen, now_ns=self._node.clock())
-            self._node.wake_soon()
-
-    def begun_anew(self) -> None:
-        """The process goes on with another incarnation, whose core knows of no full queue."""
-        self._queue.freeze_again()
+        if not self.over:
+            self._node.queue_full(self, lane, full=frozen)
 
     # ------------------------------------------------------------------------------- its state
 

@@ -52,6 +52,8 @@ class Sent:
     place: int
     """How much of its history the application knew then."""
     at_ns: int
+    channel: str = ""
+    safe: bool = False
 
 
 class Act(NamedTuple):
@@ -181,6 +183,8 @@ class SimulatedNode:
         self.layers: dict[str, Layer] = {}
         self.application: SimulatedApplication | None = None
         """It reads, and has state, if the simulation has such applications."""
+        self._full: dict[Lane, set[object]] = {}
+        """Whose queues are full, by lane."""
         self.latency_ns = 0
         """How long it takes the process to run once something is there for it."""
         self._wake_at = FOR_EVER_NS
@@ -213,6 +217,11 @@ class SimulatedNode:
         self.running = True
         self.frozen = False
         self.application = None
+        self._full.clear()
+        self.layers = {
+            name: make(self.simulation.config, self.id)
+            for name, make in self.simulation.layers.items()
+        }
         self._begin(record, at_least)
 
     def _load(self, *, readmit: bool, force: bool) -> wire.Record:
@@ -244,9 +253,6 @@ class SimulatedNode:
         self.application = self.application or simulation.application_of(self)
         self.life.application = self.application.id if self.application is not None else None
         self.lifelines = SimulatedLifelines(self)
-        self.layers = {
-            name: make(simulation.config, self.id) for name, make in simulation.layers.items()
-        }
         endpoint = Endpoint(
             Start(
                 config=simulation.config,
@@ -259,7 +265,7 @@ class SimulatedNode:
                 rails=tuple(rail.name for rail in simulation.config.rails),
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
-                datagrams=True,
+                datagrams=self.datagrams is not None,
                 stateful=self.application is not None,
                 synced=synced,
             )
@@ -293,8 +299,9 @@ class SimulatedNode:
         self.lifelines.reset()
         self._end_life()
         self._begin(record, at_least, endpoint.standing.synced)
-        if self.application is not None:
-            self.application.begun_anew()
+        for lane, full in self._full.items():
+            if full:  # Of which the new core knows nothing.
+                self._freeze_lane(lane, frozen=True)
 
     def kill(self, *, ends_after_ns: int = 0) -> None:
         """SIGKILL: the kernel closes the lifelines, nobody else is told.
@@ -427,15 +434,37 @@ class SimulatedNode:
         """The view installed by the running process."""
         return self.endpoint.view if self.pump is not None else None
 
-    def send(self, payload: bytes, lane: Lane = Lane.FIFO, addressee: int = 0) -> int:
+    def send(
+        self,
+        payload: bytes,
+        lane: Lane = Lane.FIFO,
+        addressee: int = 0,
+        *,
+        channel: str = "",
+        safe: bool = False,
+    ) -> int:
         """Hand over a message; 0 if there was no room."""
-        token = self.endpoint.submit(addressee, lane, b"", payload)
+        token = self.endpoint.submit(addressee, lane, channel.encode(), payload, safe=safe)
         if token:
             now_ns = self.simulation.network.now_ns
             place = len(self.life.history)
-            self.life.sent.append(Sent(lane, addressee, payload, token, place, now_ns))
+            sent = Sent(lane, addressee, payload, token, place, now_ns, channel, safe)
+            self.life.sent.append(sent)
         self.wake_soon()
         return token
+
+    def queue_full(self, owner: object, lane: Lane, *, full: bool) -> None:
+        """A queue of an application is full, or has room again; the lane waits for all of them."""
+        owners = self._full.setdefault(lane, set())
+        before = bool(owners)
+        (owners.add if full else owners.discard)(owner)
+        if bool(owners) is not before:
+            self._freeze_lane(lane, frozen=full)
+
+    def _freeze_lane(self, lane: Lane, *, frozen: bool) -> None:
+        if self.pump is not None:
+            self.endpoint.freeze(lane, frozen=frozen, now_ns=self.clock())
+            self.wake_soon()
 
     def note(self, item: object) -> None:
         """Put something into the history that the core did not say."""

@@ -16,6 +16,7 @@ from ..._native import codec
 from .. import wire
 from ..config import MS
 from ..core.endpoint import Endpoint
+from ..core.framing import unbundle
 from ..events import Member, ViewId
 from ..wire_data import decode_data
 from .simulated_node import Life, SimulatedNode
@@ -176,14 +177,22 @@ class Tracer:
         if isinstance(head, codec.FrameError):
             return f"malformed frame of {len(frame)} bytes: {head.name}"
         kind, offset = head.kind, head.body_offset
+        if kind == wire.Kind.PING:
+            return ""  # Whether datagrams arrive is asked all the time.
         if kind == wire.Kind.DATA:
-            data = decode_data(frame, offset)
-            return data_text(data, frame, self._entry) if data is not None else "malformed DATA"
+            return self._data(frame, offset)
+        if kind == wire.Kind.BUNDLE:
+            bodies = unbundle(frame, offset)
+            return "; ".join(self._data(b, 0) for b in bodies) if bodies else "malformed BUNDLE"
         body = memoryview(frame)[offset:]
         message = wire.decode_hello(body) if kind == wire.Kind.HELLO else wire.decode_control(body)
         if message is None:
             return f"malformed frame of {len(frame)} bytes"
         return "" if isinstance(message, self._left_out) else message_text(message)
+
+    def _data(self, frame: bytes, offset: int) -> str:
+        data = decode_data(frame, offset)
+        return data_text(data, frame, self._entry) if data is not None else "malformed DATA"
 
     # -------------------------------------------------------------------- what a node does
 

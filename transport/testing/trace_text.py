@@ -15,7 +15,16 @@ import msgspec
 from ..._native import codec
 from .. import wire, wire_data
 from ..config import MS
-from ..core.outputs import Delivered, Left, Ordered, RecordLost, Room, Settled, StateArrived
+from ..core.outputs import (
+    Delivered,
+    Left,
+    Ordered,
+    RecordLost,
+    Room,
+    Settled,
+    Stable,
+    StateArrived,
+)
 from ..events import (
     Evicted,
     Lane,
@@ -30,6 +39,7 @@ from ..events import (
 )
 from ..wire_data import Data
 from .barrier_checkers import Arrival, Outcome
+from .history import Opened, Placed, Read
 
 PAYLOADS_SHOWN = 3
 PAYLOAD_SHOWN_BYTES = 24
@@ -231,8 +241,12 @@ def _item_text(item: object, entry: EntryText) -> str:
             to = f"to {item.addressee}" if item.addressee else "to all"
             lane = item.lane.name.lower()
             return f"receipt: {lane} {to} up to message {item.token} {fate}"
+        case Stable():
+            return f"all hold what is up to position {item.last}"
         case Arrival() | Outcome():
             return _meeting(item)
+        case Opened() | Read() | Placed():
+            return _of_channel(item)
         case _:
             return _other(item)
 
@@ -261,6 +275,18 @@ def _meeting(item: Arrival | Outcome) -> str:
         return f"wait({item.name}) returns: {item.verdict}{parties}"
     deadline = "" if item.deadline_ns is None else ", with a deadline"
     return f"wait({item.name}) is called{deadline}"
+
+
+def _of_channel(item: Opened | Read | Placed) -> str:
+    match item:
+        case Opened(channel=channel, position=position):
+            state = ", with another's state" if item.line and not item.alone else ""
+            return f"reads {channel!r} from position {position.index} on{state}"
+        case Read(channel=channel, first=first):
+            what = payloads_text(channel, list(item.messages), no_entry)
+            return f"reads {channel!r} at position {first.index}: {what}"
+        case Placed(message=message, position=position):
+            return f"is told that {_payload(message)} is at position {position.index}"
 
 
 def payloads_text(channel: str, payloads: list[bytes], entry: EntryText) -> str:
