@@ -93,8 +93,14 @@ class RecordedArrival:
         return self._arrival.done
 
     def cancel(self) -> None:
-        """As of `Arrival`."""
+        """As of `Arrival`. Whether it was released before is told to the others alone."""
+        if not self._arrival.done:
+            self._note(UNKNOWN)
         self._arrival.cancel()
+
+    def take_back(self) -> None:
+        """As of `Arrival`."""
+        self._arrival.take_back()
 
     async def wait(self) -> Release:
         """As of `Arrival`."""

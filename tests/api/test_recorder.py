@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -141,6 +142,34 @@ async def test_broken_barriers_are_the_same_for_all(tmp_path: Path) -> None:
     assert (eleven.verdict, eleven.checked) == ("held", 1)
     returned = [r for r in read_records(tmp_path / f"1{SUFFIX}") if isinstance(r, Returned)]
     assert [r.verdict for r in returned] == ["taken back", "unknown"]
+
+
+@played
+async def test_who_gives_an_arrival_up_does_not_know_what_became_of_it(tmp_path: Path) -> None:
+    """The others may be released with it, and then it must not look as if it had not arrived."""
+    async with recorded(tmp_path) as run:
+        given_up = await run.barriers[1].arrive("close", parties=2, timeout=5)
+        waiting = await run.barriers[2].arrive("close", parties=2, timeout=5)
+        given_up.cancel()
+        with pytest.raises(BarrierBroken):
+            await given_up.wait()
+        with contextlib.suppress(BarrierBroken):
+            await waiting.wait()
+    [returned] = [r for r in read_records(tmp_path / f"1{SUFFIX}") if isinstance(r, Returned)]
+    assert returned.verdict == "unknown"
+
+
+@played
+async def test_who_takes_an_arrival_back_is_told_what_the_others_are(tmp_path: Path) -> None:
+    """Its outcome is that of the order, so that it is compared with theirs."""
+    async with recorded(tmp_path) as run:
+        taken_back = await run.barriers[1].arrive("open", timeout=5)
+        waiting = await run.barriers[2].arrive("open", timeout=5)
+        taken_back.take_back()
+        told = await asyncio.gather(taken_back.wait(), waiting.wait(), return_exceptions=True)
+        assert [type(it) for it in told] == [BarrierBroken, BarrierBroken]
+    eleven = judge(load([tmp_path]))[10]
+    assert (eleven.verdict, eleven.checked) == ("held", 1)
 
 
 @played

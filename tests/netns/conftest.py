@@ -1,8 +1,9 @@
-"""A standing cluster of three nodes for the tests that leave it whole, and the list of figures."""
+"""Standing clusters of nodes for the tests that leave them whole, and the list of figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,15 @@ _figures: list[str] = []
 class Standing:
     """The lab and the cluster that tests share."""
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    def __init__(self, lab: Lab, folder: Path, hosts: int = 3) -> None:
         self._lab = lab
         self._folder = folder
+        self._hosts = hosts
         self._fleet: Fleet | None = None
         self._built = 0
 
     def whole(self) -> Fleet:
-        """A cluster of three, healed, or a new one where the last test left a wreck."""
+        """The cluster, healed, or a new one where the last test left a wreck."""
         if self._fleet is not None:
             try:
                 self._fleet.make_whole()
@@ -37,7 +39,8 @@ class Standing:
             else:
                 return self._fleet
         self._built += 1
-        fleet = self._fleet = Fleet(self._lab, self._folder / f"cluster-{self._built}")
+        folder = self._folder / f"cluster-{self._built}"
+        fleet = self._fleet = Fleet(self._lab, folder, self._hosts)
         fleet.make_whole()
         return fleet
 
@@ -48,20 +51,34 @@ class Standing:
             self._fleet = None
 
 
-@pytest.fixture(scope="session")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    """Four hosts on two rails; the first three are a cluster, the fourth is a stranger."""
-    lab = Lab(4, ("a", "b"))
+@contextmanager
+def stand(folder: Path, *, lab_hosts: int, hosts: int) -> Generator[Standing, None, None]:
+    """A lab of so many hosts on two rails, of which the first are a cluster."""
+    lab = Lab(lab_hosts, ("a", "b"))
     try:
         lab.up()
     except LabUnavailable as error:
         pytest.fail(f"these tests need hosts and rails: {error}", pytrace=False)
-    standing = Standing(lab, tmp_path_factory.mktemp("standing"))
+    standing = Standing(lab, folder, hosts)
     try:
         yield standing
     finally:
         standing.end()
         lab.down()
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """Four hosts on two rails; the first three are a cluster, the fourth is a stranger."""
+    with stand(tmp_path_factory.mktemp("standing"), lab_hosts=4, hosts=3) as standing:
+        yield standing
+
+
+@pytest.fixture(scope="module")
+def standing_five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """A cluster of five: two may fail at once."""
+    with stand(tmp_path_factory.mktemp("standing-five"), lab_hosts=5, hosts=5) as standing:
+        yield standing
 
 
 @pytest.fixture
@@ -71,6 +88,14 @@ def trio(standing: Standing) -> Iterator[Fleet]:
     What happens in the test is judged by the checkers of all guarantees.
     """
     fleet = standing.whole()
+    yield fleet
+    fleet.check()
+
+
+@pytest.fixture
+def five(standing_five: Standing) -> Iterator[Fleet]:
+    """Five nodes (alpha to echo) in one view, like `trio`."""
+    fleet = standing_five.whole()
     yield fleet
     fleet.check()
 

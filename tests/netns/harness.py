@@ -111,6 +111,10 @@ class Node:
             lambda: self._answers.get(number), f"answer {number} of {self.host}", timeout
         )
 
+    def answered(self, number: int) -> bool:
+        """Whether a command has its answer."""
+        return number in self._answers
+
     def ask(self, order: Order, timeout: float = DEADLINE_S) -> Answer:
         """The answer to an order that must succeed."""
         answer = self.result(self.begin(order), timeout)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -56,7 +57,40 @@ class Meet(msgspec.Struct, tag=True, kw_only=True):
     name: str
     before: int = 0
     parties: int | None = None
+    nodes: list[int] = []
+    """The parties by name, instead of a number."""
     timeout_s: float = 5.0
+    strength: Literal["arrived", "agreed", "safe"] = "agreed"
+    policy: Literal["break", "shrink", "wait_for_rejoin"] = "break"
+    payload: str = ""
+    at_ns: int = 0
+    """Arrive at this time of the monotonic clock."""
+    take_back_after_s: float = 0
+    """Ask for the arrival back after this time; the order says what becomes of it."""
+    cancel_after_s: float = 0
+    """Give the arrival up after this time, and wait for no outcome."""
+
+
+class MeetAtAll(msgspec.Struct, tag=True, kw_only=True):
+    """Wait at many barriers at once, `NAME-0` and so on; answered with all their outcomes."""
+
+    name: str
+    count: int
+    backwards: bool = False
+    timeout_s: float = 5.0
+
+
+class Arrived(msgspec.Struct, tag=True, kw_only=True):
+    """Answered when these nodes have arrived at all these barriers, as this node knows it."""
+
+    names: list[str]
+    nodes: list[int]
+
+
+class Cman(msgspec.Struct, tag=True, kw_only=True):
+    """Make calls of cman's face, one after another: name of the method, arguments."""
+
+    calls: list[tuple[str, Sequence[int | str]]]
 
 
 class Meetings(msgspec.Struct, tag=True, kw_only=True):
@@ -98,6 +132,9 @@ Order: TypeAlias = (
     | Reach
     | PathWanted
     | Meet
+    | MeetAtAll
+    | Arrived
+    | Cman
     | Meetings
     | Still
     | TurnPage
@@ -159,13 +196,24 @@ class Answer(msgspec.Struct, tag=True, kw_only=True, omit_defaults=True):
     at_ns: int
     error: str = ""
     text: str = ""
+    reason: str = ""
+    """Why a barrier was broken, the same at every party."""
     missing: dict[int, str] = {}
     outcome: str = ""
+    due_ns: int = 0
+    """The deadline of a wait."""
     sent: int = 0
     marks: dict[str, int] = {}
     generation: tuple[int, int, int] = (0, 0, 0)
     position: tuple[int, int, int] = (0, 0, 0)
     parties: list[int] = []
+    incarnations: list[int] = []
+    """Of the parties."""
+    payloads: dict[int, str] = {}
+    outcomes: dict[str, str] = {}
+    """Of many barriers: for each in words what became of it."""
+    codes: list[int] = []
+    """What cman's calls returned."""
     received: dict[str, Received] = {}
     refusals: dict[str, Refusals] = {}
     accept_ns_max: int = 0

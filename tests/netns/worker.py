@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from phalanx.barrier.cman import CmanBarriers
 from phalanx.barrier.testing.recorder import RecordedBarriers
 from phalanx.transport import (
     Batch,
@@ -34,15 +35,17 @@ from phalanx.transport import (
     ViewInstalled,
     config_file,
 )
-from phalanx.transport.errors import BarrierError, NoQuorum
 from phalanx.transport.testing.numbered import Number, make_message, number_of
 from phalanx.transport.testing.recorder import Recorder
 
+from .attending import arrived, attend, attend_all, call_cman, note_error, note_release
 from .dying import DyingDrivers
 from .reports import (
     MESSAGE_BYTES,
     Answer,
+    Arrived,
     Burst,
+    Cman,
     Command,
     DieAt,
     Halt,
@@ -50,6 +53,7 @@ from .reports import (
     Line,
     Look,
     Meet,
+    MeetAtAll,
     Meetings,
     Order,
     PathWanted,
@@ -264,11 +268,7 @@ class Worker:
         try:
             await self._do(command.order, answer)
         except (PhalanxError, TimeoutError) as error:
-            answer.error, answer.text = type(error).__name__, str(error)
-            if isinstance(error, BarrierError):
-                answer.missing = error.missing
-            if isinstance(error, NoQuorum):
-                answer.outcome = error.outcome
+            note_error(answer, error)
         answer.at_ns = answer.at_ns or time.monotonic_ns()
         say(answer)
 
@@ -295,6 +295,12 @@ class Worker:
                 await self._until(lambda: self._path_is(order))
             case Meet():
                 await self._meet(order, answer)
+            case MeetAtAll():
+                await attend_all(self._barriers, order, answer)
+            case Arrived():
+                await arrived(self._barriers, order)
+            case Cman():
+                answer.codes = await call_cman(CmanBarriers(self._cluster), order)
             case Meetings():
                 self._streams.append(asyncio.ensure_future(self._meet_again(order)))
             case Still():
@@ -321,19 +327,13 @@ class Worker:
         for _ in range(order.before):
             await self._send_one(0, MESSAGE_BYTES, wait=True)
         answer.sent = self._sent_to(0)
-        release = await self._barriers.wait(
-            order.name, parties=order.parties, timeout=order.timeout_s
-        )
+        release = await attend(self._barriers, order, answer)
         answer.at_ns = time.monotonic_ns()
         # What the barrier promises can be had without waiting: look before anything else runs.
         for event in self._recorder.take_ready_batches():
             self._take(event)
         answer.marks = self._marks()
-        answer.parties = [member.node for member in release.parties]
-        at = release.generation
-        answer.generation = (at.era, at.k, at.index)
-        at = release.position
-        answer.position = (at.era, at.k, at.index)
+        note_release(answer, release)
 
     async def _meet_again(self, order: Meetings) -> None:
         while True:
