@@ -13,6 +13,11 @@ LEASE_NS = 400 * MS
 WAKE_NS = 100 * MS
 """How late a busy machine may run a process that has something to do."""
 
+LONG_S = 10.0
+"""A deadline that does not come."""
+DIED = "left the view: its process died"
+"""How a view says that somebody was killed."""
+
 Triple = tuple[int, int, int]
 
 
@@ -85,3 +90,19 @@ def meet(fleet: Fleet, hosts: Collection[str], name: str, **order: Any) -> Outco
     outcome = same_outcome(answers(fleet, begin(fleet, hosts, name, **order)))
     assert outcome.released, f"{outcome}"
     return outcome
+
+
+def others_than(fleet: Fleet, *hosts: str) -> list[str]:
+    """All hosts but these."""
+    return [host for host in fleet.hosts if host not in hosts]
+
+
+def come_together(fleet: Fleet) -> None:
+    """Everybody is there again, meets, and nothing that has happened was wrong."""
+    fleet.lab.heal_all()
+    for host in fleet.hosts:
+        if not fleet[host].running:
+            fleet.start(host)
+    fleet.await_whole()
+    meet(fleet, fleet.hosts, "all are here", timeout_s=LONG_S)
+    fleet.settle()

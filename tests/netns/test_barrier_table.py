@@ -7,47 +7,32 @@ by the checkers as well (`Fleet.settle`, and the end of each test).
 
 from __future__ import annotations
 
-import errno
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
 from phalanx.transport.testing.lab import Lab
 
-from .conftest import Figure
 from .harness import MS, Fleet, now_ns
-from .outcomes import answers, await_arrivals, begin, meet, same_outcome
-from .races import race
-from .reports import Arrived, Cman, DieAt, MeetAtAll
+from .outcomes import (
+    DIED,
+    LONG_S,
+    answers,
+    await_arrivals,
+    begin,
+    come_together,
+    meet,
+    others_than,
+    same_outcome,
+)
+from .reports import DieAt
 
 pytestmark = pytest.mark.netns
 
-LONG_S = 10.0
-"""A deadline that does not come."""
-RACES = 36
-MANY = 1000
 PARTING_NS = 2 * MS
-AT_ONCE_NS = 1000 * MS
-"""Far less than any deadline here."""
-DIED = "left the view: its process died"
-
-
-def others_than(fleet: Fleet, *hosts: str) -> list[str]:
-    """All hosts but these."""
-    return [host for host in fleet.hosts if host not in hosts]
-
-
-def come_together(fleet: Fleet) -> None:
-    """Everybody is there again, meets, and nothing that has happened was wrong."""
-    fleet.lab.heal_all()
-    for host in fleet.hosts:
-        if not fleet[host].running:
-            fleet.start(host)
-    fleet.await_whole()
-    meet(fleet, fleet.hosts, "all are here", timeout_s=LONG_S)
-    fleet.settle()
+"""How much later the last one arrives each time, as the rails are cut."""
 
 
 # ---------------------------------------------------------------------------- a party crashes
@@ -90,7 +75,7 @@ def test_a_party_that_crashes_after_it_has_arrived(five: Fleet, policy: str) -> 
         five.start(dead)
         five.await_whole()
         asked |= begin(five, [dead], "after", payload="new", **order)
-        await_arrivals(five, "after", five.hosts[-1:], at=[late])
+        await_arrivals(five, "after", [dead], at=[late])
     asked |= begin(five, [late], "after", **order)
     outcome = same_outcome(answers(five, asked))
     assert outcome.released
@@ -155,7 +140,7 @@ def test_a_party_is_killed_and_restarted_within_one_generation(five: Fleet, poli
         return
     five.await_whole()
     asked |= begin(five, [late], "twice", **order)
-    await_arrivals(five, "twice", five.hosts[:1], at=[host])
+    await_arrivals(five, "twice", [late], at=[host])
     assert not any(five[other].answered(number) for other, number in asked.items())
     asked |= begin(five, [host], "twice", **order)
     outcome = same_outcome(answers(five, asked))
@@ -254,6 +239,46 @@ def test_who_saw_a_release_dies_with_the_last_who_arrived(five: Fleet) -> None:
     come_together(five)
 
 
+def test_a_safe_release_waits_until_all_hold_it(five: Fleet) -> None:
+    """Who is not heard is told no release, for the others may yet be told something else."""
+    host, late = "alpha", "charlie"
+    first, others = others_than(five, late), others_than(five, host)
+    order = {"timeout_s": LONG_S, "strength": "safe"}
+    asked = begin(five, first, "held", **order)
+    await_arrivals(five, "held", first, at=five.hosts)
+    muted_ns = now_ns()
+    with mute(five.lab, host):
+        asked |= begin(five, [late], "held", **order)
+        lost = answers(five, {host: asked.pop(host)})[host]
+        assert (lost.error, lost.outcome) == ("NoQuorum", "unknown")
+        same_outcome(answers(five, asked))
+        five.await_view([five[other].id for other in others], others, muted_ns)
+    five[host].await_event("Rejoined", muted_ns)
+    come_together(five)
+
+
+@pytest.mark.parametrize("kinds", [["Prepare"], ["Hold", "Accept"], ["Install"]])
+def test_a_release_outlives_the_proposer_of_the_flush_that_tells_it(
+    five: Fleet, kinds: list[str]
+) -> None:
+    """One is released and dies unheard, and so does who proposes the view without it."""
+    host, proposer, late = "alpha", "bravo", "charlie"
+    first = others_than(five, late)
+    asked = begin(five, first, "told", timeout_s=LONG_S)
+    await_arrivals(five, "told", first, at=five.hosts)
+    five[proposer].ask(DieAt(kinds=kinds))
+    with mute(five.lab, host):
+        asked |= begin(five, [late], "told", timeout_s=LONG_S)
+        seen = same_outcome(answers(five, {host: asked.pop(host)}))
+        five[host].kill()
+    del asked[proposer]
+    assert five[proposer].await_end() == -signal.SIGKILL
+    five[proposer].ended()
+    assert seen.released
+    assert same_outcome(answers(five, asked)) == seen
+    come_together(five)
+
+
 # ------------------------------------------------------------------------------ the view changes
 
 
@@ -275,7 +300,7 @@ def test_the_proposer_crashes_during_the_flush(five: Fleet, kinds: list[str]) ->
     outcome = same_outcome(answers(five, asked))
     assert not outcome.released
     gone = {five[dead].id, five[proposer].id}
-    # Where ECHO's leaving was decided before, the barrier has ended by that alone.
+    # Where the first leaving was decided already, the barrier has ended by that alone.
     assert five[dead].id in outcome.missing
     assert set(outcome.missing) <= gone
     come_together(five)
@@ -350,127 +375,4 @@ def test_a_generation_is_not_reused_after_a_rejoin(trio: Fleet) -> None:
     assert after.released
     assert after.incarnations[-1] > before.incarnations[-1]
     assert before.generation < outcome.generation < middle.generation < after.generation
-    come_together(trio)
-
-
-# ------------------------------------------------------------------------------------- the races
-
-
-@pytest.mark.parametrize("kind", ["timeout", "take back", "cancel"])
-def test_a_race_with_the_last_arrival_has_one_outcome(
-    trio: Fleet, figure: Figure, kind: str
-) -> None:
-    """A deadline, or a change of mind, as the last one comes: the order says which was first."""
-    tally = race(trio, kind, RACES, seed=len(kind))
-    assert tally.released > 0, f"no race: {tally}"
-    assert tally.broken > 0, f"no race: {tally}"
-    figure(f"races of {RACES}, {kind}: won by the last arrival", tally.released, RACES - 1)
-    figure(f"races of {RACES}, {kind}: disturbed", tally.disturbed, RACES // 10)
-    trio.settle()
-
-
-# -------------------------------------------------------------------------------- names and parties
-
-
-def test_a_name_is_reused_after_it_was_deleted(trio: Fleet) -> None:
-    """As with cman: what is left of its first use does not hit the second one."""
-
-    def call(host: str, *calls: tuple[str, Sequence[int | str]]) -> int:
-        return trio[host].begin(Cman(calls=list(calls)))
-
-    def codes(asked: dict[str, int]) -> dict[str, list[int]]:
-        return {host: trio[host].result(number).codes for host, number in asked.items()}
-
-    gone, first = "charlie", ("alpha", "bravo")
-    use = ("register", ["name", 0, 3]), ("wait", ["name"])
-    waits = {host: call(host, *use) for host in first}
-    await_arrivals(trio, "cman:name", first, at=trio.hosts)
-    # Who has given it up is told nothing more of it; the other has lost a party.
-    given_up = call("alpha", ("delete", ["name"]))
-    assert codes(waits) == {"alpha": [0, -errno.ENOENT], "bravo": [0, -errno.EINVAL]}
-    assert codes({"alpha": given_up}) == {"alpha": [0]}
-    deleted = {"bravo": call("bravo", ("delete", ["name"]))}
-    assert codes(deleted) == {"bravo": [0]}
-    # Now for two, at once, while the third still thinks of the first use.
-    fewer = ("register", ["name", 0, 2]), ("wait", ["name"]), ("delete", ["name"])
-    again = {host: call(host, *fewer) for host in first}
-    assert codes(again) == {host: [0, 0, 0] for host in first}
-    asked = {gone: call(gone, *use)} | {host: call(host, *use) for host in first}
-    assert codes(asked) == {host: [0, 0] for host in trio.hosts}
-    for host in trio.hosts:
-        trio[host].ask(Cman(calls=[("delete", ["name"])]))
-
-
-PARTIES: list[tuple[str, dict[str, object], dict[str, object]]] = [
-    ("numbers", {"parties": 3}, {"parties": 2}),
-    ("all or a number", {}, {"parties": 3}),
-    ("nodes", {"nodes": [1, 2, 3]}, {"nodes": [2, 3]}),
-    ("all or nodes", {}, {"nodes": [1, 2, 3]}),
-    ("strength", {"strength": "agreed"}, {"strength": "safe"}),
-    ("policy", {"policy": "break"}, {"policy": "shrink"}),
-]
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [it[1:] for it in PARTIES], ids=[p[0] for p in PARTIES]
-)
-def test_different_parties_are_told_so_at_once(
-    trio: Fleet, ours: dict[str, object], theirs: dict[str, object]
-) -> None:
-    """Each waits for something else, so that nobody would ever be released."""
-    first, other = ("alpha", "bravo"), "charlie"
-    asked = begin(trio, first, "differ", timeout_s=LONG_S, **ours)
-    await_arrivals(trio, "differ", first, at=trio.hosts)
-    began_ns = now_ns()
-    asked |= begin(trio, [other], "differ", timeout_s=LONG_S, **theirs)
-    told = answers(trio, asked)
-    assert {answer.error for answer in told.values()} == {"BarrierMismatch"}
-    assert max(answer.at_ns for answer in told.values()) - began_ns < AT_ONCE_NS
-    assert told["alpha"].text == told["bravo"].text
-    assert told["alpha"].generation == told["bravo"].generation
-    # Nothing of it is left at the name.
-    meet(trio, trio.hosts, "differ", timeout_s=LONG_S, **ours)
-    trio.settle()
-
-
-# ------------------------------------------------------------------------------------------ many
-
-
-def test_a_thousand_barriers_at_once(trio: Fleet, figure: Figure) -> None:
-    """Two are at all of them, then the third comes to each, the last one first."""
-    first, last = ("alpha", "bravo"), "charlie"
-    names = [f"many-{number}" for number in range(MANY)]
-    order = MeetAtAll(name="many", count=MANY, timeout_s=LONG_S)
-    asked = {host: trio[host].begin(order) for host in first}
-    nodes = [trio[host].id for host in first]
-    trio[last].ask(Arrived(names=names, nodes=nodes))
-    began_ns = now_ns()
-    backwards = MeetAtAll(name="many", count=MANY, backwards=True, timeout_s=LONG_S)
-    asked[last] = trio[last].begin(backwards)
-    told = answers(trio, asked)
-    outcomes = told[last].outcomes
-    assert len(outcomes) == MANY
-    assert all(text.startswith("released ") for text in outcomes.values())
-    assert all(answer.outcomes == outcomes for answer in told.values())
-    took_ms = (max(answer.at_ns for answer in told.values()) - began_ns) / MS
-    figure(f"{MANY} barriers, from the third's order to the last release ms", took_ms, 5000)
-    trio.settle()
-
-
-def test_a_crash_breaks_a_thousand_barriers_the_same_way(trio: Fleet) -> None:
-    """One view decides all of them."""
-    first, dead = ("alpha", "bravo"), "charlie"
-    names = [f"crash-{number}" for number in range(MANY)]
-    order = MeetAtAll(name="crash", count=MANY, timeout_s=LONG_S)
-    asked = {host: trio[host].begin(order) for host in first}
-    for host in first:
-        trio[host].ask(Arrived(names=names, nodes=[trio[other].id for other in first]))
-    trio[dead].kill()
-    told = answers(trio, asked)
-    outcomes = told["alpha"].outcomes
-    assert outcomes == told["bravo"].outcomes
-    assert len(outcomes) == MANY
-    node = trio[dead].id
-    for text in outcomes.values():
-        assert text.endswith(f": node {node} {DIED}; {{{node}: '{DIED}'}}")
     come_together(trio)
