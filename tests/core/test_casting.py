@@ -105,6 +105,21 @@ def test_what_is_lost_goes_again_over_the_association(nodes: int, lost: float) -
     end(simulation)
 
 
+@pytest.mark.parametrize("way", [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_all_learn_what_all_hold_though_what_was_said_of_it_is_lost(way: tuple[int, int]) -> None:
+    """Nobody says anything more, so that nothing else would tell: it is asked for."""
+    simulation = started(3)
+    meet(simulation, 50 * MS)
+    simulation.run_for(300 * MS)
+    simulation.network.block_datagrams(*way)
+    simulation.nodes[1].send(b"safe", Lane.ORDERED, safe=True)
+    simulation.run_for(200 * MS)
+    orders = [node.endpoint.delivery.epochs for node in simulation.nodes.values()]
+    assert {(order.complete, order.stable) for order in orders} == {(2, 2)}
+    simulation.network.pass_datagrams(*way)
+    end(simulation)
+
+
 def test_where_no_datagram_arrives_none_is_sent() -> None:
     """A firewall is found out before anything is sent, and again when it begins to bite."""
     simulation = started(3, DatagramTrouble(lost=1.0))

@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..config import Limits, Timing
-from ..drivers.base import Stream
+from ..drivers.base import DATAGRAM_BYTES_MAX, Stream
 from ..events import Lane, ViewId
 from ..wire import End
-from . import casting
 from .casting import Casting
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES, Framer
@@ -27,7 +26,7 @@ from .streams import OutStream
 from .timers import Timer, TimerTable
 
 STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
-BUNDLE_BYTES_MAX = casting.FRAME_BYTES_MAX - HEADER_BYTES
+BUNDLE_BYTES_MAX = DATAGRAM_BYTES_MAX - HEADER_BYTES
 """What the bodies of a bundle take, their lengths included."""
 
 
@@ -94,7 +93,7 @@ class Carrying:
     def _cast_batches(self, stream: OutStream, nodes: list[int], now_ns: int) -> list[int]:
         """Cast what is small to whom datagrams arrive; returns who is left."""
         rails = self._casting.rails
-        last, most = stream.last, casting.FRAME_BYTES_MAX
+        last, most = stream.last, DATAGRAM_BYTES_MAX
         if stream.sent[last].size > most:
             return nodes
         # Members that have been sent the same are sent the rest as one.
@@ -149,9 +148,9 @@ class Carrying:
                 self._note_cast(stream, node, now_ns + wait_ns)
         self.bundle(bundles)
 
-    def spread(self, frame: bytes) -> None:
+    def tell_all(self, frame: bytes) -> None:
         """Send a control frame to everybody, as a datagram where these arrive."""
-        small = len(frame) <= casting.FRAME_BYTES_MAX
+        small = len(frame) <= DATAGRAM_BYTES_MAX
         cast = [node for node in sorted(self.synced) if small and node in self._casting.rails]
         if cast:
             self._casting.cast(cast, frame)

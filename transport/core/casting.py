@@ -3,7 +3,7 @@
 A frame of the ordered lane that fits is cast as a datagram beside the association: that costs a
 third of the processor time, and no thread stands between two members. A datagram may be lost,
 doubled or come late, or never come at all; whoever cast one sends it again over the association
-when the peer has not said in time that it has it (`Delivery.recast`).
+when the peer has not said in time that it has it (`Carrying.recast`).
 
 To whom datagrams arrive is asked on every rail now and then, and only a peer that has answered
 lately is sent any. When one has to be sent again, the next ones are given twice the time, for the
@@ -22,8 +22,6 @@ from .paths import Paths
 from .peers import Peers
 from .timers import Timer, TimerTable
 
-FRAME_BYTES_MAX = 1400
-"""Goes unfragmented over every rail."""
 ASK_INTERVALS = 5
 """Whether datagrams arrive is asked every so many heartbeat intervals."""
 TRUST_INTERVALS = 4

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from ..config import Limits, Timing
 from ..drivers.base import Stream
-from ..events import Lane, View
+from ..events import MULTICAST, Lane, View
 from ..wire import Ack, End
 from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
@@ -31,7 +31,7 @@ from .peers import Peers
 from .streams import Arrived, Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
-_LANES = {int(lane): lane for lane in (Lane.ORDERED, Lane.FIFO, Lane.BULK)}
+_LANES = {int(lane): lane for lane in MULTICAST}
 
 
 class Delivery:
@@ -77,7 +77,8 @@ class Delivery:
             outputs=outputs,
             casting=casting,
         )
-        self._lazy_end_ns = timing.lazy_end_ns
+        self._stable_before = 0
+        """The last stable epoch when `Timer.STABLE` was armed."""
         self._gaps: set[int] = set()
         """Members of whom something was dropped, because what comes before it is not here."""
         for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
@@ -272,8 +273,8 @@ class Delivery:
 
     def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
-        since_ns = self.ordered.lazy_since_ns(now_ns)
-        if not self.closed and since_ns is not None and now_ns >= since_ns + self._lazy_end_ns:
+        since_ns, patience_ns = self.ordered.lazy_since_ns(now_ns), self._timing.lazy_end_ns
+        if not self.closed and since_ns is not None and now_ns >= since_ns + patience_ns:
             waiting = self.ordered.meetings.give_up()
             self.outputs.counters["meetings_given_up"] += len(waiting)
             self.outputs.counters["epochs_given_up"] += self.epochs.lazy > 0
@@ -289,22 +290,43 @@ class Delivery:
         if any(len(nodes) > 1 for nodes, _ in bundles):
             self.ordered.told(self.ordered.stamped)
 
-    def due(self, timers: TimerTable, now_ns: int) -> None:
+    def due(self, now_ns: int) -> None:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
         if self.closed:
             return
+        timers, timing = self._timers, self._timing
         lazy_ns = self.ordered.lazy_since_ns(now_ns)
         if lazy_ns is not None:
-            timers.arm_earlier(Timer.LAZY, "", lazy_ns + self._lazy_end_ns)
+            timers.arm_earlier(Timer.LAZY, "", lazy_ns + timing.lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
         if since_ns is not None:
-            timers.arm_earlier(Timer.ACK, "", since_ns + self._timing.done_delay_ns)
+            timers.arm_earlier(Timer.ACK, "", since_ns + timing.done_delay_ns)
+        epochs = self.epochs
+        if epochs.complete > epochs.stable and not timers.armed(Timer.STABLE):
+            self._stable_before = epochs.stable
+            timers.arm(Timer.STABLE, "", now_ns + timing.done_delay_ns + timing.recast_ns)
+
+    def ask_who_holds(self) -> None:
+        """What is complete here seems not to be so everywhere, but that may only not have come.
+
+        An END that its receiver has heard before asks for an answer (`end`).
+        """
+        epochs = self.epochs
+        waits = epochs.complete > epochs.stable == self._stable_before
+        if self.closed or not waits:
+            return
+        for node in sorted(self.carrying.synced & epochs.lacking()):
+            self.outputs.counters["holders_asked"] += 1
+            self.carrying.say_to(node, (epochs.ending(epochs.stable + 1),))
 
     def end(self, node: int, end: End) -> None:
         """A member has closed an epoch."""
         if self.view is None or end.view_id != self.view.id or self.closed:
             self.outputs.counters["end_of_other_view"] += 1
             return
+        if end.epoch <= self.epochs.complete:
+            # Said again, so that what this node has said since then did not come to it.
+            self.send_full_ack(node)
         self.ordered.ended(node, end.epoch, end.sequence, end.done)
 
     # ----------------------------------------------------------------------- acknowledgements
@@ -337,7 +359,7 @@ class Delivery:
         self.acks.begin()
         if light:
             # Nobody's window waits for it, so that it may be lost.
-            self.carrying.spread(common)
+            self.carrying.tell_all(common)
             return
         for node in sorted(self.carrying.synced):
             extra = directed.get(node)
@@ -375,9 +397,8 @@ class Delivery:
             stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
             if stream is not None:
                 stream.acknowledged(node, held, taken)
-                self.carrying.to_push |= (
-                    lane == Lane.BULK
-                )  # there is room for more in its association
+                if lane == Lane.BULK:
+                    self.carrying.to_push = True  # There is room for more in its association.
                 self.settle(stream, _LANES[lane])
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
@@ -422,8 +443,7 @@ class Delivery:
         self.closed = False
         self.acks.begin()
         self._gaps.clear()
-        lanes = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
-        keys = [StreamKey(member, 0, lane) for member in view.members for lane in lanes]
+        keys = [StreamKey(member, 0, lane) for member in view.members for lane in MULTICAST]
         self.ins = {key: InStream(key) for key in keys}
         of_order = {m: self.ins[StreamKey(m, 0, Lane.ORDERED)] for m in view.members}
         self.ordered.start(view, of_order)
@@ -433,7 +453,7 @@ class Delivery:
         for (addressee, _), stream in self.out.items():
             stream.start(self._addressees(addressee))
         # What a member does not read it has said before; of the others a newcomer waits to hear.
-        unknown = () if self._frozen_at else tuple(map(int, lanes))
+        unknown = () if self._frozen_at else tuple(map(int, MULTICAST))
         self._frozen_at = {node: self._frozen_at.get(node, unknown) for node in others}
         for node in others:
             self._freeze_out(node)

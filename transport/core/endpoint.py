@@ -395,6 +395,8 @@ class Endpoint:
                     self.delivery.carrying.recast(now_ns)
             case Timer.LAZY:
                 self.delivery.lazy_over(now_ns)
+            case Timer.STABLE:
+                self.delivery.ask_who_holds()
             case Timer.ROW:
                 self.acceptor.try_again()
                 self.gather.tell(now_ns)
@@ -431,7 +433,7 @@ class Endpoint:
             self.delivery.carrying.pushed = False
             if self.stalls.outstanding():
                 self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
-        self.delivery.due(self.timers, now_ns)
+        self.delivery.due(now_ns)
         if self.standing.leaving:
             self._step_down_if_due(now_ns)
 

@@ -183,6 +183,14 @@ class Epochs:
             self.stable, stable = self._unstable.popleft()
         return stable
 
+    def lacking(self) -> set[int]:
+        """Members that are not known to hold the oldest epoch that is not stable."""
+        return {member for member, done in self.done.items() if done <= self.stable}
+
+    def ending(self, epoch: int) -> Ending:
+        """Our END of an epoch that is closed here and not yet stable."""
+        return Ending(epoch, self._own_lasts[epoch], self.complete)
+
     def done_without(self, gone: Collection[int]) -> int:
         """The last epoch that every member but those `gone` holds completely."""
         return min(done for member, done in self.done.items() if member not in gone)

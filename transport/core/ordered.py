@@ -58,6 +58,8 @@ class OrderedLane:
         self._ins = ins
         self._incarnations = dict(view.incarnations)
         self.meetings = Meetings(members=view.members, node=self._node)
+        self._lazy = _NOTHING, None
+        self.stamped = 0
         self._index = 0
         self._safe.clear()
 

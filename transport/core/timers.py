@@ -31,6 +31,7 @@ class Timer(enum.IntEnum):
     CAST_ASK = enum.auto()  # ask the peers whether datagrams arrive
     RECAST = enum.auto()  # a datagram may have been lost: send it over the association
     LAZY = enum.auto()  # an epoch is open only because something of ours was expected
+    STABLE = enum.auto()  # an epoch is complete here, and nobody has said that it is elsewhere
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
 
