@@ -38,6 +38,10 @@ class Lane(enum.IntEnum):
     BULK = 3
 
 
+MULTICAST = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
+"""The lanes on which messages go to all members."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
     """A place in the agreed order; grows for ever across views."""

@@ -27,12 +27,11 @@ from .core.outputs import (
     Transmit,
 )
 from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
-from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
+from .events import MULTICAST, Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import DirectingLayer, Layer
 
 OWNERS_MAX = 4096
 """Channels whose layer is remembered."""
-_NUMBERED = (Lane.FIFO, Lane.ORDERED, Lane.BULK)
 
 
 class LifelineSide(Protocol):
@@ -237,7 +236,7 @@ class Pump:
     def _publish(self) -> bool:
         """Put what the layers want to say on the ordered lane; True if anything was put."""
         endpoint = self.endpoint
-        numbered = {lane: endpoint.numbered(lane) for lane in _NUMBERED}
+        numbered = {lane: endpoint.numbered(lane) for lane in MULTICAST}
         put = False
         for layer in self._layers.values():
             for channel, payload, safe, meeting in layer.take_entries(numbered):

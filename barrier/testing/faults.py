@@ -14,6 +14,7 @@ from phalanx.transport import wire
 from phalanx.transport.config import MS
 from phalanx.transport.core.outputs import StateAwaited
 from phalanx.transport.errors import RecordUnusable
+from phalanx.transport.events import MULTICAST
 from phalanx.transport.testing.simulated_node import ProcessEnded, SimulatedNode
 
 from .cables import (
@@ -35,7 +36,6 @@ from .cables import (
     slow_disk,
 )
 from .plan import STRAND, Fault
-from .traffic import LANES
 
 if TYPE_CHECKING:
     from .run import Run
@@ -340,7 +340,7 @@ def _slow_consumer(run: Run, fault: Fault) -> Undo | None:
             application.paused = frozen
             application.read_soon()
         elif node.running and node.life is life:
-            for lane in LANES:
+            for lane in MULTICAST:
                 node.endpoint.freeze(lane, frozen=frozen, now_ns=node.clock())
             node.wake_soon()
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 
 from phalanx.transport.config import MS
-from phalanx.transport.events import Lane
+from phalanx.transport.events import MULTICAST, Lane
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 
 from .channels import Channels
 from .meetings import DOUBLE, PHASERS, SETTINGS, arrive, enter_or_leave, take_part
 from .plan import Plan
 
-LANES = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
 SIZES = (0, 0, 0, 100, 900, 1100, 5000)
 NAMES = ("x", "y", *SETTINGS, *PHASERS, DOUBLE)
 """Where they may meet; `meetings.py` says whom it takes."""
@@ -84,7 +83,7 @@ class Traffic:
         view = node.view
         assert view is not None, "checked by the caller"
         others = [member for member in view.members if member != node.id]
-        lane = draw.choice(LANES)
+        lane = draw.choice(MULTICAST)
         addressee = 0
         if others and lane is not Lane.ORDERED and draw.random() < DIRECTED:
             addressee = draw.choice(others)
