@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -132,16 +131,6 @@ class _Service:
         self._waiting[safe].append(_Waiting(token, future))
 
 
-_services: weakref.WeakKeyDictionary[LayerFace, _Service] = weakref.WeakKeyDictionary()
-
-
-def _service_of(face: LayerFace) -> _Service:
-    found = _services.get(face)
-    if found is None:
-        found = _services[face] = _Service(face)
-    return found
-
-
 class Publication:
     """Messages that are accepted, and will be ordered: ask where."""
 
@@ -205,7 +194,7 @@ class OrderedChannel:
             )
         self.name = name
         self._face = face
-        self._service = _service_of(face)
+        self._service = face.service(_Service, lambda: _Service(face))
         self._on_state_request = on_state_request
         self._on_state = on_state
         self._call_timeout_s = face.config.timing.call_timeout_ns / S
@@ -250,7 +239,7 @@ class OrderedChannel:
             timeout: seconds for room and order together; the profile's call time-out by default.
 
         Raises:
-            Overloaded: there was no room in time; it is not published.
+            Overloaded: there was no room in time; of several, the message says which are published.
             TimeoutError: it was accepted and not ordered in time: it may still be.
             NoQuorum: this node is cut off; `outcome` says whether it may be ordered.
             UsageError, EvictedError, ClosedError

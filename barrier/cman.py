@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import weakref
 
 from phalanx.transport import Cluster
 from phalanx.transport.calls import FOREVER_S
@@ -74,8 +73,6 @@ __all__ = ["Attribute", "Callback", "CmanBarriers", "Flag"]
 
 PREFIX = "cman:"
 """Before the name of each barrier of ours among those of the cluster."""
-_faces: weakref.WeakValueDictionary[int, CmanBarriers] = weakref.WeakValueDictionary()
-"""By id of the cluster, which lives as long as its face."""
 
 
 class CmanBarriers:
@@ -97,10 +94,12 @@ class CmanBarriers:
 
     def __new__(cls, cluster: Cluster) -> CmanBarriers:
         """The face of this cluster."""
-        cluster.layer_face.check_caller()
-        found = _faces.get(id(cluster))
-        if found is not None and found._cluster is cluster:
-            return found
+        face = cluster.layer_face
+        face.check_caller()
+        return face.service(CmanBarriers, lambda: cls._of(cluster))
+
+    @classmethod
+    def _of(cls, cluster: Cluster) -> CmanBarriers:
         self = super().__new__(cls)
         self._cluster = cluster
         self._barriers = Barriers(cluster)
@@ -109,7 +108,6 @@ class CmanBarriers:
         self._lost_in = None
         self._look_at_view()
         cluster.layer_face.add_layer_listener(self._turned)
-        _faces[id(cluster)] = self
         return self
 
     # ------------------------------------------------------------------------------- the calls

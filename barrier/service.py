@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
@@ -54,10 +53,6 @@ class HasLayers(Protocol):
         ...
 
 
-_services: weakref.WeakValueDictionary[int, Barriers] = weakref.WeakValueDictionary()
-"""By id of the face, which lives as long as its service."""
-
-
 class Barriers:
     """The named barriers of a cluster; `Barriers(cluster)` twice is the same service."""
 
@@ -74,9 +69,10 @@ class Barriers:
             UsageError: the cluster was opened before `phalanx.barrier` was imported.
         """
         face = cluster.layer_face
-        found = _services.get(id(face))
-        if found is not None and found._cluster is face:
-            return found
+        return face.service(Barriers, lambda: cls._of(face))
+
+    @classmethod
+    def _of(cls, face: LayerFace) -> Barriers:
         core = face.layer(LAYER)
         assert isinstance(core, BarrierCore), "it is registered under this name"
         self = super().__new__(cls)
@@ -86,7 +82,6 @@ class Barriers:
         self._settings = {}
         self._call_timeout_s = face.config.timing.call_timeout_ns / S
         face.add_layer_listener(self._collect)
-        _services[id(face)] = self
         return self
 
     async def wait(

@@ -6,18 +6,18 @@ All of it is called from the cluster's own event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .calls import Home
 from .config import ClusterConfig
 from .errors import PhalanxError, UsageError
-from .events import Lane, PathStatus
+from .events import MULTICAST, Lane, PathStatus
 from .layers import Layer
 from .runtime import Runtime, now_ns
 from .sending import Sending
 
-_NUMBERED = (Lane.FIFO, Lane.BULK, Lane.ORDERED)
 _SMALL = (Lane.FIFO, Lane.ORDERED)
+_Service = TypeVar("_Service")
 
 
 class _Owner(Protocol):
@@ -58,6 +58,7 @@ class LayerFace:
         self._listeners = listeners
         self._full: set[object] = set()
         """Readers of the ordered lane that are full."""
+        self._services: dict[type[object], object] = {}
 
     @property
     def config(self) -> ClusterConfig:
@@ -108,6 +109,14 @@ class LayerFace:
                 f"this cluster was joined without the layer {name!r}; "
                 "import phalanx.barrier before Cluster.join"
             )
+        return found
+
+    def service(self, kind: type[_Service], make: Callable[[], _Service]) -> _Service:
+        """The one service of that kind on this cluster; made when it is first asked for."""
+        found = self._services.get(kind)
+        if found is None:
+            found = self._services[kind] = make()
+        assert isinstance(found, kind), "it was put there by its kind"
         return found
 
     def add_layer_listener(self, callback: Callable[[], None]) -> None:
@@ -181,17 +190,15 @@ class LayerFace:
             when_accepted=when_accepted,
         )
 
-    def accepted(self) -> dict[Lane, int]:
-        """By lane, the token of the last multicast of this node that was accepted."""
-        endpoint = self._runtime.endpoint
-        return {lane: endpoint.accepted(lane) for lane in _NUMBERED}
-
     def unnumbered(self, *, bulk: bool) -> dict[Lane, int]:
-        """Of `accepted`, the lanes on which something waits for its number; bulk if asked for."""
+        """By lane the token of the last multicast accepted, where any waits for its number.
+
+        Multicasts on the bulk lane only if asked for.
+        """
         endpoint = self._runtime.endpoint
         return {
             lane: accepted
-            for lane in (_NUMBERED if bulk else _SMALL)
+            for lane in (MULTICAST if bulk else _SMALL)
             if (accepted := endpoint.accepted(lane)) > endpoint.numbered(lane)
         }
 

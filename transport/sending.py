@@ -43,6 +43,11 @@ class _Call:
     last: int = 0
 
     @property
+    def hurried(self) -> bool:
+        """Whether its sender probably waits for just this."""
+        return self.lane is Lane.ORDERED and len(self.payloads) <= HURRY_MAX
+
+    @property
     def where(self) -> str:
         """What there was no room for, in words."""
         lane = self.lane.name.lower()
@@ -117,8 +122,6 @@ class Sending:
         )
         self._check_payloads(payloads)
         await self._accept(call, deadline, wait=wait)
-        if len(payloads) <= HURRY_MAX:
-            self._runtime.hurry()
 
     async def _accept(self, call: _Call, deadline: float, *, wait: bool) -> None:
         line = self._line(call.addressee, call.lane)
@@ -144,18 +147,22 @@ class Sending:
                 f"node {call.addressee} left the view before there was room, and is back as "
                 "another incarnation; send again if that one is to have it"
             )
-        self._runtime.kick()
         submit = self._runtime.endpoint.submit
         while call.accepted < len(call.payloads):
             payload = call.payloads[call.accepted]
             token = submit(call.addressee, call.lane, call.channel, payload, safe=call.safe)
             if not token:
+                self._runtime.kick()
                 return False
             call.first = call.first or token
             call.last = token
             call.accepted += 1
         if call.when_accepted is not None:
             call.when_accepted(call.last)
+        if call.hurried:
+            self._runtime.hurry()
+        else:
+            self._runtime.kick()
         return True
 
     def _member(self, addressee: int) -> Member | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from phalanx.barrier import Barriers, Entries, Entry, OrderedChannel
+from phalanx.barrier.cman import CmanBarriers
 from phalanx.transport import (
     ClosedError,
     Cluster,
@@ -423,3 +426,19 @@ def test_who_waited_for_room_is_told_where_its_entry_is() -> None:
         reading.cancel()
 
     scene(body, nodes=1)
+
+
+def test_a_cluster_that_was_left_is_forgotten_with_its_services() -> None:
+    """A program that joins again and again does not grow."""
+    left: list[weakref.ref[object]] = []
+
+    async def body(memory: MemoryCluster) -> None:
+        await open_all(memory)
+        for cluster in memory.clusters.values():
+            assert Barriers(cluster) is Barriers(cluster)
+            assert CmanBarriers(cluster) is CmanBarriers(cluster)
+            left.append(weakref.ref(cluster.layer_face))
+
+    scene(body)
+    gc.collect()
+    assert [ref() for ref in left] == [None] * 3
