@@ -32,6 +32,11 @@ from .layers import DirectingLayer, Layer
 
 OWNERS_MAX = 4096
 """Channels whose layer is remembered."""
+FRAMES, DATAGRAMS, LIFELINES = 1, 2, 4
+"""Where inputs may lie: what `turn` is told is a sum of these."""
+EVERYWHERE = FRAMES | DATAGRAMS | LIFELINES
+NOWHERE = 0
+_NEVER_NS = 1 << 62
 
 
 class LifelineSide(Protocol):
@@ -82,24 +87,35 @@ class Pump:
         self._clock = clock
         self._to_store: Persist | None = None
         """The newest record of this turn: what it replaces need not be written."""
+        self._due_ns = 0
+        """When something is due, as of the last turn."""
 
     def start(self) -> int | None:
         """Begin; returns the next deadline like `turn`."""
         self.endpoint.start(self._clock())
         return self.turn()
 
-    def turn(self) -> int | None:
-        """Take in and put out everything there is; returns when to come back at the latest."""
+    def turn(self, look: int = EVERYWHERE) -> int | None:
+        """Take in what lies there, and put out everything there is.
+
+        `look` says where something may lie, for whoever knows. When something is due it is looked
+        for everywhere: nobody is taken for silent whose word has come.
+
+        Returns when to come back at the latest.
+        """
         endpoint, now_ns = self.endpoint, self._clock()
-        for given in self._driver.poll():
-            if isinstance(given, Received):
-                endpoint.receive(given, now_ns)
-            else:
-                endpoint.notice(given, now_ns)
-        if self._datagrams is not None:
+        if now_ns >= self._due_ns:
+            look = EVERYWHERE
+        if look & FRAMES:
+            for given in self._driver.poll():
+                if isinstance(given, Received):
+                    endpoint.receive(given, now_ns)
+                else:
+                    endpoint.notice(given, now_ns)
+        if look & DATAGRAMS and self._datagrams is not None:
             for node, rail, frame in self._datagrams.poll():
                 endpoint.receive_datagram(node, rail, frame, now_ns)
-        if self._lifelines is not None:
+        if look & LIFELINES and self._lifelines is not None:
             self._lifelines.feed(endpoint, now_ns)
         for layer in self._layers.values():
             layer.wake(now_ns)
@@ -124,7 +140,10 @@ class Pump:
             self._disk.store(self._to_store.token, self._to_store.data)
             self._to_store = None
         deadline = self._deadline()
-        if deadline is not None:
+        if deadline is None:
+            self._due_ns = _NEVER_NS
+        else:
+            self._due_ns = deadline
             endpoint.expect_wake(max(deadline, now_ns))
         return deadline
 

@@ -28,7 +28,7 @@ from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
 from .events import RecordUnwritable, ViewId
 from .layers import Layer
-from .pump import Pump
+from .pump import DATAGRAMS, EVERYWHERE, FRAMES, LIFELINES, NOWHERE, Pump
 from .record_file import RecordFile, state_directory
 from .writer import Writer
 
@@ -133,7 +133,7 @@ class Runtime:
         driver = self._drivers.driver(self.config, self._local)
         driver.open()
         self._driver = driver
-        self._watch(driver.fileno())
+        self._watch(driver.fileno(), FRAMES)
         self._open_datagrams(self._local)
         record = self._load(readmit=readmit or force)
         if force:
@@ -148,7 +148,7 @@ class Runtime:
             datagrams.open()
             self._datagrams = datagrams
             for descriptor in datagrams.filenos():
-                self._watch(descriptor)
+                self._watch(descriptor, DATAGRAMS)
 
     def _load(self, *, readmit: bool) -> wire.Record:
         """The record of the incarnation before, or an empty one that may not vote.
@@ -220,7 +220,7 @@ class Runtime:
         )
         if self._lifelines is not None:
             self._open_lifelines(self._lifelines)
-            self._watch(self._lifelines.fileno())
+            self._watch(self._lifelines.fileno(), LIFELINES)
             side = _LifelineSide(self._lifelines, tuple(self._local.networks))
         self.pump = Pump(
             endpoint=endpoint,
@@ -325,28 +325,28 @@ class Runtime:
             self.kick()
         else:
             self._hurried = True
-            self._turn_pump()
+            self._turn_pump(NOWHERE)
 
     def _kicked(self) -> None:
         self._soon = False
-        self._readable()
+        self._readable(NOWHERE)
 
     def _timed(self) -> None:
         self._timer = None
-        self._readable()
+        self._readable(EVERYWHERE)
 
-    def _readable(self) -> None:
+    def _readable(self, where: int) -> None:
         self._hurried = False
-        self._turn_pump()
+        self._turn_pump(where)
 
-    def _turn_pump(self) -> None:
+    def _turn_pump(self, where: int) -> None:
         if self.pump is not None:
-            self._turn(self.pump.turn)
+            self._turn(self.pump.turn, where)
 
-    def _turn(self, turn: Callable[[], int | None]) -> None:
+    def _turn(self, turn: Callable[..., int | None], *where: int) -> None:
         self._turning = True
         try:
-            deadline = turn()
+            deadline = turn(*where)
         except Exception as error:
             self._failed(error)
             return
@@ -366,8 +366,8 @@ class Runtime:
         delay = max(0, deadline_ns - now_ns()) / 1e9
         self._timer = self._loop.call_later(delay, self._timed)
 
-    def _watch(self, descriptor: int) -> None:
-        self._loop.add_reader(descriptor, self._readable)
+    def _watch(self, descriptor: int, what: int) -> None:
+        self._loop.add_reader(descriptor, self._readable, what)
         self._readers.append(descriptor)
 
     def _unwatch(self, descriptor: int) -> None:
