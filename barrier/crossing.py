@@ -47,7 +47,7 @@ class Views:
         self._following.begin()
         for ticket in state.tickets:
             self._publish_anew(ticket)
-        for name in {name for name, _ in state.pending} | set(state.pending_rosters):
+        for name in sorted({name for name, _ in state.pending} | set(state.pending_rosters)):
             self._carry_on(name)
 
     def _begin_without_past(self, event: ViewInstalled, me: Member) -> None:
