@@ -25,7 +25,7 @@ from peers.corosync import Corosync
 from peers.figures import Latency
 from peers.lines import Task, Times
 from peers.machine import Machine
-from peers.phalanx_cluster import Phalanx
+from peers.phalanx_cluster import INTERPRETED, Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.redis_server import Redis
 from peers.stage import Stage, System, run_rounds
@@ -95,7 +95,7 @@ class Plan:
     def _background(self, stage: Stage, progress: Steps) -> Background:
         asked, nodes = self.background_mb_per_s, BACKGROUND_NODES
         assert asked is not None, "asked for"
-        system = Phalanx(ordered=False)
+        system = next(it for it in self.systems if isinstance(it, Phalanx))
         # What each multicasts crosses the rails once for each of the others.
         share = asked * 1e6 / (nodes * (nodes - 1))
         idle = Task(kind="barrier", nodes=nodes, count=self.rounds)
@@ -142,6 +142,7 @@ def main(
         ),
     ] = None,
     peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
+    interpreted: Annotated[bool, typer.Option("--interpreted", help=INTERPRETED)] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One object of JSON instead of tables.")
     ] = False,
@@ -154,7 +155,7 @@ def main(
     """
     chosen = list(dict.fromkeys(peer or []))
     makers = {Peer.COROSYNC: Corosync, Peer.REDIS: Redis}
-    systems: list[System] = [] if peers_only else [Phalanx(ordered=False)]
+    systems: list[System] = [] if peers_only else [Phalanx(ordered=False, interpreted=interpreted)]
     systems += [makers[each]() for each in chosen]
     if not systems:
         raise typer.BadParameter("there is nothing left to measure", param_hint="--peers-only")

@@ -23,7 +23,7 @@ from peers.figures import Latency, Throughput
 from peers.lines import Delivered, Task, Times
 from peers.machine import Machine
 from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
-from peers.phalanx_cluster import Phalanx
+from peers.phalanx_cluster import INTERPRETED, Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.stage import Stage, System, run_flood, run_rounds
 
@@ -119,6 +119,7 @@ def main(
         int, typer.Option(min=10, max=1_000_000, help="Of each round-trip run.")
     ] = 2000,
     peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
+    interpreted: Annotated[bool, typer.Option("--interpreted", help=INTERPRETED)] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One object of JSON instead of tables.")
     ] = False,
@@ -132,7 +133,7 @@ def main(
     wanted = sorted(set(numbers(sizes, "--sizes", SIZE_MIN, SIZE_MAX)))
     if any(size % SIZE_STEP for size in wanted):
         raise typer.BadParameter(f"use multiples of {SIZE_STEP}", param_hint="--sizes")
-    systems: list[System] = [] if peers_only else [Phalanx(ordered=True)]
+    systems: list[System] = [] if peers_only else [Phalanx(ordered=True, interpreted=interpreted)]
     if peer:
         systems.append(Corosync())
     if not systems:

@@ -1,4 +1,4 @@
-"""phalanx itself, measured as its users have it: the default driver and profile, both rails."""
+"""phalanx itself, measured as one would deploy it: compiled, the default driver and profile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from . import compiled
 from .lines import Task
 from .machine import package_version
 from .stage import Stage
+
+BENCH = Path(__file__).resolve().parents[1]
+"""Where the members' own modules are."""
+INTERPRETED = "Measure this checkout as it runs, instead of its compiled build."
 
 
 class Phalanx:
@@ -21,25 +26,28 @@ class Phalanx:
 
     name = "phalanx"
 
-    def __init__(self, *, ordered: bool) -> None:
+    def __init__(self, *, ordered: bool, interpreted: bool = False) -> None:
         self._module = "peers.phalanx_order" if ordered else "peers.phalanx_barrier"
         self._ordered = ordered
+        self._interpreted = interpreted
 
     def missing(self) -> list[str]:
-        """Whether this version can do what is to be measured."""
+        """Whether this version can do what is to be measured, and be built."""
         if self._ordered and not hasattr(
             importlib.import_module("phalanx.barrier"), "OrderedChannel"
         ):
             return ["this version of phalanx has no ordered channels; --peers-only leaves it out"]
-        return []
+        return [] if self._interpreted else compiled.missing()
 
     def version(self) -> str:
-        """Of the distribution."""
-        return package_version("phalanx")
+        """Of the distribution, and how it ran."""
+        return f"{package_version('phalanx')}, {'interpreted' if self._interpreted else 'compiled'}"
 
     def up(self, stage: Stage, nodes: int) -> AbstractContextManager[object]:
-        """Nothing."""
+        """Nothing is started, but it is there compiled."""
         del stage, nodes
+        if not self._interpreted:
+            compiled.build()
         return contextlib.nullcontext()
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
@@ -47,7 +55,8 @@ class Phalanx:
         folder = Path(tempfile.mkdtemp(prefix="phalanx-", dir=stage.folder))
         config = stage.lab.cluster_toml(folder / "cluster.toml", name="bench", hosts=task.nodes)
         text = msgspec.json.encode(task).decode()
+        start = [] if self._interpreted else ["env", f"PYTHONPATH={compiled.build()}:{BENCH}"]
         return [
-            [sys.executable, "-P", "-m", self._module, str(config), host, text]
+            [*start, sys.executable, "-P", "-m", self._module, str(config), host, text]
             for host in stage.hosts(task.nodes)
         ]
