@@ -147,8 +147,7 @@ class Runtime:
         if datagrams is not None:
             datagrams.open()
             self._datagrams = datagrams
-            for descriptor in datagrams.filenos():
-                self._watch(descriptor, DATAGRAMS)
+            self._watch(datagrams.fileno(), DATAGRAMS)
 
     def _load(self, *, readmit: bool) -> wire.Record:
         """The record of the incarnation before, or an empty one that may not vote.
@@ -421,8 +420,7 @@ class Runtime:
             self._timer = None
         self._drop_lifelines()
         if self._datagrams is not None:
-            for descriptor in self._datagrams.filenos():
-                self._unwatch(descriptor)
+            self._unwatch(self._datagrams.fileno())
             self._datagrams.close()
             self._datagrams = None
         if self._driver is not None:

@@ -182,7 +182,7 @@ def test_a_real_node_is_woken_by_a_datagram_and_closes_its_sockets(
         await until(lambda: (1, 2, "a", b"wake up") in taken)
         assert cluster.stats()["datagrams"]["frames_received"] == 1
         assert drivers.made is not None
-        [descriptor] = drivers.made.filenos()
+        descriptor = drivers.made.fileno()
         assert asyncio.get_running_loop().remove_reader(descriptor), "it was watched"
         await cluster.leave()
         with pytest.raises(UsageError, match="closed"):

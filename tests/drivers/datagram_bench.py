@@ -55,7 +55,7 @@ class Bench(Protocol):
 
 def wait_readable(datagrams: Datagrams, seconds: float) -> bool:
     """Wait as an event loop does."""
-    return bool(select.select(datagrams.filenos(), [], [], seconds)[0])
+    return bool(select.select([datagrams.fileno()], [], [], seconds)[0])
 
 
 class RealTimeBench(abc.ABC):

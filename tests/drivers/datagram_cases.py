@@ -134,7 +134,7 @@ class DatagramCases:
         bench.collect(two, 0)
         one.close()
         one.close()
-        for call in (one.poll, one.filenos, one.stats, lambda: one.cast([2], "a", b"x")):
+        for call in (one.poll, one.fileno, one.stats, lambda: one.cast([2], "a", b"x")):
             with pytest.raises(UsageError):
                 call()
         again = bench.start(1)

@@ -223,4 +223,4 @@ def test_a_killed_node_in_memory_neither_sends_nor_receives() -> None:
 def test_simulated_datagrams_have_no_descriptor() -> None:
     """Nobody can wait for virtual time."""
     with pytest.raises(UsageError, match="ready"):
-        SimulatedDatagramBench().start(1).filenos()
+        SimulatedDatagramBench().start(1).fileno()

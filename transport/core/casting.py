@@ -60,6 +60,7 @@ class Casting:
         self._every_ns = timing.heartbeat_ns * ASK_INTERVALS
         self._proved: dict[int, dict[str, int]] = {}
         """By peer and rail when the newest question that was answered had been asked."""
+        paths.datagrams_proved = self._proved
         self._doubted: dict[int, int] = {}
         """Since when only answers to newer questions count."""
         self.rails: dict[int, str] = {}

@@ -101,7 +101,7 @@ class Endpoint:
             self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
         elif kind == Kind.PROBE:
-            self._probe(node, frame, header.body_offset, now_ns)
+            self._probe(node, frame, header.body_offset, now_ns, datagram=False)
         elif kind == Kind.CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
         else:
@@ -125,6 +125,8 @@ class Endpoint:
             self.delivery.receive(node, frame, offset, now_ns)
         elif kind == Kind.BUNDLE:
             self.delivery.receive_bundle(node, frame, offset, now_ns)
+        elif kind == Kind.PROBE:
+            self._probe(node, frame, offset, now_ns, datagram=True)
         elif kind == Kind.PING:
             self.casting.pinged(node, rail, frame, offset)
         elif kind == Kind.CONTROL:
@@ -323,7 +325,7 @@ class Endpoint:
             # Something proved our death falsely. Others go on as if it were true, so must we.
             self.membership.end_incarnation()
 
-    def _probe(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+    def _probe(self, node: int, frame: bytes, offset: int, now_ns: int, *, datagram: bool) -> None:
         probe = wire.decode_probe(frame, offset)
         if probe is None:
             self.outputs.counters["malformed_probe"] += 1
@@ -332,10 +334,10 @@ class Endpoint:
             granted = self.membership.may_grant(node, probe.view_id)
             if granted:
                 self.leases.give(node, now_ns)
-            self.paths.echo(node, probe, granted=granted)
+            self.paths.echo(node, probe, granted=granted, datagram=datagram)
             return
         was_reachable = self.paths.reachable(node, now_ns)
-        self.paths.answered(node, probe, now_ns)
+        self.paths.answered(node, probe, now_ns, datagram=datagram)
         self._changed |= not was_reachable
         if probe.granted and probe.view_id == self._view_id():
             self.leases.take(node, probe.sent_ns)

@@ -7,13 +7,18 @@ protocol's own notices are evidence for the primary path only: SCTP moves data a
 timeout (RFC 7829), we move the primary path when our probes agree, and back to the first rail
 after several clean probes in a row.
 
+Most heartbeats go as datagrams, where these arrive: that costs a third, and no data stand before
+them. But what is asked is whether the association's path works. So one in a few goes over the
+association, as does everything that is sent over a path in doubt: one that is not up, or on which
+the last heartbeat has no answer, or all of a peer while data stand still.
+
 Self-doubt (after Lifeguard, arXiv 1707.00788): time in which this process did not run is not
 held against anybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .. import wire
@@ -21,9 +26,14 @@ from ..config import Timing
 from ..drivers.base import PathNotice, PathState, Stream
 from ..events import PathChanged, RailState, ViewId
 from .framing import Framer
-from .outputs import Outputs, SetPrimary, Transmit
+from .outputs import Cast, Outputs, SetPrimary, Transmit
 from .peers import Peers
 from .timers import Timer, TimerTable
+
+CAST_IN_A_ROW = 3
+"""After so many heartbeats as datagrams one goes over the association."""
+CAST_TRUST_INTERVALS = 20
+"""That datagrams arrive must have been seen within so many heartbeat intervals."""
 
 
 @dataclass(slots=True)
@@ -33,7 +43,13 @@ class Path:
     rail: str
     answered_ns: int
     proved_ns: int = -1
-    """The latest sending time of a heartbeat that was answered."""
+    """The latest sending time of a heartbeat over the association that was answered."""
+    open_ns: int = 0
+    """When the last heartbeat of an interval was sent, if it has no answer; else 0."""
+    cast_in_a_row: int = 0
+    """So many of these have gone as datagrams since one went over the association."""
+    deaf_ns: int = -1
+    """When a datagram last had no answer: what was known of datagrams before counts no more."""
     state: RailState = RailState.UP
     srtt_ns: int = 0
     clean: int = 0
@@ -75,6 +91,8 @@ class Paths:
         self._of: dict[int, _PeerPaths] = {}
         self._gone: set[int] = set()
         """Peers whose paths were all told to be down when their process ended."""
+        self.datagrams_proved: Mapping[int, Mapping[str, int]] = {}
+        """By peer and rail when the newest datagram was sent that was answered (`casting.py`)."""
 
     def linked(self, node: int, rails: Iterable[str], now_ns: int) -> None:
         """A new association: every path it has gets the benefit of the doubt."""
@@ -109,39 +127,70 @@ class Paths:
 
     def probe_all(self, view_id: ViewId, now_ns: int) -> None:
         """One heartbeat interval is over."""
-        for node in self._of:
-            self.probe(node, view_id, now_ns)
+        cast: dict[str, list[int]] = {}
+        for node, paths in self._of.items():
+            link = self._peers.peers[node].link
+            if not link:
+                continue
+            for rail, path in paths.paths.items():
+                if self._as_datagram(node, paths, path, now_ns):
+                    path.cast_in_a_row += 1
+                    cast.setdefault(rail, []).append(node)
+                else:
+                    path.cast_in_a_row = 0
+                    self._transmit(link, node, self._probe(rail, view_id, now_ns))
+                path.open_ns = now_ns
+        for rail, nodes in cast.items():
+            frame = self._framer.probe(self._probe(rail, view_id, now_ns), addressee=0)
+            self._outputs.casts.append(Cast(nodes, rail, frame))
         self._timers.arm(Timer.PROBE, "", now_ns + self._timing.heartbeat_ns)
 
+    def _as_datagram(self, node: int, paths: _PeerPaths, path: Path, now_ns: int) -> bool:
+        if path.open_ns and path.cast_in_a_row:
+            path.deaf_ns = now_ns
+        doubtful = path.open_ns or paths.trial_ns or path.state is not RailState.UP
+        if doubtful or path.cast_in_a_row >= CAST_IN_A_ROW:
+            return False
+        oldest = max(path.deaf_ns, now_ns - CAST_TRUST_INTERVALS * self._timing.heartbeat_ns)
+        return self.datagrams_proved.get(node, {}).get(path.rail, -1) > oldest
+
     def probe(self, node: int, view_id: ViewId, now_ns: int) -> None:
-        """Send a heartbeat to one peer on each rail."""
+        """Send a heartbeat to one peer on each rail, over the association."""
         paths = self._of.get(node)
         link = self._peers.peers[node].link
         if paths is None or not link:
             return
         for rail in paths.paths:
-            probe = wire.Probe(
-                echo=False,
-                granted=False,
-                rail=self._numbers[rail],
-                sent_ns=now_ns,
-                view_id=view_id,
-            )
-            frame = self._framer.probe(probe, addressee=node)
-            self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
+            self._transmit(link, node, self._probe(rail, view_id, now_ns))
 
-    def echo(self, node: int, probe: wire.Probe, *, granted: bool) -> None:
-        """Answer a peer's heartbeat on the rail on which it was sent."""
+    def _probe(self, rail: str, view_id: ViewId, now_ns: int) -> wire.Probe:
+        return wire.Probe(
+            echo=False,
+            granted=False,
+            rail=self._numbers[rail],
+            sent_ns=now_ns,
+            view_id=view_id,
+        )
+
+    def _transmit(self, link: int, node: int, probe: wire.Probe) -> None:
+        frame = self._framer.probe(probe, addressee=node)
+        rail = self._names[probe.rail]
+        self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
+
+    def echo(self, node: int, probe: wire.Probe, *, granted: bool, datagram: bool) -> None:
+        """Answer a peer's heartbeat on the rail on which it was sent, in the way it came."""
         link = self._peers.peers[node].link
         if not link or probe.rail >= len(self._names):
             return
         answer = probe._replace(echo=True, granted=granted)
-        frame = self._framer.probe(answer, addressee=node)
-        rail = self._names[probe.rail]
-        self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
+        if datagram:
+            frame = self._framer.probe(answer, addressee=node)
+            self._outputs.casts.append(Cast((node,), self._names[probe.rail], frame))
+        else:
+            self._transmit(link, node, answer)
 
-    def answered(self, node: int, probe: wire.Probe, now_ns: int) -> None:
-        """A peer answered a heartbeat of ours."""
+    def answered(self, node: int, probe: wire.Probe, now_ns: int, *, datagram: bool) -> None:
+        """A peer answered a heartbeat of ours, in the way it went."""
         paths = self._of.get(node)
         if paths is None or probe.rail >= len(self._names):
             return
@@ -154,10 +203,13 @@ class Paths:
             self._outputs.counters["late_echoes"] += 1
             return
         path.answered_ns = now_ns
-        path.proved_ns = max(path.proved_ns, probe.sent_ns)
+        if probe.sent_ns == path.open_ns:
+            path.open_ns = 0
+        if not datagram:
+            path.proved_ns = max(path.proved_ns, probe.sent_ns)
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
         path.clean += 1
-        if paths.trial_ns and path.rail == paths.primary and probe.sent_ns >= paths.trial_ns:
+        if paths.trial_ns and path.rail == paths.primary and path.proved_ns >= paths.trial_ns:
             paths.trial_ns = 0
             self._carry(node, path)
         if path.state is not RailState.UP or path.told_down:
@@ -299,7 +351,7 @@ class Paths:
         return silent is not None and silent < self._timing.suspect_ns
 
     def answered_since(self, node: int, sent_ns: int) -> bool:
-        """Whether a heartbeat sent at that time or later has been answered, on any rail."""
+        """Whether one sent over the association then or later has been answered, on any rail."""
         paths = self._of.get(node)
         return paths is not None and any(path.proved_ns >= sent_ns for path in paths.paths.values())
 

@@ -288,14 +288,14 @@ class Datagrams(Protocol):
         """Rails that could not be opened: nothing is cast or received there."""
         ...
 
-    def filenos(self) -> list[int]:
-        """Descriptors, of which one is readable while `poll` has something to give."""
+    def fileno(self) -> int:
+        """A descriptor that is readable while `poll` has something to give."""
         ...
 
     def poll(self) -> list[Datagram]:
         """What has come since the last call, `DATAGRAMS_POLL_MAX` at most.
 
-        If the bound cuts the list, a descriptor stays readable.
+        If the bound cuts the list, `fileno()` stays readable.
         """
         ...
 

@@ -67,7 +67,7 @@ class UdpDatagrams:
         self._known = frozenset(local.networks)
         self._rails: dict[str, _Rail] = {}
         self._by_descriptor: dict[int, _Rail] = {}
-        self._ready = select.poll()
+        self._ready: select.epoll
         self._open = False
         self._closed_because = "they were not opened"
         self._frames_sent = self._bytes_sent = 0
@@ -98,6 +98,7 @@ class UdpDatagrams:
         self._frames_sent = self._bytes_sent = 0
         self._frames_received = self._bytes_received = 0
         self._drops.clear()
+        self._ready = select.epoll()
         for name, address in self._local.addresses.items():
             try:
                 rail = self._open_rail(name, address)
@@ -105,7 +106,7 @@ class UdpDatagrams:
                 self._count("rail", error)
                 continue
             self._rails[name] = self._by_descriptor[rail.sock.fileno()] = rail
-            self._ready.register(rail.sock, select.POLLIN)
+            self._ready.register(rail.sock, select.EPOLLIN)
         _instances.add(self)
 
     def _open_rail(self, name: str, address: str) -> _Rail:
@@ -145,8 +146,8 @@ class UdpDatagrams:
         self._open = False
         self._closed_because = because
         for rail in self._rails.values():
-            self._ready.unregister(rail.sock)
             rail.sock.close()
+        self._ready.close()  # nothing is unregistered: a fork shares it with its parent
         self._rails.clear()
         self._by_descriptor.clear()
         _instances.discard(self)
@@ -157,19 +158,22 @@ class UdpDatagrams:
 
     # ------------------------------------------------------------------------------- inputs
 
-    def filenos(self) -> list[int]:
-        """The sockets: each is readable while something lies there."""
+    def fileno(self) -> int:
+        """One for all rails, readable while something lies on any of them.
+
+        Heartbeats come on all rails at once, and are to wake this process once.
+        """
         self._check_open()
-        return list(self._by_descriptor)
+        return self._ready.fileno()
 
     def poll(self) -> list[Datagram]:
         """What has come since the last call; see `base.Datagrams`."""
         taken: list[Datagram] = []
         # Most turns find nothing, and asking once is cheaper than a failed read on each rail.
+        if not self._open:
+            self._check_open()
         ready = self._ready.poll(0)
         if not ready:
-            if not self._open:
-                self._check_open()
             return taken
         left = DATAGRAMS_POLL_MAX
         for place, (descriptor, _) in enumerate(ready):

@@ -96,8 +96,8 @@ class InProcessDatagrams(abc.ABC):
         """Something can be read."""
 
     @abc.abstractmethod
-    def filenos(self) -> list[int]:
-        """Descriptors, of which one is readable while `poll` has something to give."""
+    def fileno(self) -> int:
+        """A descriptor that is readable while `poll` has something to give."""
 
     # ------------------------------------------------------------------- opening and closing
 

@@ -35,6 +35,6 @@ class SimulatedDatagrams(InProcessDatagrams):
     def _send(self, node: int, rail: str, frame: bytes) -> None:
         self._network.cast(self.node, node, rail, frame)
 
-    def filenos(self) -> list[int]:
+    def fileno(self) -> int:
         """Refused: nobody can wait for virtual time, so `ready` is called instead."""
         raise UsageError("simulated datagrams have no descriptor: they call `ready` instead")

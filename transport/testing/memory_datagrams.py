@@ -43,11 +43,11 @@ class MemoryDatagrams(InProcessDatagrams):
         self._alarm.close()
         self._alarm = None
 
-    def filenos(self) -> list[int]:
+    def fileno(self) -> int:
         """A timer: it runs out when something has arrived, or arrives late."""
         self._check_open()
         assert self._alarm is not None, "it is there from `open` to `close`"
-        return [self._alarm.fd]
+        return self._alarm.fd
 
     def poll(self) -> list[Datagram]:
         """What has come since the last call; see `drivers.base.Datagrams`."""

@@ -166,10 +166,10 @@ class Referee:
 
     # --------------------------------------------------------------------------------- frames
 
-    def _frame(self, source: int, target: int, frame: bytes, rail: str | None) -> None:
+    def _frame(self, source: int, target: int, frame: bytes, _rail: str | None) -> None:
         kind = frame[_KIND_AT]
         if kind == Kind.PROBE:
-            if rail is not None and frame.startswith(_ECHO_AND_GRANTED, HEADER_BYTES):
+            if frame.startswith(_ECHO_AND_GRANTED, HEADER_BYTES):
                 self._grants(source, target, frame)
         elif kind == Kind.CONTROL:
             tag = frame[_TAG_AT]
