@@ -1,0 +1,101 @@
+"""Most heartbeats are datagrams, and what they say is still true of the association."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from phalanx._native import codec
+from phalanx.transport import wire
+from phalanx.transport.config import MS
+from phalanx.transport.core.paths import CAST_IN_A_ROW
+from phalanx.transport.drivers.simulator import SimulatedDriver
+from phalanx.transport.events import PathChanged, RailState
+from phalanx.transport.testing.simulation import Simulation, simulated_config
+
+from .scenes import converge
+
+SETTLED_NS = 600 * MS
+"""By then everybody knows where datagrams arrive."""
+
+
+def started(nodes: int) -> Simulation:
+    """A cluster whose heartbeats go as they do when all is well."""
+    simulation = Simulation(simulated_config(nodes, rails=("a", "b")))
+    simulation.start_all()
+    converge(simulation, *simulation.nodes)
+    simulation.run_for(SETTLED_NS)
+    return simulation
+
+
+def heartbeats(simulation: Simulation, duration_ns: int) -> Counter[str]:
+    """How many are sent in that time, by carrier; echoes too."""
+    found: Counter[str] = Counter()
+
+    def count(_source: int, _target: int, frame: bytes, rail: str | None) -> None:
+        header = codec.decode_frame(frame, codec.cluster_id(simulation.config.name))
+        if not isinstance(header, codec.FrameError) and header.kind == wire.Kind.PROBE:
+            found["datagrams" if rail is None else "association"] += 1
+
+    simulation.network.watches.append(count)
+    simulation.run_for(duration_ns)
+    simulation.network.watches.remove(count)
+    return found
+
+
+def changes(simulation: Simulation, since_ns: int) -> dict[int, list[tuple[str, RailState]]]:
+    """What each node was told of its paths since then."""
+    return {
+        node.id: [
+            (item.rail, item.state)
+            for at_ns, item in node.life.history
+            if isinstance(item, PathChanged) and at_ns >= since_ns
+        ]
+        for node in simulation.nodes.values()
+    }
+
+
+class Deaf:
+    """Swallows what goes over the association on one rail, and no datagram."""
+
+    def __init__(self, driver: SimulatedDriver, rail: str) -> None:
+        self._transmit, self._rail = driver.transmit, rail
+        driver.transmit = self.transmit
+
+    def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        """Swallow or pass on."""
+        return rail == self._rail or self._transmit(link, stream, frame, rail=rail)
+
+
+def test_one_of_a_few_heartbeats_goes_over_the_association() -> None:
+    """The others cost a third of it."""
+    found = heartbeats(started(2), 2000 * MS)
+    share = found["association"] / found.total()
+    assert found.total() >= 2 * 2 * 2 * 35
+    assert abs(share - 1 / (CAST_IN_A_ROW + 1)) < 0.03
+
+
+def test_where_datagrams_do_not_arrive_nobody_is_taken_for_silent() -> None:
+    """A firewall that drops them costs processor time, and nothing else."""
+    simulation = started(3)
+    now_ns = simulation.network.now_ns
+    for source, target in ((1, 2), (2, 1), (3, 1)):
+        simulation.network.block_datagrams(source, target)
+    blocked = heartbeats(simulation, 3000 * MS)
+    assert blocked["association"] > blocked["datagrams"]
+    assert changes(simulation, now_ns) == {1: [], 2: [], 3: []}
+    assert all(len(node.view.members) == 3 for node in simulation.nodes.values() if node.view)
+
+
+def test_a_path_that_carries_datagrams_alone_is_found_down() -> None:
+    """Data would be sent over it when the other rail fails."""
+    simulation = started(2)
+    timing = simulation.config.timing
+    now_ns = simulation.network.now_ns
+    for node in simulation.nodes.values():
+        assert isinstance(node.driver, SimulatedDriver)
+        Deaf(node.driver, "b")
+    simulation.run_for((CAST_IN_A_ROW + 1) * timing.heartbeat_ns + 3 * timing.path_suspect_ns)
+    states = [("b", RailState.SUSPECT), ("b", RailState.DOWN)]
+    assert changes(simulation, now_ns) == {1: states, 2: states}
+    simulation.run_for(2000 * MS)
+    assert changes(simulation, now_ns) == {1: states, 2: states}, "datagrams bring it back"
