@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from phalanx.transport.delays import Delays
+
 from .events import Skew
 from .generation import Generation
 
@@ -10,8 +12,7 @@ class Skews:
     """One small record for each node, however many generations there were."""
 
     def __init__(self) -> None:
-        self._records: dict[int, list[int]] = {}
-        """By node: arrivals, sum and worst of their delays in nanoseconds."""
+        self._delays = Delays()
 
     def note(self, generation: Generation) -> None:
         """All parties of a generation have arrived, as the times say at which this was learnt."""
@@ -20,18 +21,11 @@ class Skews:
             return
         first_ns = min(times.values())
         for node, at_ns in times.items():
-            delay_ns = at_ns - first_ns
-            record = self._records.get(node)
-            if record is None:
-                self._records[node] = [1, delay_ns, delay_ns]
-            else:
-                record[0] += 1
-                record[1] += delay_ns
-                record[2] = max(record[2], delay_ns)
+            self._delays.note(node, at_ns - first_ns)
 
     def all(self) -> dict[int, Skew]:
         """By node, in ascending order."""
         return {
-            node: Skew(arrivals=count, mean_ns=total // count, worst_ns=worst)
-            for node, (count, total, worst) in sorted(self._records.items())
+            node: Skew(arrivals=count, mean_ns=mean, worst_ns=worst)
+            for node, (count, mean, worst) in self._delays.all().items()
         }

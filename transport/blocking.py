@@ -33,7 +33,7 @@ from .calls import FOREVER_S, seconds
 from .config import ClusterConfig
 from .driver_factory import DriverFactory
 from .errors import ClosedError
-from .events import Batch, Event, PathStatus, View
+from .events import Batch, Event, Lateness, PathStatus, View
 from .joining import Joining
 from .leaving import LEAVE_TIMEOUT_S, LINGER_S
 from .pulling import Pulling, Reader
@@ -290,6 +290,11 @@ class Cluster:
     def paths(self) -> dict[int, dict[str, PathStatus]]:
         """Per peer and rail, how it is reached now."""
         return self._bridge.ask(lambda: self.inner.paths)
+
+    @property
+    def lateness(self) -> dict[int, Lateness]:
+        """By node how late it closes the epochs of the agreed order."""
+        return self._bridge.ask(lambda: self.inner.lateness)
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counters by part, as the asyncio `Cluster.stats` has them."""

@@ -31,6 +31,7 @@ from .events import (
     Event,
     Evicted,
     Lane,
+    Lateness,
     MessageUndelivered,
     PathStatus,
     PeerRefused,
@@ -48,7 +49,7 @@ from .receipts import Receipt
 from .runtime import Runtime, now_ns
 from .sending import Sending
 from .state_hooks import OnState, OnStateRequest, check_hooks, too_large
-from .status import counters, path_table
+from .status import counters, lateness_table, path_table
 
 
 class Cluster:
@@ -383,6 +384,14 @@ class Cluster:
     def paths(self) -> dict[int, dict[str, PathStatus]]:
         """Per peer and rail, how it is reached now."""
         return path_table(self._runtime)
+
+    @property
+    def lateness(self) -> dict[int, Lateness]:
+        """By node how much later than the first it closes the epochs of the agreed order.
+
+        Everybody waits for the slowest; `traffic.evict_slow_ms` leaves out who takes too long.
+        """
+        return lateness_table(self._runtime)
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counters by part: `core`, `driver`, `lifelines`, `windows`, `queue` and each layer."""

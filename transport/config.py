@@ -256,6 +256,8 @@ class TrafficConfig:
     """passive: one rail carries the traffic to a peer, the others stand by."""
     datagrams: bool = True
     """Small frames go as UDP datagrams first, and over SCTP if they do not arrive."""
+    evict_slow_ns: int = 0
+    """A member that holds the others up for so long is left out of the view; 0: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,7 +185,8 @@ def _cluster(top: Table) -> ClusterConfig:
         state_dir = os.path.normpath(os.path.join(folder, os.path.expanduser(state_dir)))
     driver = cluster.choice("driver", DRIVERS, "auto")
     rails = _rails(top.tables("rail", limits.RAILS_MAX))
-    traffic = _traffic(top.table("traffic"))
+    timing = _timing(top.table("timing"))
+    traffic = _traffic(top.table("traffic"), timing)
     nodes = _nodes(
         top.tables("node", limits.NODES_MAX),
         rails,
@@ -196,7 +197,7 @@ def _cluster(top: Table) -> ClusterConfig:
         name=name,
         rails=tuple(rails),
         nodes=tuple(sorted(nodes, key=lambda node: node.id)),
-        timing=_timing(top.table("timing")),
+        timing=timing,
         limits=_limits(top.table("limits")),
         quorum=_quorum(top.table("quorum"), nodes),
         discovery=_discovery(top.table("discovery")),
@@ -234,12 +235,26 @@ def _discovery(table: Table) -> DiscoveryConfig:
     return DiscoveryConfig()
 
 
-def _traffic(table: Table) -> TrafficConfig:
-    table.only(("rails", "datagrams"))
+def _traffic(table: Table, timing: Timing) -> TrafficConfig:
+    table.only(("rails", "datagrams", "evict_slow_ms"))
     return TrafficConfig(
         rails=table.choice("rails", TRAFFIC, "passive"),
         datagrams=table.flag("datagrams", default=True),
+        evict_slow_ns=_evict_slow(table, timing.suspect_ns) if table.has("evict_slow_ms") else 0,
     )
+
+
+def _evict_slow(table: Table, least_ns: int) -> int:
+    """A node that is slow for a moment must not be out before one that is silent."""
+    most_ms, wanted = limits.DURATION_NS_MAX // MS, "milliseconds, or 0 for never"
+    value = round(table.number("evict_slow_ms", 0, most_ms, wanted) * MS)
+    if 0 < value < least_ns:
+        raise table.error(
+            "evict_slow_ms",
+            f"{value / MS:g} is less than suspect_ms, {least_ns / MS:g}",
+            "give a member that answers at least as long as one that is silent",
+        )
+    return value
 
 
 # ------------------------------------------------------------------------- rails and nodes

@@ -90,6 +90,19 @@ class PathStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lateness:
+    """How late a member closes the epochs of the agreed order, as this node learnt of it."""
+
+    epochs: int
+    """In so many."""
+    mean_ns: int
+    """How much later than the first member."""
+    worst_ns: int
+    waited_ns: int
+    """How long it is waited for at this moment; 0: it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message of a member, unchanged, at most once, in the order its sender sent it."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .events import PathStatus
-from .runtime import Runtime
+from .events import Lateness, PathStatus
+from .runtime import Runtime, now_ns
 
 
 def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
@@ -23,6 +23,20 @@ def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
             for rail, path in paths.items()
         }
         for node, (primary, paths) in runtime.endpoint.paths.table().items()
+    }
+
+
+def lateness_table(runtime: Runtime) -> dict[int, Lateness]:
+    """By node how late it closes epochs; empty when nothing runs."""
+    if runtime.pump is None:
+        return {}
+    ordered, now = runtime.endpoint.delivery.ordered, now_ns()
+    waited = {node: now - since_ns for node, since_ns in ordered.waited_for().items()}
+    return {
+        node: Lateness(
+            epochs=count, mean_ns=mean, worst_ns=worst, waited_ns=max(0, waited.get(node, 0))
+        )
+        for node, (count, mean, worst) in ordered.slowness.delays().items()
     }
 
 

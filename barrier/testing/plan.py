@@ -43,6 +43,8 @@ NEVER_OPENED = 0.1
 CHANNELS_READ_NS = (50_000, 2 * MS, 10 * MS, 50 * MS)
 CHANNEL_STATE_BYTES = (0, 0, 60_000)
 SAFE_SHARES = (0.0, 0.1, 0.5)
+EVICT_SLOW_SHARE = 0.2
+EVICT_SLOW_NS = (250 * MS, 400 * MS, 1000 * MS)
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 
@@ -120,6 +122,8 @@ class Plan:
     channel_state_bytes: int = 0
     safe_share: float = 0.0
     """Which share of what is published on them is to be safe."""
+    evict_slow_ns: int = 0
+    """How long a member may hold the others up; 0: for ever."""
 
     @property
     def nodes(self) -> range:
@@ -311,7 +315,15 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
     plan = _with_strand(plan, random.Random(f"strand {seed}"))
     plan = _with_state(plan, random.Random(f"state {seed}"))
     plan = _with_datagrams(plan, random.Random(f"datagrams {seed}"))
+    plan = _with_policy(plan, random.Random(f"evict slow {seed}"))
     return _thinned(_with_channels(plan, random.Random(f"ordered channels {seed}")))
+
+
+def _with_policy(plan: Plan, draw: random.Random) -> Plan:
+    """Who holds the others up is left out."""
+    if draw.random() > EVICT_SLOW_SHARE:
+        return plan
+    return replace(plan, evict_slow_ns=draw.choice(EVICT_SLOW_NS))
 
 
 def _with_strand(plan: Plan, draw: random.Random) -> Plan:

@@ -8,10 +8,11 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from phalanx._native import codec
-from phalanx.transport.config import MS, PROFILES, Limits
+from phalanx.transport.config import MS, PROFILES, Limits, TrafficConfig
 from phalanx.transport.core.outputs import Delivered, Ordered, RecordLost
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulator import NetworkOptions
@@ -86,6 +87,7 @@ class Run:
             timing=PROFILES["lan"],
             tie_breaker=plan.tie_breaker,
         )
+        config = replace(config, traffic=TrafficConfig(evict_slow_ns=plan.evict_slow_ns))
         options = NetworkOptions(
             delay_ns=plan.delay_ns,
             jitter_ns=plan.jitter_ns,

@@ -60,6 +60,21 @@ async def two_arrived(barriers: Barriers) -> None:
     raise AssertionError(str(barriers.explain("stage")))
 
 
+def test_every_member_says_how_late_the_others_close_their_epochs() -> None:
+    """Everybody waits for the slowest: an operator has to see who that is."""
+
+    async def body(memory: MemoryCluster) -> None:
+        for number in range(5):
+            await wait_all(all_of(memory), f"stage {number}")
+        for cluster in memory.clusters.values():
+            late = cluster.lateness
+            assert list(late) == [1, 2, 3]
+            assert all(it.epochs >= 5 and it.worst_ns >= it.mean_ns >= 0 for it in late.values())
+            assert all(it.waited_ns < GUARD_S * 1e9 for it in late.values())
+
+    scene(body)
+
+
 @pytest.mark.parametrize("size", [1, 1000, PAYLOAD_BYTES_MAX])
 def test_payloads_of_any_size_reach_all_parties(size: int) -> None:
     """Large ones are cut into pieces on the way, as messages are."""

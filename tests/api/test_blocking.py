@@ -113,6 +113,7 @@ def test_messages_reach_every_member_in_the_order_sent(three: dict[int, Cluster]
     assert (one.node_id, one.name, one.name_of(2), one.incarnation) == (1, "n1", "n2", 1)
     assert sorted(one.paths) == [2, 3]
     assert one.stats()["core"]
+    assert one.lateness == {}, "nobody has ordered anything"
     numbers = [b"%d" % number for number in range(2000)]
     receipt = one.multicast_many(iter(numbers), channel="count")
     for cluster in three.values():

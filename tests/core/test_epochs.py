@@ -114,7 +114,7 @@ class Cluster:
             stream.held = item.data.sequence
             here.lane.arrived(stream, item, 0)
         else:
-            here.lane.ended(source, *item)
+            here.lane.ended(source, item, 0)
         if self.random.random() < 0.7:
             self.turn(target)
 
@@ -282,6 +282,6 @@ def test_a_member_that_hears_one_other_late_catches_up(size: int) -> None:
 def test_ends_of_strangers_count_for_nothing() -> None:
     """An END of a node outside the view must not complete anything."""
     node = Node(1, (1, 2))
-    node.lane.ended(9, 1, 0, 5)
+    node.lane.ended(9, Ending(1, 0, 5), 0)
     assert node.lane.turn(0) == []
     assert node.epochs.done_without(()) == 0

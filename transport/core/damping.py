@@ -18,6 +18,8 @@ from ..events import Member
 
 UNREACHABLE = "unreachable"
 """The reason for which a view leaves out a node that has gone silent."""
+SLOW = "it held the others up"
+"""The same for one that answers, and that the others wait for (`traffic.evict_slow_ms`)."""
 FREE = 1.0
 """Up to this figure a node joins like any other."""
 DOUBLINGS_MAX = 30
@@ -52,7 +54,7 @@ class Damping:
         """A view was installed; these are not in it any more, and why."""
         for node, reason in reasons.items():
             figure = self._figures.get(node)
-            if reason == UNREACHABLE:
+            if reason in (UNREACHABLE, SLOW):
                 self._lost(node, now_ns)
             elif figure is not None:
                 figure.counts = False

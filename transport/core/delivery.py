@@ -21,7 +21,7 @@ from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
 from .carrying import Carrying
 from .casting import Casting
-from .epochs import Epochs
+from .epochs import Ending, Epochs
 from .framing import Framer, unbundle
 from .meetings import Bundle
 from .numbering import number_all
@@ -319,7 +319,7 @@ class Delivery:
             self.outputs.counters["holders_asked"] += 1
             self.carrying.say_to(node, (epochs.ending(epochs.stable + 1),))
 
-    def end(self, node: int, end: End) -> None:
+    def end(self, node: int, end: End, now_ns: int) -> None:
         """A member has closed an epoch."""
         if self.view is None or end.view_id != self.view.id or self.closed:
             self.outputs.counters["end_of_other_view"] += 1
@@ -327,7 +327,7 @@ class Delivery:
         if end.epoch <= self.epochs.complete:
             # Said again, so that what this node has said since then did not come to it.
             self.send_full_ack(node)
-        self.ordered.ended(node, end.epoch, end.sequence, end.done)
+        self.ordered.ended(node, Ending(end.epoch, end.sequence, end.done), now_ns)
 
     # ----------------------------------------------------------------------- acknowledgements
 
@@ -403,6 +403,8 @@ class Delivery:
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
             self._freeze_out(node)
+            unread = int(Lane.ORDERED) in ack.frozen
+            self.ordered.slowness.unread(node, now_ns, unread=unread)
         self.epochs.member_done(node, ack.done)
         if node not in self.carrying.synced or ack.resync:
             self._sync(node, now_ns)

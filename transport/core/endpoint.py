@@ -18,6 +18,7 @@ from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
 from .peers import Verdict
+from .slow_watch import SlowWatch
 from .timers import Timer
 
 
@@ -59,6 +60,7 @@ class Endpoint:
             outputs=parts.outputs,
             now_ns=start.now_ns,
         )
+        self._slow = SlowWatch(parts, evict_ns=start.config.traffic.evict_slow_ns)
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
         self._changed = True
@@ -132,7 +134,7 @@ class Endpoint:
         elif kind == Kind.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
-                self.delivery.end(node, message)
+                self.delivery.end(node, message, now_ns)
             elif isinstance(message, wire.Ack) and not message.resync:
                 self.delivery.acknowledged(node, message, now_ns)
             else:
@@ -208,6 +210,7 @@ class Endpoint:
         if lag > self._timing.heartbeat_ns:
             self.outputs.counters["stalls"] += 1
             self.paths.excuse(lag, now_ns)
+            self.delivery.ordered.slowness.excuse(lag)
             self._lease.excused_until_ns = now_ns + self._timing.suspect_ns
         for timer, subject in self.timers.expire(now_ns):
             self._fire(timer, subject, now_ns)
@@ -356,7 +359,7 @@ class Endpoint:
                 if message.resync:
                     self.outputs.counters["resyncs"] += 1
             case wire.End():
-                self.delivery.end(node, message)
+                self.delivery.end(node, message, now_ns)
             case wire.Fetch():
                 self.flush.serve(node, message)
             case wire.Row():
@@ -414,7 +417,7 @@ class Endpoint:
                 self.delivery.resync(int(subject))
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
                 self._changed = True
-            case Timer.LEASE | Timer.LEAVE:
+            case Timer.LEASE | Timer.LEAVE | Timer.SLOW:
                 pass  # looked at in every turn; the timer only makes sure that there is one
 
     # ------------------------------------------------------------------------- ends of turns
@@ -423,7 +426,7 @@ class Endpoint:
         """After a batch of inputs: look at the membership, number, and hand over."""
         if self.standing.evicted or self.standing.left:
             return
-        if self._changed:
+        if self._slow.judge(now_ns) or self._changed:
             self._changed = False
             self._bury_the_dead()
             self.membership.work(now_ns)

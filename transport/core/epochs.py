@@ -79,13 +79,17 @@ class Epochs:
         if ends:
             self._close()
 
-    def ended(self, member: int, epoch: int, sequence: int) -> None:
-        """A member has closed an epoch; `sequence` is its last batch up to there."""
-        if self.complete < epoch <= self.complete + 4 * IN_FLIGHT_MAX:
-            ends = self._ends.get(epoch)
-            if ends is None:
-                ends = self._ends[epoch] = {}
-            ends[member] = sequence
+    def ended(self, member: int, epoch: int, sequence: int) -> bool:
+        """A member has closed an epoch, with this last batch; False if it is no news."""
+        if not self.complete < epoch <= self.complete + 4 * IN_FLIGHT_MAX:
+            return False
+        ends = self._ends.get(epoch)
+        if ends is None:
+            ends = self._ends[epoch] = {}
+        elif member in ends:
+            return False
+        ends[member] = sequence
+        return True
 
     def see(self, epoch: int) -> None:
         """Somebody is in `epoch`: it is to be closed here (`catch_up`)."""
@@ -147,6 +151,15 @@ class Epochs:
         self.done[self._node] = epoch
         self._done_news = True
         return {member: ends[member] for member in self.order(epoch)}
+
+    def owing(self, streams: Mapping[int, Held]) -> list[int]:
+        """Members of whose next epoch an END, or a batch before it, is not here."""
+        ends = self._ends.get(self.complete + 1, {})
+        return [
+            member
+            for member in self._members
+            if member not in ends or streams[member].held < ends[member]
+        ]
 
     def order(self, epoch: int) -> tuple[int, ...]:
         """Members by (rank - epoch) mod n, so that each has its turn to be first."""

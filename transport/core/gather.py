@@ -15,7 +15,7 @@ from ..drivers.base import Stream
 from ..events import Member, View, ViewId
 from ..wire import NO_BALLOT, NO_VIEW, Ballot, Prepare, Row, ViewValue
 from .acceptor import Acceptor
-from .damping import UNREACHABLE, Damping
+from .damping import SLOW, UNREACHABLE, Damping
 from .founding import of_one_kind
 from .framing import Framer
 from .leases import Leases, Quorum
@@ -94,6 +94,8 @@ class Gather:
         self.not_before_ns = 0
         """A proposer that failed backs off until then."""
         self.stopped: frozenset[int] = frozenset()
+        self.slow: set[Member] = set()
+        """Members that hold the others up, and are taken for unreachable."""
         """Members that are granted no more because they are to be left out."""
 
     # ---------------------------------------------------------------------------------- rows
@@ -138,17 +140,17 @@ class Gather:
     def reaches_us(self, node: int, now_ns: int) -> bool:
         """Whether a peer and we reach each other, by both rows."""
         row = self._rows.get(node)
-        return (
-            row is not None
-            and self._standing.me in row.reach
-            and self._paths.reachable(node, now_ns)
-        )
+        return row is not None and self._standing.me in row.reach and self._reaches(node, now_ns)
+
+    def _reaches(self, node: int, now_ns: int) -> bool:
+        slow = self._peers.peers[node].member in self.slow
+        return not slow and self._paths.reachable(node, now_ns)
 
     def _reached(self, now_ns: int) -> tuple[Member, ...]:
         """Whom this node reaches, itself included."""
         reach = [self._standing.me]
         for node, peer in self._peers.peers.items():
-            if peer.incarnation and self._paths.reachable(node, now_ns):
+            if peer.incarnation and self._reaches(node, now_ns):
                 member = peer.member
                 if member not in self._peers.dead:
                     reach.append(member)
@@ -283,7 +285,7 @@ class Gather:
             elif member in self._peers.dead:
                 reasons[member.node] = "its process died"
             else:
-                reasons[member.node] = UNREACHABLE
+                reasons[member.node] = SLOW if member in self.slow else UNREACHABLE
         return reasons
 
     def refusal(self, node: int, message: Prepare, now_ns: int) -> str:

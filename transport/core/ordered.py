@@ -17,6 +17,7 @@ from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
 from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
+from .slowness import Slowness
 from .streams import Arrived, InStream, OutStream, Stamp
 
 _NOTHING: tuple[int, int | None] = 0, None
@@ -37,6 +38,9 @@ class OrderedLane:
         self._ins: Mapping[int, InStream] = {}
         self._incarnations: dict[int, int] = {}
         self.meetings = Meetings(members=(node,), node=node)
+        self.slowness = Slowness()
+        self._closed = 0
+        """The last epoch whose closing here was timed."""
         self._lazy: tuple[tuple[int, int | None], int | None] = _NOTHING, None
         """Which epoch and which meeting wait for something, and since when."""
         self.stamped = 0
@@ -58,6 +62,8 @@ class OrderedLane:
         self._ins = ins
         self._incarnations = dict(view.incarnations)
         self.meetings = Meetings(members=view.members, node=self._node)
+        self.slowness.begin()
+        self._closed = 0
         self._lazy = _NOTHING, None
         self.stamped = 0
         self._index = 0
@@ -124,8 +130,8 @@ class OrderedLane:
         epochs, epoch, origin = self.epochs, data.epoch, data.key.origin
         stream.waiting.append(arrived)
         self._note(epoch, now_ns)
-        if data.flags & wire_data.END:
-            epochs.ended(origin, epoch, data.sequence)
+        if data.flags & wire_data.END and epochs.ended(origin, epoch, data.sequence):
+            self.slowness.ended(origin, epoch, now_ns)
         epochs.member_done(origin, data.done)
         meeting = data.meeting
         if meeting is None:
@@ -137,11 +143,12 @@ class OrderedLane:
             epochs.see(epoch)  # Nothing of ours will come that closes it.
         return self.meetings.heard(meeting, origin, epoch, arrived)
 
-    def ended(self, node: int, epoch: int, sequence: int, done: int) -> None:
+    def ended(self, node: int, end: Ending, now_ns: int) -> None:
         """An END that comes by itself."""
-        epochs = self.epochs
+        epochs, (epoch, sequence, done) = self.epochs, end
         if node in epochs.done:
-            epochs.ended(node, epoch, sequence)
+            if epochs.ended(node, epoch, sequence):
+                self.slowness.ended(node, epoch, now_ns)
             epochs.member_done(node, done)
             epochs.see(epoch)
 
@@ -158,14 +165,29 @@ class OrderedLane:
         """Close and deliver what is due at the end of a turn; returns ENDs to say."""
         epochs = self.epochs
         endings = epochs.catch_up()
+        self._time_own(now_ns)
         while (ends := epochs.step(self._ins)) is not None:
             for member, last in ends.items():
                 waiting = self._ins[member].waiting
                 while waiting and waiting[0].data.sequence <= last:
                     self._deliver(member, waiting.popleft())
             self._note(epochs.complete, now_ns)
+            self.slowness.completed(epochs.complete)
             endings += epochs.catch_up()
+            self._time_own(now_ns)
         return endings
+
+    def _time_own(self, now_ns: int) -> None:
+        """What this node has closed in this turn is timed like what it hears."""
+        while self._closed < self.epochs.current - 1:
+            self._closed += 1
+            self.slowness.ended(self._node, self._closed, now_ns)
+
+    def waited_for(self) -> Mapping[int, int]:
+        """Since when each member that holds up the order does so."""
+        epochs = self.epochs
+        owing = epochs.owing(self._ins) if epochs.current > epochs.complete + 1 else ()
+        return self.slowness.waited_for(epochs.complete + 1, owing)
 
     def _deliver(self, member: int, arrived: Arrived) -> None:
         """Deliver the next batch of the agreed order."""

@@ -32,6 +32,7 @@ class Timer(enum.IntEnum):
     RECAST = enum.auto()  # a datagram may have been lost: send it over the association
     LAZY = enum.auto()  # an epoch is open only because something of ours was expected
     STABLE = enum.auto()  # an epoch is complete here, and nobody has said that it is elsewhere
+    SLOW = enum.auto()  # a member may have held the others up for too long
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
 
