@@ -37,8 +37,8 @@ ORDER = (
         "end-before-its-batch",
         "5: an END that comes with a batch has that batch in it",
         ORDERED,
-        "            epochs.ended(origin, epoch, data.sequence)\n",
-        "            epochs.ended(origin, epoch, data.sequence - 1)\n",
+        "epochs.ended(origin, epoch, data.sequence):\n",
+        "epochs.ended(origin, epoch, data.sequence - 1):\n",
     ),
     one(
         "one-rank-without-rotation",

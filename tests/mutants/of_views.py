@@ -9,7 +9,7 @@ HEARING_IS_REACHING = Edit(
     "        if not probe.echo:\n",
     "        if not probe.echo:\n"
     "            heard = probe._replace(sent_ns=now_ns)\n"
-    "            self.paths.answered(node, heard, now_ns)\n",
+    "            self.paths.answered(node, heard, now_ns, datagram=datagram)\n",
 )
 NOT_MUTUAL = Edit(
     CORE + "reach.py",
@@ -429,5 +429,12 @@ LEASES = (
         "transport/testing/simulated_node.py",
         "        incarnation = max(record.incarnation + 1, at_least)\n",
         "        incarnation = max(record.incarnation, at_least)\n",
+    ),
+    one(
+        "slow-for-ever",
+        "2: who is left out is an incarnation; its next start may come in",
+        CORE + "slow_watch.py",
+        "            if (member := self._peers.peers[node].member) in view.incarnations\n",
+        "            if (member := self._peers.peers[node].member)\n",
     ),
 )
