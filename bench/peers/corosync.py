@@ -38,6 +38,7 @@ mount -t tmpfs -o size=2g tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib/corosync
 mkdir -p /run/corosync
+# Without that right it runs all the same, in memory that may be paged out.
 ulimit -l unlimited 2>/dev/null || true
 exec "$0" -f -c "$1"
 """

@@ -8,9 +8,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar, cast
 
+from phalanx.transport import Message
+from phalanx.transport.blocking import Cluster
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.drivers.base import Driver, LocalEndpoint
 from phalanx.transport.testing.memory import MemoryCluster, MemoryNetwork, memory_cluster
@@ -110,3 +113,21 @@ def interrupt() -> None:
 def forked() -> int:
     """What `os.getpid` says in a child of this process."""
     return os.getppid()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask again and again, each time in the loop, until it is so."""
+    end = time.monotonic() + GUARD_S
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+
+
+def messages(cluster: Cluster, count: int) -> list[Message]:
+    """The next messages."""
+    found: list[Message] = []
+    for event in cluster:
+        if isinstance(event, Message):
+            found.append(event)
+            if len(found) == count:
+                break
+    return found
