@@ -163,7 +163,14 @@ class Run:
         return self.simulation
 
     def _converge(self, everybody: tuple[int, ...], limit_ns: int = CONVERGE_NS) -> None:
-        self.simulation.run_until(lambda: self.simulation.agreed_on(*everybody), limit_ns)
+        """All are in one view, and nobody in it is about to leave."""
+        self.simulation.run_until(
+            lambda: (
+                self.simulation.agreed_on(*everybody)
+                and not any(self.nodes[node].endpoint.standing.leaving for node in everybody)
+            ),
+            limit_ns,
+        )
         # Without applications that have state everybody is synced with the view.
         self.simulation.run_until(lambda: self.simulation.synced_on(*everybody), SYNC_NS)
 
