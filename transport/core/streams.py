@@ -28,13 +28,6 @@ EARLY_MAX = 64
 """Batches of one stream that are kept although something before them is missing."""
 
 
-def body_bytes(payloads: list[bytes] | bytes) -> int:
-    """The size of a batch, or of a piece, behind its header (docs/wire.md)."""
-    if isinstance(payloads, bytes):
-        return len(payloads)
-    return 4 + 4 * len(payloads) + sum(map(len, payloads))
-
-
 class Queued(NamedTuple):
     """A message that is accepted and not yet numbered."""
 
