@@ -101,6 +101,21 @@ def test_who_does_not_read_the_order_is_left_out() -> None:
     assert reasons(one) == {3: SLOW}
 
 
+def test_who_did_not_read_in_the_view_before_holds_up_the_next_one() -> None:
+    """A view that somebody else leaves is no news of the application that does not read."""
+    config = replace(simulated_config(5), traffic=TrafficConfig(evict_slow_ns=EVICT_NS))
+    simulation = Simulation(config)
+    simulation.start_all()
+    converge(simulation, 1, 2, 3, 4, 5)
+    three = simulation.nodes[3]
+    three.endpoint.freeze(Lane.ORDERED, frozen=True, now_ns=three.clock())
+    simulation.run_for(EVICT_NS // 2)
+    simulation.nodes[5].kill()
+    converge(simulation, 1, 2, 3, 4)
+    converge(simulation, 1, 2, 4)
+    assert reasons(simulation.nodes[1]) == {3: SLOW}
+
+
 def test_who_is_slow_and_makes_it_in_time_stays() -> None:
     """A pause is no reason to leave anybody out."""
     simulation = started(EVICT_NS)

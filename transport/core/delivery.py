@@ -402,9 +402,7 @@ class Delivery:
                 self.settle(stream, _LANES[lane])
         if ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
-            self._freeze_out(node)
-            unread = int(Lane.ORDERED) in ack.frozen
-            self.ordered.slowness.unread(node, now_ns, unread=unread)
+            self._frozen_out(node, now_ns)
         self.epochs.member_done(node, ack.done)
         if node not in self.carrying.synced or ack.resync:
             self._sync(node, now_ns)
@@ -418,6 +416,12 @@ class Delivery:
             # Both ENDs and what is complete: what was said of either before never came to it.
             self.carrying.say_to(node, list(self.epochs.own_ends))
             self._timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
+
+    def _frozen_out(self, node: int, now_ns: int) -> None:
+        """Who does not read the order holds the others up."""
+        self._freeze_out(node)
+        unread = int(Lane.ORDERED) in self._frozen_at[node]
+        self.ordered.slowness.unread(node, now_ns, unread=unread)
 
     def _freeze_out(self, node: int) -> None:
         """Number nothing more for lanes that a member's application does not read."""
@@ -458,7 +462,7 @@ class Delivery:
         unknown = () if self._frozen_at else tuple(map(int, MULTICAST))
         self._frozen_at = {node: self._frozen_at.get(node, unknown) for node in others}
         for node in others:
-            self._freeze_out(node)
+            self._frozen_out(node, now_ns)
             self.send_full_ack(node)
         early, self._early_acks = self._early_acks, {}
         for node, ack in early.items():
