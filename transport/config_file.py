@@ -240,7 +240,9 @@ def _traffic(table: Table, timing: Timing) -> TrafficConfig:
     return TrafficConfig(
         rails=table.choice("rails", TRAFFIC, "passive"),
         datagrams=table.flag("datagrams", default=True),
-        evict_slow_ns=_evict_slow(table, timing.suspect_ns) if table.has("evict_slow_ms") else 0,
+        evict_slow_ns=_evict_slow(table, 2 * timing.suspect_ns)
+        if table.has("evict_slow_ms")
+        else 0,
     )
 
 
@@ -251,8 +253,8 @@ def _evict_slow(table: Table, least_ns: int) -> int:
     if 0 < value < least_ns:
         raise table.error(
             "evict_slow_ms",
-            f"{value / MS:g} is less than suspect_ms, {least_ns / MS:g}",
-            "give a member that answers at least as long as one that is silent",
+            f"{value / MS:g} is less than twice suspect_ms, {least_ns / MS:g}",
+            "give what mends a stream that stands still the time to do so",
         )
     return value
 

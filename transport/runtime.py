@@ -219,7 +219,8 @@ class Runtime:
         )
         if self._lifelines is not None:
             self._open_lifelines(self._lifelines)
-            self._watch(self._lifelines.fileno(), LIFELINES)
+            # A farewell that lies there is read before the end of the lifeline that says less.
+            self._watch(self._lifelines.fileno(), FRAMES | LIFELINES)
             side = _LifelineSide(self._lifelines, tuple(self._local.networks))
         self.pump = Pump(
             endpoint=endpoint,

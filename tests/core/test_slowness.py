@@ -152,8 +152,56 @@ def test_time_in_which_this_process_did_not_run_is_nobodys_delay() -> None:
     slowness = Slowness()
     slowness.ended(1, 1, 100)
     slowness.unread(3, 100, unread=True)
-    slowness.excuse(50)
+    slowness.excuse(50, 1000)
     assert slowness.waited_for(1, [2]) == {2: 150, 3: 150}
+    slowness.excuse(1000, 160)
+    assert slowness.waited_for(1, [2]) == {2: 160, 3: 160}
     slowness.completed(1)
     slowness.unread(3, 200, unread=False)
     assert slowness.waited_for(1, [2]) == {}
+
+
+def test_a_slow_member_that_is_needed_holds_up_no_other_change() -> None:
+    """Who is no majority without the slow accuses nobody, and the dead are left out as ever."""
+    config = replace(simulated_config(4), traffic=TrafficConfig(evict_slow_ns=EVICT_NS))
+    simulation = Simulation(config)
+    simulation.start_all()
+    converge(simulation, 1, 2, 3, 4)
+    for node in (3, 4):
+        slow = simulation.nodes[node]
+        slow.endpoint.freeze(Lane.ORDERED, frozen=True, now_ns=slow.clock())
+    simulation.run_for(2 * EVICT_NS)
+    assert len(simulation.nodes[1].told(ViewInstalled)) == 1
+    simulation.nodes[4].kill()
+    converge(simulation, 1, 2, 3)
+    simulation.run_for(2 * EVICT_NS)
+    assert len(simulation.nodes[1].told(ViewInstalled)) == 2
+    assert 4 in reasons(simulation.nodes[1])
+
+
+def test_whoever_is_to_decide_without_the_slow_may_fall_silent() -> None:
+    """Then the slow one, if it answers, is needed again, though the view change has begun."""
+    simulation = started(EVICT_NS)
+    one, two, three = simulation.nodes.values()
+    three.endpoint.freeze(Lane.ORDERED, frozen=True, now_ns=three.clock())
+    simulation.run_until(lambda: bool(one.endpoint.standing.closed_for), 3000 * MS)
+    two.kill()
+    three.endpoint.freeze(Lane.ORDERED, frozen=False, now_ns=three.clock())
+    simulation.run_for(3000 * MS)
+    two.start()
+    converge(simulation, 1, 2, 3, limit_ns=5000 * MS)
+
+
+def test_a_joiner_and_a_slow_member_do_not_leave_out_the_accuser() -> None:
+    """Two of three are a majority whoever they are."""
+    simulation = started(EVICT_NS)
+    one, two, three = simulation.nodes.values()
+    three.kill()
+    converge(simulation, 1, 2)
+    one.endpoint.freeze(Lane.ORDERED, frozen=True, now_ns=one.clock())
+    simulation.run_for(2 * EVICT_NS)
+    three.start()
+    simulation.run_for(3000 * MS)
+    assert two.view is not None
+    assert {2, 3} <= set(two.view.members)
+    assert not two.told(Evicted)

@@ -80,12 +80,12 @@ def test_every_setting_is_read() -> None:
         "ack_delay_ms = 0\n[timing.sctp]\nrto_max_ms = 6000\nsack_freq = 1\n"
         "[limits]\nqueue_bytes = 1234\n"
         '[discovery]\nmulticast = false\n[traffic]\nrails = "passive"\n'
-        "datagrams = false\nevict_slow_ms = 3000.5\n"
+        "datagrams = false\nevict_slow_ms = 6001.5\n"
     )
     node = config.node(7)
     assert (node.votes, node.port, node.udp_port, node.datagram_port) == (3, 1, 2, 9)
     assert not config.traffic.datagrams
-    assert config.traffic.evict_slow_ns == 3_000_500_000
+    assert config.traffic.evict_slow_ns == 6_001_500_000
     assert node.addresses == {"a": "fd00:71::1"}, "addresses are in their canonical form"
     assert node.uuid == "12345678-1234-5678-1234-567812345678"
     assert config.allow_public
@@ -382,9 +382,9 @@ MISTAKES = {
     ),
     "unknown traffic": (GOOD + '[traffic]\nrails = "active"\n', "traffic.rails", "passive"),
     "slow before silent": (
-        GOOD + "[traffic]\nevict_slow_ms = 249\n",
+        GOOD + "[traffic]\nevict_slow_ms = 499\n",
         "traffic.evict_slow_ms",
-        "less than suspect_ms, 250",
+        "less than twice suspect_ms, 500",
     ),
     "discovery": (GOOD + "[discovery]\nmulticast = true\n", "discovery.multicast", "not supported"),
     "NUL in state_dir": (

@@ -210,7 +210,7 @@ class Endpoint:
         if lag > self._timing.heartbeat_ns:
             self.outputs.counters["stalls"] += 1
             self.paths.excuse(lag, now_ns)
-            self.delivery.ordered.slowness.excuse(lag)
+            self.delivery.ordered.slowness.excuse(lag, now_ns)
             self._lease.excused_until_ns = now_ns + self._timing.suspect_ns
         for timer, subject in self.timers.expire(now_ns):
             self._fire(timer, subject, now_ns)

@@ -94,9 +94,9 @@ class Gather:
         self.not_before_ns = 0
         """A proposer that failed backs off until then."""
         self.stopped: frozenset[int] = frozenset()
-        self.slow: set[Member] = set()
-        """Members that hold the others up, and are taken for unreachable."""
         """Members that are granted no more because they are to be left out."""
+        self.slow: set[Member] = set()
+        """Members that hold the others up, and are taken for unreachable while others decide."""
 
     # ---------------------------------------------------------------------------------- rows
 
@@ -145,6 +145,10 @@ class Gather:
     def _reaches(self, node: int, now_ns: int) -> bool:
         slow = self._peers.peers[node].member in self.slow
         return not slow and self._paths.reachable(node, now_ns)
+
+    def takes_state(self, node: int) -> bool:
+        """Whether a member says that its application waits for the state of the view."""
+        return node in self._rows and not self._rows[node].synced
 
     def _reached(self, now_ns: int) -> tuple[Member, ...]:
         """Whom this node reaches, itself included."""
@@ -250,9 +254,7 @@ class Gather:
         if not held:
             return {}
         rest = self._clique_without(held, rows)
-        nodes = frozenset(member.node for member in rest)
-        told = {node: self._rows[node] for node in nodes if node in self._rows}
-        if not (rest & current and self._quorum_of_voters(nodes, told, now_ns)):
+        if not (rest & current and self.can_decide(frozenset(m.node for m in rest), now_ns)):
             return {}
         self._timers.arm(Timer.HOLD_DOWN, "flapping", min(held.values()))
         return held
@@ -339,6 +341,11 @@ class Gather:
             if (member == standing.me and self._installed() and standing.is_synced)
             or (member.node in self._rows and _continues(self._rows[member.node], known))
         ]
+
+    def can_decide(self, nodes: frozenset[int], now_ns: int) -> bool:
+        """Whether those of `nodes` that may vote now are a quorum, as their rows say."""
+        told = {node: row for node, row in self._rows.items() if node in nodes}
+        return self._quorum_of_voters(nodes, told, now_ns)
 
     def _quorum_of_voters(self, nodes: frozenset[int], rows: dict[int, Row], now_ns: int) -> bool:
         """Whether those that may vote now are a quorum; at the very first start all may."""
@@ -485,8 +492,7 @@ def _without_clocks(row: Row) -> tuple[object, ...]:
         row.installed,
         row.synced,
         row.leaving,
-        row.votes_in_ns > 0,
-        row.votes_in_ns == 0,
+        max(-1, min(row.votes_in_ns, 1)),  # the sign alone
         row.closed,
         tuple(row.grants),
         row.founding,

@@ -202,13 +202,15 @@ class Paths:
             # An answer that took so long says nothing about now.
             self._outputs.counters["late_echoes"] += 1
             return
+        if datagram and path.state is not RailState.UP:
+            return  # It is the association's path that is in doubt.
         path.answered_ns = now_ns
         if probe.sent_ns == path.open_ns:
             path.open_ns = 0
         if not datagram:
             path.proved_ns = max(path.proved_ns, probe.sent_ns)
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
-        path.clean += 1
+        path.clean += not datagram
         if paths.trial_ns and path.rail == paths.primary and path.proved_ns >= paths.trial_ns:
             paths.trial_ns = 0
             self._carry(node, path)

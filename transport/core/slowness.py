@@ -43,11 +43,11 @@ class Slowness:
         else:
             self._unread.pop(node, None)
 
-    def excuse(self, lag_ns: int) -> None:
+    def excuse(self, lag_ns: int, now_ns: int) -> None:
         """This process did not run for so long: nobody was waited for in that time."""
         for since in (self._begun, self._unread):
-            for key in since:
-                since[key] += lag_ns
+            for key, since_ns in since.items():
+                since[key] = min(now_ns, since_ns + lag_ns)
 
     def waited_for(self, epoch: int, members: Iterable[int]) -> dict[int, int]:
         """Since when each member holds the others up, if `members` owe something of an epoch."""
