@@ -49,13 +49,12 @@ class Acks:
     def freeze(
         self, lane: Lane, *, frozen: bool, streams: Iterable[StreamKey], now_ns: int
     ) -> None:
-        """A reader has stopped, or reads again: then its senders are told at once."""
-        if frozen:
-            self.frozen.add(lane)
-        elif lane in self.frozen:
-            self.frozen.discard(lane)
-            self.dirty.update(key for key in streams if key.lane == lane)
-            self._timers.arm_earlier(Timer.ACK, "", now_ns)
+        """A reader has stopped, or reads again: its senders are told at once."""
+        if frozen is (lane in self.frozen):
+            return
+        (self.frozen.add if frozen else self.frozen.discard)(lane)
+        self.dirty.update(key for key in streams if key.lane == lane)
+        self._timers.arm_earlier(Timer.ACK, "", now_ns)
 
     def frame(
         self, view_id: ViewId, streams: Iterable[InStream], done: int, *, resync: bool = False

@@ -382,8 +382,8 @@ class Delivery:
         streams = [self.ins[key] for key in keys]
         return self.acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
 
-    def acknowledged(self, node: int, ack: Ack, now_ns: int) -> None:
-        """A member says what it holds."""
+    def acknowledged(self, node: int, ack: Ack, now_ns: int, *, datagram: bool = False) -> None:
+        """A member says what it holds, which only grows, and over its association what it reads."""
         if self.view is None or ack.view_id > self.view.id:
             self._early_acks[node] = ack
             return
@@ -400,7 +400,7 @@ class Delivery:
                 if lane == Lane.BULK:
                     self.carrying.to_push = True  # There is room for more in its association.
                 self.settle(stream, _LANES[lane])
-        if ack.frozen != self._frozen_at.get(node, ()):
+        if not datagram and ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
             self._frozen_out(node, now_ns)
         self.epochs.member_done(node, ack.done)

@@ -135,10 +135,10 @@ class Endpoint:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
                 self.delivery.end(node, message, now_ns)
-            elif isinstance(message, wire.Ack) and not message.resync:
-                self.delivery.acknowledged(node, message, now_ns)
-            else:
+            elif not isinstance(message, wire.Ack) or message.resync:
                 self.outputs.counters["datagram_of_other_kind"] += 1
+            elif node in self.delivery.carrying.synced:
+                self.delivery.acknowledged(node, message, now_ns, datagram=True)
         else:
             self.outputs.counters["datagram_of_other_kind"] += 1
         self._changed |= self.delivery.closed
