@@ -430,11 +430,4 @@ LEASES = (
         "        incarnation = max(record.incarnation + 1, at_least)\n",
         "        incarnation = max(record.incarnation, at_least)\n",
     ),
-    one(
-        "slow-for-ever",
-        "2: who is left out is an incarnation; its next start may come in",
-        CORE + "slow_watch.py",
-        "            if (member := self._peers.peers[node].member) in view.incarnations\n",
-        "            if (member := self._peers.peers[node].member)\n",
-    ),
 )
