@@ -7,6 +7,7 @@ thirds of the time.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 
 import pytest
@@ -24,7 +25,7 @@ WHERE = "__import__('phalanx.transport.core.delivery', fromlist=['Delivery']).__
 @pytest.fixture(autouse=True)
 def in_compiled_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that are spawned find the compiled build first."""
-    monkeypatch.syspath_prepend(str(compiled.build()))  # pyright: ignore[reportUnknownMemberType]
+    monkeypatch.setattr(sys, "path", [str(compiled.build()), *sys.path])
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(eval, (WHERE,)).endswith(".so")
 
