@@ -36,8 +36,7 @@ class Kind(enum.IntEnum):
     CONTROL = 2
     DATA = 3
     PROBE = 4
-    PING = 5
-    BUNDLE = 6
+    BUNDLE = 5
 
 
 # ------------------------------------------------------------------------------------ probes

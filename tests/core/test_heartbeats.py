@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from phalanx._native import codec
 from phalanx.transport import wire
 from phalanx.transport.config import MS
+from phalanx.transport.core.hearing import ASK_INTERVALS, TRUST_INTERVALS
 from phalanx.transport.core.paths import CAST_IN_A_ROW
 from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import PathChanged, RailState
@@ -86,10 +89,15 @@ def test_where_datagrams_do_not_arrive_nobody_is_taken_for_silent() -> None:
     assert all(len(node.view.members) == 3 for node in simulation.nodes.values() if node.view)
 
 
-def test_a_path_that_carries_datagrams_alone_is_found_down() -> None:
-    """Data would be sent over it when the other rail fails."""
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_path_that_carries_datagrams_alone_is_found_down(tried: bool) -> None:
+    """Data would be sent over it when the other rail fails; a datagram on trial is no help."""
     simulation = started(2)
     timing = simulation.config.timing
+    if tried:
+        simulation.network.block_datagrams(1, 2)
+        simulation.run_for((TRUST_INTERVALS + 1) * timing.heartbeat_ns)
+        simulation.network.pass_datagrams(1, 2)
     now_ns = simulation.network.now_ns
     for node in simulation.nodes.values():
         assert isinstance(node.driver, SimulatedDriver)
@@ -99,3 +107,29 @@ def test_a_path_that_carries_datagrams_alone_is_found_down() -> None:
     assert changes(simulation, now_ns) == {1: states, 2: states}
     simulation.run_for(2000 * MS)
     assert changes(simulation, now_ns) == {1: states, 2: states}, "datagrams bring it back"
+
+
+def test_datagrams_are_used_again_when_they_arrive_again() -> None:
+    """A firewall that was closed for a while costs nothing when it is open."""
+    simulation = started(2)
+    timing = simulation.config.timing
+    simulation.network.block_datagrams(1, 2)
+    simulation.run_for((TRUST_INTERVALS + 1) * timing.heartbeat_ns)
+    simulation.network.pass_datagrams(1, 2)
+    simulation.run_for((ASK_INTERVALS + 1) * timing.heartbeat_ns)
+    found = heartbeats(simulation, 2000 * MS)
+    assert found["datagrams"] > 2 * found["association"]
+
+
+def test_a_heartbeat_on_another_rail_than_it_names_is_garbage() -> None:
+    """It would say of one rail what is true of another."""
+    simulation = started(2)
+    one, two = simulation.nodes[1].endpoint, simulation.nodes[2].endpoint
+    probe = wire.Probe(echo=False, granted=False, rail=1, sent_ns=1, view_id=wire.NO_VIEW)
+    frame = two.framer.probe(probe, addressee=1)
+    one.outputs.casts.clear()
+    one.receive_datagram(2, "a", frame, simulation.network.now_ns)
+    assert one.outputs.counters["malformed_probe"] == 1
+    assert not one.outputs.casts
+    one.receive_datagram(2, "b", frame, simulation.network.now_ns)
+    assert [cast.rail for cast in one.outputs.casts] == ["b"]

@@ -46,7 +46,6 @@ class Endpoint:
         self.state = parts.state
         self.stalls = parts.stalls
         self._timing = timing
-        self._datagrams = start.datagrams
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self._expected_wake_ns = start.now_ns
         self._lease = LeaseWatch(
@@ -74,8 +73,6 @@ class Endpoint:
         """Dial the peers and begin to send heartbeats."""
         self.peers.start()
         self.timers.arm(Timer.PROBE, "", now_ns)
-        if self._datagrams:
-            self.timers.arm(Timer.CAST_ASK, "", now_ns)
         self.settle(now_ns)
 
     def receive(self, received: Received, now_ns: int) -> None:
@@ -103,7 +100,7 @@ class Endpoint:
             self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
         elif kind == Kind.PROBE:
-            self._probe(node, frame, header.body_offset, now_ns, datagram=False)
+            self._probe(node, "", frame, header.body_offset, now_ns)
         elif kind == Kind.CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
         else:
@@ -128,9 +125,7 @@ class Endpoint:
         elif kind == Kind.BUNDLE:
             self.delivery.receive_bundle(node, frame, offset, now_ns)
         elif kind == Kind.PROBE:
-            self._probe(node, frame, offset, now_ns, datagram=True)
-        elif kind == Kind.PING:
-            self.casting.pinged(node, rail, frame, offset)
+            self._probe(node, rail, frame, offset, now_ns)
         elif kind == Kind.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
@@ -328,9 +323,11 @@ class Endpoint:
             # Something proved our death falsely. Others go on as if it were true, so must we.
             self.membership.end_incarnation()
 
-    def _probe(self, node: int, frame: bytes, offset: int, now_ns: int, *, datagram: bool) -> None:
+    def _probe(self, node: int, cast_on: str, frame: bytes, offset: int, now_ns: int) -> None:
+        """A heartbeat or its answer: a datagram on a rail, or over the association."""
+        datagram = bool(cast_on)
         probe = wire.decode_probe(frame, offset)
-        if probe is None:
+        if probe is None or (datagram and self.paths.rail_of(probe) != cast_on):
             self.outputs.counters["malformed_probe"] += 1
             return
         if not probe.echo:
@@ -382,6 +379,7 @@ class Endpoint:
         match timer:
             case Timer.PROBE:
                 self.paths.probe_all(self._view_id(), now_ns)
+                self.casting.choose(now_ns)
             case Timer.LIVENESS:
                 self.paths.judge(now_ns)
                 self._changed = True
@@ -393,8 +391,6 @@ class Endpoint:
                 self.peers.lifeline_due(str(subject), now_ns)
             case Timer.ACK:
                 self.delivery.send_acks(now_ns)
-            case Timer.CAST_ASK:
-                self.casting.ask(now_ns)
             case Timer.RECAST:
                 if not self.delivery.closed:
                     self.delivery.carrying.recast(now_ns)

@@ -50,10 +50,6 @@ class Framer:
         """A heartbeat or its echo as a frame."""
         return self._frame(wire.Kind.PROBE, addressee, wire.encode_probe(probe))
 
-    def ping(self, body: bytes) -> bytes:
-        """A question whether datagrams arrive, or the answer, as a frame."""
-        return self._frame(wire.Kind.PING, 0, body)
-
     def bundle(self, bodies: Sequence[bytes]) -> bytes:
         """Several DATA bodies, each after its length, as one frame."""
         parts: list[bytes] = []

@@ -17,6 +17,7 @@ from .delivery import Delivery
 from .flush import Flush
 from .framing import Framer
 from .gather import Gather, Standing
+from .hearing import Hearing
 from .leases import Leases, Quorum
 from .membership import Membership
 from .outputs import Outputs
@@ -105,8 +106,9 @@ def assemble(start: Start) -> Parts:
     framer = Framer(cluster=config.name, node=start.node, incarnation=start.incarnation)
     peers = _peers(start, framer, timers, outputs)
     shared = _Shared(timing=timing, framer=framer, peers=peers, timers=timers, outputs=outputs)
-    paths = Paths(rails=start.rails, **shared)
-    casting = Casting(rails=start.rails, paths=paths, **shared)
+    hearing = Hearing(timing=timing, datagrams=start.datagrams)
+    paths = Paths(rails=start.rails, hearing=hearing, **shared)
+    casting = Casting(timing=timing, hearing=hearing, paths=paths, outputs=outputs)
     delivery = Delivery(node=start.node, limits=config.limits, casting=casting, **shared)
     flush = Flush(delivery)
     quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)

@@ -18,7 +18,7 @@ held against anybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from .. import wire
@@ -26,14 +26,13 @@ from ..config import Timing
 from ..drivers.base import PathNotice, PathState, Stream
 from ..events import PathChanged, RailState, ViewId
 from .framing import Framer
+from .hearing import ASK_INTERVALS, Hearing
 from .outputs import Cast, Outputs, SetPrimary, Transmit
 from .peers import Peers
 from .timers import Timer, TimerTable
 
 CAST_IN_A_ROW = 3
 """After so many heartbeats as datagrams one goes over the association."""
-CAST_TRUST_INTERVALS = 20
-"""That datagrams arrive must have been seen within so many heartbeat intervals."""
 
 
 @dataclass(slots=True)
@@ -48,8 +47,6 @@ class Path:
     """When the last heartbeat of an interval was sent, if it has no answer; else 0."""
     cast_in_a_row: int = 0
     """So many of these have gone as datagrams since one went over the association."""
-    deaf_ns: int = -1
-    """When a datagram last had no answer: what was known of datagrams before counts no more."""
     state: RailState = RailState.UP
     srtt_ns: int = 0
     clean: int = 0
@@ -79,7 +76,9 @@ class Paths:
         peers: Peers,
         timers: TimerTable,
         outputs: Outputs,
+        hearing: Hearing,
     ) -> None:
+        self._hearing = hearing
         self._rails = rails
         self._numbers = {rail: number for number, rail in enumerate(sorted(rails))}
         self._names = sorted(rails)
@@ -91,8 +90,8 @@ class Paths:
         self._of: dict[int, _PeerPaths] = {}
         self._gone: set[int] = set()
         """Peers whose paths were all told to be down when their process ended."""
-        self.datagrams_proved: Mapping[int, Mapping[str, int]] = {}
-        """By peer and rail when the newest datagram was sent that was answered (`casting.py`)."""
+        self._interval = 0
+        """How many heartbeat intervals have begun."""
 
     def linked(self, node: int, rails: Iterable[str], now_ns: int) -> None:
         """A new association: every path it has gets the benefit of the doubt."""
@@ -106,6 +105,11 @@ class Paths:
         self._of[node] = fresh
         self._gone.discard(node)
         self._timers.arm_earlier(Timer.LIVENESS, "", now_ns)
+
+    @property
+    def nodes(self) -> Collection[int]:
+        """Peers that have, or lately had, an association."""
+        return self._of.keys()
 
     def primary(self, node: int) -> str:
         """The rail that carries the data to a peer; empty if it has no path."""
@@ -127,32 +131,40 @@ class Paths:
 
     def probe_all(self, view_id: ViewId, now_ns: int) -> None:
         """One heartbeat interval is over."""
+        tries = self._hearing.possible and self._interval % ASK_INTERVALS == 0
+        self._interval += 1
         cast: dict[str, list[int]] = {}
         for node, paths in self._of.items():
             link = self._peers.peers[node].link
             if not link:
                 continue
             for rail, path in paths.paths.items():
-                if self._as_datagram(node, paths, path, now_ns):
+                if path.open_ns and path.cast_in_a_row:
+                    self._hearing.doubt(node, rail, now_ns)
+            heard = self._hearing.rails(node, now_ns)
+            for rail, path in paths.paths.items():
+                if self._as_datagram(paths, path, heard):
                     path.cast_in_a_row += 1
                     cast.setdefault(rail, []).append(node)
                 else:
                     path.cast_in_a_row = 0
                     self._transmit(link, node, self._probe(rail, view_id, now_ns))
+                    if tries and rail not in heard:
+                        cast.setdefault(rail, []).append(node)
                 path.open_ns = now_ns
         for rail, nodes in cast.items():
             frame = self._framer.probe(self._probe(rail, view_id, now_ns), addressee=0)
             self._outputs.casts.append(Cast(nodes, rail, frame))
         self._timers.arm(Timer.PROBE, "", now_ns + self._timing.heartbeat_ns)
 
-    def _as_datagram(self, node: int, paths: _PeerPaths, path: Path, now_ns: int) -> bool:
-        if path.open_ns and path.cast_in_a_row:
-            path.deaf_ns = now_ns
-        doubtful = path.open_ns or paths.trial_ns or path.state is not RailState.UP
-        if doubtful or path.cast_in_a_row >= CAST_IN_A_ROW:
-            return False
-        oldest = max(path.deaf_ns, now_ns - CAST_TRUST_INTERVALS * self._timing.heartbeat_ns)
-        return self.datagrams_proved.get(node, {}).get(path.rail, -1) > oldest
+    def _as_datagram(self, paths: _PeerPaths, path: Path, heard: Collection[str]) -> bool:
+        doubtful = (
+            path.state is not RailState.UP
+            or path.clean < self._timing.switch_back_probes
+            or path.open_ns
+            or paths.trial_ns
+        )
+        return not doubtful and path.rail in heard and path.cast_in_a_row < CAST_IN_A_ROW
 
     def probe(self, node: int, view_id: ViewId, now_ns: int) -> None:
         """Send a heartbeat to one peer on each rail, over the association."""
@@ -177,24 +189,28 @@ class Paths:
         rail = self._names[probe.rail]
         self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
 
+    def rail_of(self, probe: wire.Probe) -> str | None:
+        """The rail that a heartbeat names; None if there is no such rail here."""
+        return self._names[probe.rail] if probe.rail < len(self._names) else None
+
     def echo(self, node: int, probe: wire.Probe, *, granted: bool, datagram: bool) -> None:
         """Answer a peer's heartbeat on the rail on which it was sent, in the way it came."""
-        link = self._peers.peers[node].link
-        if not link or probe.rail >= len(self._names):
+        link, rail = self._peers.peers[node].link, self.rail_of(probe)
+        if not link or rail is None:
             return
         answer = probe._replace(echo=True, granted=granted)
         if datagram:
             frame = self._framer.probe(answer, addressee=node)
-            self._outputs.casts.append(Cast((node,), self._names[probe.rail], frame))
+            self._outputs.casts.append(Cast((node,), rail, frame))
         else:
             self._transmit(link, node, answer)
 
     def answered(self, node: int, probe: wire.Probe, now_ns: int, *, datagram: bool) -> None:
         """A peer answered a heartbeat of ours, in the way it went."""
-        paths = self._of.get(node)
-        if paths is None or probe.rail >= len(self._names):
+        paths, rail = self._of.get(node), self.rail_of(probe)
+        if paths is None or rail is None:
             return
-        path = paths.paths.get(self._names[probe.rail])
+        path = paths.paths.get(rail)
         rtt = now_ns - probe.sent_ns
         if path is None or rtt < 0:
             return
@@ -202,15 +218,17 @@ class Paths:
             # An answer that took so long says nothing about now.
             self._outputs.counters["late_echoes"] += 1
             return
-        if datagram and path.state is not RailState.UP:
-            return  # It is the association's path that is in doubt.
+        if datagram:
+            self._hearing.heard(node, path.rail, probe.sent_ns)
+            if not path.cast_in_a_row or path.state is not RailState.UP:
+                return  # It is the association's path that is asked for.
         path.answered_ns = now_ns
         if probe.sent_ns == path.open_ns:
             path.open_ns = 0
         if not datagram:
             path.proved_ns = max(path.proved_ns, probe.sent_ns)
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
-        path.clean += not datagram
+        path.clean += 1
         if paths.trial_ns and path.rail == paths.primary and path.proved_ns >= paths.trial_ns:
             paths.trial_ns = 0
             self._carry(node, path)

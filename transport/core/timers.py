@@ -28,7 +28,6 @@ class Timer(enum.IntEnum):
     LEAVE = enum.auto()  # the deadline of leaving in good order
     STALL = enum.auto()  # something is outstanding: does it move?
     STATE = enum.auto()  # the state of the view is awaited, and nothing of it has come
-    CAST_ASK = enum.auto()  # ask the peers whether datagrams arrive
     RECAST = enum.auto()  # a datagram may have been lost: send it over the association
     LAZY = enum.auto()  # an epoch is open only because something of ours was expected
     STABLE = enum.auto()  # an epoch is complete here, and nobody has said that it is elsewhere

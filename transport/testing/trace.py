@@ -177,8 +177,8 @@ class Tracer:
         if isinstance(head, codec.FrameError):
             return f"malformed frame of {len(frame)} bytes: {head.name}"
         kind, offset = head.kind, head.body_offset
-        if kind == wire.Kind.PING:
-            return ""  # Whether datagrams arrive is asked all the time.
+        if kind == wire.Kind.PROBE:
+            return ""
         if kind == wire.Kind.DATA:
             return self._data(frame, offset)
         if kind == wire.Kind.BUNDLE:

@@ -1,0 +1,47 @@
+"""On which rails datagrams arrive at which peer, as answered heartbeats say.
+
+A heartbeat that goes as a datagram is answered by one. Where none arrive as far as is known, one is
+cast now and then beside the heartbeat over the association (`paths.py`); where they do, most go so.
+"""
+
+from __future__ import annotations
+
+from ..config import Timing
+
+ASK_INTERVALS = 5
+"""Where no datagram is known to arrive, one is tried every so many heartbeat intervals."""
+TRUST_INTERVALS = 20
+"""An answer holds for so many heartbeat intervals."""
+
+
+class Hearing:
+    """What is known of datagrams, by peer and rail."""
+
+    def __init__(self, *, timing: Timing, datagrams: bool) -> None:
+        self.possible = datagrams
+        """This node has datagrams at all."""
+        self._trust_ns = TRUST_INTERVALS * timing.heartbeat_ns
+        self._heard: dict[int, dict[str, int]] = {}
+        """When the newest one that was answered had been sent."""
+        self._doubted: dict[int, dict[str, int]] = {}
+        """Since when only answers to newer ones count."""
+
+    def heard(self, node: int, rail: str, sent_ns: int) -> None:
+        """One that was sent then has been answered."""
+        heard = self._heard.setdefault(node, {})
+        if sent_ns > max(heard.get(rail, -1), self._doubted.get(node, {}).get(rail, -1)):
+            heard[rail] = sent_ns
+
+    def doubt(self, node: int, rail: str, now_ns: int) -> None:
+        """One was not answered, or what was cast has not come: it has to be tried anew."""
+        self._heard.get(node, {}).pop(rail, None)
+        self._doubted.setdefault(node, {})[rail] = now_ns
+
+    def forget(self, node: int) -> None:
+        """The association to a peer is gone: what comes next may be another process."""
+        self._heard.pop(node, None)
+
+    def rails(self, node: int, now_ns: int) -> list[str]:
+        """Where datagrams arrive at a peer."""
+        oldest_ns = now_ns - self._trust_ns
+        return [rail for rail, sent_ns in self._heard.get(node, {}).items() if sent_ns >= oldest_ns]
