@@ -247,7 +247,7 @@ def _traffic(table: Table, timing: Timing) -> TrafficConfig:
 
 
 def _evict_slow(table: Table, least_ns: int) -> int:
-    """A node that is slow for a moment must not be out before one that is silent."""
+    """A stream that stands still is mended first, by another path and then by a new association."""
     most_ms, wanted = limits.DURATION_NS_MAX // MS, "milliseconds, or 0 for never"
     value = round(table.number("evict_slow_ms", 0, most_ms, wanted) * MS)
     if 0 < value < least_ns:

@@ -45,6 +45,7 @@ CHANNEL_STATE_BYTES = (0, 0, 60_000)
 SAFE_SHARES = (0.0, 0.1, 0.5)
 EVICT_SLOW_SHARE = 0.2
 EVICT_SLOW_NS = (250 * MS, 400 * MS, 1000 * MS)
+"""A file allows no time as short as the first; so more of them are over within a run."""
 DRIFT = 0.049
 """How much faster the fastest clock is than the slowest; the bound of the profile is 5 %."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -222,7 +222,7 @@ class Run:
 
     def _become_quiet(self) -> None:
         """Until every sender has heard what became of its messages, every application has come to
-        its view, and every outcome of a barrier to all its parties, or for long enough.
+        its view, and every outcome of a barrier to all members, or for long enough.
         """
         until_ns = self.network.now_ns + QUIET_NS
         lives = self.simulation.lives
@@ -230,10 +230,19 @@ class Run:
             self.simulation.run_for(GLANCE_NS)
             evidence = evidence_of(lives)
             told = not any(next(checker(evidence), "") for checker in checkers.QUIET)
-            alone = waits_alone(list(self.simulation.running()))
+            in_vain = next(self._waits_in_vain(), "")
             unread = self.channels.unread()
-            if told and not alone and not unread and not next(state_arrives(lives), ""):
+            if told and not in_vain and not unread and not next(state_arrives(lives), ""):
                 return
+
+    def _waits_in_vain(self) -> Iterator[str]:
+        """What would be wrong if everything that was put in order had been told everywhere."""
+        running = list(self.simulation.running())
+        for node in running:
+            yield from waits_in_vain(node)
+        yield from waits_alone(running)
+        yield from ghosts(running)
+        yield from registered_still(running)
 
     def _meet(self) -> None:
         """A view is worth nothing unless work is done in it.
@@ -283,11 +292,7 @@ class Run:
             return no_hang(lives, slack_ns=2 * lease_ns, end_ns=now_ns)
 
         def no_wait_in_vain(_lives: checkers.Lives) -> checkers.Complaints:
-            running = list(self.simulation.running())
-            yield from (said for node in running for said in waits_in_vain(node))
-            yield from waits_alone(running)
-            yield from ghosts(running)
-            yield from registered_still(running)
+            yield from self._waits_in_vain()
 
         def right_parties(_lives: checkers.Lives) -> checkers.Complaints:
             return together(self.simulation.lives)

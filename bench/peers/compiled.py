@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import hashlib
 import importlib.util
 import os
@@ -43,18 +45,27 @@ def digest() -> str:
     return summed.hexdigest()[:16]
 
 
+@functools.cache
 def build() -> Path:
     """A folder for PYTHONPATH with the build of these very sources; made if it is not there.
+
+    Of several programs that ask at once one makes it. Builds of other sources are removed.
 
     Raises:
         BenchFailed: it cannot be made; the message ends with what the compiler says.
     """
-    folder = FOLDER / digest()
-    if folder.is_dir():
-        return folder
-    print("compiling: two minutes, once for each change of the sources", file=sys.stderr)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for old in FOLDER.iterdir():
+    with Path(FOLDER, ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = FOLDER / digest()
+        if not folder.is_dir():
+            _make(folder)
+        return folder
+
+
+def _make(folder: Path) -> None:
+    print("compiling: two minutes, once for each change of the sources", file=sys.stderr)
+    for old in FOLDER.glob("[!.]*"):
         shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as place:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -65,7 +76,6 @@ def build() -> Path:
         unpacked = Path(place, "unpacked")
         _run([*pip, "install", *offline, "--target", str(unpacked), str(made)], {})
         unpacked.rename(folder)
-    return folder
 
 
 def _run(argv: list[str], more: dict[str, str]) -> None:

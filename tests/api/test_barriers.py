@@ -27,6 +27,8 @@ from phalanx.transport.testing.memory import (
     memory_config,
 )
 
+from .arrivals import two_arrived
+
 GUARD_S = 30.0
 
 
@@ -48,15 +50,6 @@ def all_of(memory: MemoryCluster) -> list[Barriers]:
 async def wait_all(services: list[Barriers], name: str, **arguments: Any) -> list[Release]:
     """All of these meet."""
     return list(await asyncio.gather(*(it.wait(name, timeout=10, **arguments) for it in services)))
-
-
-async def two_arrived(barriers: Barriers) -> None:
-    """Look until two parties have arrived at "stage", as far as this node knows."""
-    for _ in range(1000):
-        if len(barriers.explain("stage").arrived) == 2:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(str(barriers.explain("stage")))
 
 
 def test_every_member_says_how_late_the_others_close_their_epochs() -> None:
@@ -140,7 +133,7 @@ def test_a_barrier_that_shrinks_releases_those_who_are_left() -> None:
                 for node in (1, 2)
             )
         )
-        await two_arrived(Barriers(memory.clusters[3]))
+        await two_arrived(Barriers(memory.clusters[3]), "stage")
         await memory.clusters[3].leave()
         first, second = await waits
         assert first == second
@@ -163,11 +156,11 @@ def test_a_party_that_restarts_is_waited_for_and_counts_by_its_new_arrival() -> 
             await Barriers(clusters[3]).arrive("stage", **options)
             first = Barriers(clusters[1])
             waits = [asyncio.create_task(first.wait("stage", **options))]
-            await two_arrived(first)
+            await two_arrived(first, "stage")
             await clusters[3].leave()
             clusters[3] = await Cluster.join(config, node=3, drivers=network)
             waits.append(asyncio.create_task(Barriers(clusters[2]).wait("stage", **options)))
-            await two_arrived(first)
+            await two_arrived(first, "stage")
             assert not any(wait.done() for wait in waits), "its old arrival is void"
             release = await Barriers(clusters[3]).wait("stage", **options)
             assert [await wait for wait in waits] == [release] * 2
@@ -253,7 +246,7 @@ def test_a_barrier_says_over_which_rails_the_missing_can_be_reached() -> None:
         first, second, _ = all_of(memory)
         memory.network.cut(3, "a")
         waits = [await it.arrive("stage") for it in (first, second)]
-        await two_arrived(first)
+        await two_arrived(first, "stage")
         told = first.explain("stage")
         for _ in range(1000):
             if told.missing[0].rails["a"].state is not RailState.UP:

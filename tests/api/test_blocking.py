@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -94,8 +93,7 @@ def test_a_barrier_is_released_when_all_have_arrived(three: dict[int, Cluster]) 
     three[1].multicast(b"before")
     early = [services[node].arrive("start", timeout=5) for node in (1, 2)]
     assert not any(arrival.done for arrival in early)
-    while [len(status.arrived) for status in services[3].open()] != [2]:
-        time.sleep(0.001)  # until both have their places in the order
+    until(lambda: [len(status.arrived) for status in services[3].open()] == [2])
     assert services[3].open()[0].name == "start"
     assert services[1].missing("start") == {3: "not arrived"}
     release = services[3].wait("start", timeout=5)

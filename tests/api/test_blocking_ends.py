@@ -19,7 +19,7 @@ from phalanx.transport import (
     ViewInstalled,
 )
 from phalanx.transport.blocking import Cluster, attach
-from phalanx.transport.testing.loopback import free_ports
+from phalanx.transport.testing.loopback import cluster_file
 
 from .threads import (
     GUARD_S,
@@ -187,9 +187,9 @@ def test_a_program_that_ends_without_leaving_says_no_farewell(
 ) -> None:
     """To the others it is a process that died, found at once by its lifeline."""
     require("usrsctp")
-    file = tmp_path / "cluster.toml"
-    port, other = free_ports(2)
-    file.write_text(TWO_NODES.format(folder=tmp_path, port=port, other=other))
+    file = cluster_file(tmp_path / "cluster.toml", ["alpha", "beta"])
+    with file.open("a") as more:
+        more.write('[quorum]\ntie_breaker = "alpha"\n')
     program = f"""
         from phalanx.transport.blocking import Cluster
         cluster = Cluster.join({str(file)!r}, node="beta")
@@ -209,34 +209,6 @@ def test_a_program_that_ends_without_leaving_says_no_farewell(
                 if isinstance(event, ViewInstalled) and event.left:
                     assert event.left == {2: "its process died"}
                     break
-
-
-TWO_NODES = """
-[cluster]
-name = "two"
-state_dir = "{folder}"
-
-[quorum]
-tie_breaker = "alpha"
-
-[[rail]]
-name = "a"
-network = "127.0.0.0/8"
-
-[[node]]
-name = "alpha"
-id = 1
-addresses = {{ a = "127.0.0.1" }}
-port = 5405
-udp_port = {port}
-
-[[node]]
-name = "beta"
-id = 2
-addresses = {{ a = "127.0.0.1" }}
-port = 5406
-udp_port = {other}
-"""
 
 
 # ------------------------------------------------------------------------------- attaching

@@ -40,6 +40,8 @@ from phalanx.transport.testing.memory import MemoryCluster, memory_cluster
 from phalanx.transport.testing.read_ahead import AHEAD_BYTES
 from phalanx.transport.testing.recorder import Recorder
 
+from .arrivals import two_arrived
+
 GUARD_S = 20.0
 Scene = Callable[[Path], Coroutine[Any, Any, None]]
 
@@ -144,15 +146,6 @@ async def test_broken_barriers_are_the_same_for_all(tmp_path: Path) -> None:
     assert [r.verdict for r in returned] == ["taken back", "unknown"]
 
 
-async def both_in_order(run: Recorded, name: str) -> None:
-    """Else the first might be taken back before the second is there, and that waits alone."""
-    for _ in range(1000):
-        if len(run.barriers[1].barriers.explain(name).arrived) == 2:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(str(run.barriers[1].barriers.explain(name)))
-
-
 @played
 async def test_who_gives_an_arrival_up_does_not_know_what_became_of_it(tmp_path: Path) -> None:
     """The others may be released with it, and then it must not look as if it had not arrived."""
@@ -174,7 +167,8 @@ async def test_who_takes_an_arrival_back_is_told_what_the_others_are(tmp_path: P
     async with recorded(tmp_path) as run:
         taken_back = await run.barriers[1].arrive("open", timeout=5)
         waiting = await run.barriers[2].arrive("open", timeout=5)
-        await both_in_order(run, "open")
+        # Else the first may be taken back while the second is not there, and that waits alone.
+        await two_arrived(run.barriers[1].barriers, "open")
         taken_back.take_back()
         told = await asyncio.gather(taken_back.wait(), waiting.wait(), return_exceptions=True)
         assert [type(it) for it in told] == [BarrierBroken, BarrierBroken]

@@ -65,7 +65,7 @@ def test_a_registration_whose_task_is_cancelled_is_taken_back() -> None:
 
     async def body(hub: Hub) -> None:
         task = asyncio.create_task(hub.one.register("x"))
-        await asyncio.sleep(0)
+        await turns(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

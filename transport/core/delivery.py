@@ -402,7 +402,7 @@ class Delivery:
                 self.settle(stream, _LANES[lane])
         if not datagram and ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen
-            self._frozen_out(node, now_ns)
+            self._note_frozen(node, now_ns)
         self.epochs.member_done(node, ack.done)
         if node not in self.carrying.synced or ack.resync:
             self._sync(node, now_ns)
@@ -417,7 +417,7 @@ class Delivery:
             self.carrying.say_to(node, list(self.epochs.own_ends))
             self._timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
 
-    def _frozen_out(self, node: int, now_ns: int) -> None:
+    def _note_frozen(self, node: int, now_ns: int) -> None:
         """Who does not read the order holds the others up."""
         self._freeze_out(node)
         unread = int(Lane.ORDERED) in self._frozen_at[node]
@@ -462,7 +462,7 @@ class Delivery:
         unknown = () if self._frozen_at else tuple(map(int, MULTICAST))
         self._frozen_at = {node: self._frozen_at.get(node, unknown) for node in others}
         for node in others:
-            self._frozen_out(node, now_ns)
+            self._note_frozen(node, now_ns)
             self.send_full_ack(node)
         early, self._early_acks = self._early_acks, {}
         for node, ack in early.items():
