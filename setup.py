@@ -17,11 +17,17 @@ COMPILING = os.environ.get("PHALANX_COMPILE") == "1"
 BASE = Path("build", "compiled")
 """Apart: a later wheel without them must not find compiled modules among what was built before."""
 COMPILED = (
+    "_native/c_codec.py",
+    "_native/twin.py",
     "transport/core/*.py",
     "transport/calls.py",
+    "transport/cluster.py",
+    "transport/delays.py",
+    "transport/drivers/datagrams.py",
     "transport/layer_face.py",
     "transport/pump.py",
     "transport/runtime.py",
+    "transport/sending.py",
     "transport/waiting_line.py",
     "transport/wire_data.py",
     "barrier/arrival.py",
@@ -33,6 +39,7 @@ COMPILED = (
     "barrier/order.py",
     "barrier/outbox.py",
     "barrier/rosters.py",
+    "barrier/service.py",
     "barrier/skew.py",
     "barrier/state.py",
     "barrier/table.py",

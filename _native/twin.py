@@ -13,8 +13,9 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
 WIRE_VERSION = 1
 """The version of the wire format that is written here."""
@@ -41,7 +42,8 @@ _BIG_ENDIAN = sys.byteorder == "big"
 assert array("I").itemsize == _U32.size, "an array's memory is a batch's table of lengths"
 
 
-class Frame(NamedTuple):
+@dataclass(slots=True, init=False)
+class Frame:
     """The header of an intact frame of this cluster; the body is `frame[body_offset:]`."""
 
     kind: int
@@ -51,6 +53,16 @@ class Frame(NamedTuple):
     addressee: int
     """Node id, 0 for everybody."""
     body_offset: int
+
+    def __init__(
+        self, kind: int, flags: int, incarnation: int, sender: int, addressee: int, body_offset: int
+    ) -> None:
+        self.kind = kind
+        self.flags = flags
+        self.incarnation = incarnation
+        self.sender = sender
+        self.addressee = addressee
+        self.body_offset = body_offset
 
 
 class FrameError(enum.Enum):

@@ -94,13 +94,11 @@ class CmanBarriers:
 
     def __new__(cls, cluster: Cluster) -> CmanBarriers:
         """The face of this cluster."""
-        face = cluster.layer_face
+        face, fresh = cluster.layer_face, super().__new__(cls)
         face.check_caller()
-        return face.service(CmanBarriers, lambda: cls._of(cluster))
+        return face.service(CmanBarriers, lambda: fresh._begun(cluster))
 
-    @classmethod
-    def _of(cls, cluster: Cluster) -> CmanBarriers:
-        self = super().__new__(cls)
+    def _begun(self, cluster: Cluster) -> CmanBarriers:
         self._cluster = cluster
         self._barriers = Barriers(cluster)
         self._registered = {}

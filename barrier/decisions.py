@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from phalanx.transport.events import Member, Position
@@ -10,10 +11,14 @@ from .generation import Generation
 from .messages import Cause
 
 
-class Counted(NamedTuple):
+@dataclass(slots=True, init=False)
+class Counted:
     """The entry's arrival counts in a generation."""
 
     generation: Generation
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
 
 
 class Adopted(NamedTuple):
@@ -30,11 +35,16 @@ class Moved(NamedTuple):
     target: Generation
 
 
-class Completed(NamedTuple):
+@dataclass(slots=True, init=False)
+class Completed:
     """The last party has arrived."""
 
     generation: Generation
     position: Position
+
+    def __init__(self, generation: Generation, position: Position) -> None:
+        self.generation = generation
+        self.position = position
 
 
 class Withdrawn(NamedTuple):

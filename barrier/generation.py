@@ -36,7 +36,7 @@ class Crossing(enum.Enum):
     """Nobody who has arrived is left."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, init=False, eq=False)
 class Generation:
     """Who has to come and who has come."""
 
@@ -49,22 +49,47 @@ class Generation:
     """How many parties it has."""
     need: int
     """How many have not arrived."""
-    marks: dict[Member, int] = field(default_factory=dict[Member, int])
+    marks: dict[Member, int]
     """Who has arrived, in order, with the fifo batches of *this view* that belong to it."""
-    bulk_marks: dict[int, int] = field(default_factory=dict[int, int])
+    bulk_marks: dict[int, int]
     """By node, its bulk batches of this view that belong to its arrival, where it said so."""
-    payloads: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    payloads: dict[int, bytes]
     """By node, of those who gave one; whole when nobody owes any."""
-    owing: set[int] = field(default_factory=set[int])
+    owing: set[int]
     """Nodes whose payload of an earlier view is not published again yet."""
-    lacking: set[int] = field(default_factory=set[int])
+    lacking: set[int]
     """Nodes whose payload some party did not hold when the last view ended that knew of it."""
-    held_bytes: int = 0
+    held_bytes: int
     """Of payloads that were ordered in this view."""
-    spoiled: str = ""
+    spoiled: str
     """Why whoever still arrives is told that it is broken."""
-    times: dict[int, int] = field(default_factory=dict[int, int])
+    times: dict[int, int]
     """When this node learnt of each arrival, by node; a note, the only thing that is not agreed."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        opened: Position,
+        settings: Settings,
+        wanted: frozenset[int] | None,
+        size: int,
+        need: int,
+    ) -> None:
+        self.name = name
+        self.opened = opened
+        self.settings = settings
+        self.wanted = wanted
+        self.size = size
+        self.need = need
+        self.marks = {}
+        self.bulk_marks = {}
+        self.payloads = {}
+        self.owing = set()
+        self.lacking = set()
+        self.held_bytes = 0
+        self.spoiled = ""
+        self.times = {}
 
     @property
     def complete(self) -> bool:
@@ -210,17 +235,18 @@ def adopted(name: str, carried: Carried) -> Generation:
     it would not be carried: nothing is left to wait for.
     """
     counts = isinstance(carried.settings.parties, Count)
-    return Generation(
+    generation = Generation(
         name=name,
         opened=carried.opened,
         settings=carried.settings,
         wanted=None if counts else frozenset(carried.wanted),
         size=carried.size,
         need=carried.size - len(carried.arrived),
-        marks=dict.fromkeys(carried.arrived, 0),
-        owing=set(carried.owing),
-        spoiled=carried.spoiled,
     )
+    generation.marks = dict.fromkeys(carried.arrived, 0)
+    generation.owing = set(carried.owing)
+    generation.spoiled = carried.spoiled
+    return generation
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

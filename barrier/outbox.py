@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from phalanx._native import codec
 from phalanx.transport.events import Lane
@@ -33,12 +33,18 @@ _LEAVING = {
 _ALL_RANKS = (1 << MEETING_RANKS_MAX) - 1
 
 
-class _Item(NamedTuple):
+@dataclass(slots=True, init=False)
+class _Item:
     """An entry that waits to be taken."""
 
     ticket: Ticket | None
     payload: bytes
-    arrives: bool = False
+    arrives: bool
+
+    def __init__(self, ticket: Ticket | None, payload: bytes, arrives: bool = False) -> None:
+        self.ticket = ticket
+        self.payload = payload
+        self.arrives = arrives
 
 
 class Outbox:
@@ -163,7 +169,7 @@ class Outbox:
         taken: list[Outgoing] = []
         kept: list[_Item] = []
         for item in self._items:
-            ticket, payload, arrives = item
+            ticket, payload = item.ticket, item.payload
             if ticket is None:
                 # It may complete a safe generation that an earlier view has left open.
                 taken.append(Outgoing(_CHANNEL, payload, safe=True))
@@ -175,7 +181,7 @@ class Outbox:
             else:
                 ticket.taken = True
                 safe = ticket.settings.strength is Strength.SAFE
-                meeting = self._meeting(ticket) if arrives else None
+                meeting = self._meeting(ticket) if item.arrives else None
                 taken.append(Outgoing(_CHANNEL, payload, safe, meeting))
             self._said.append(ticket)
         self._items = kept

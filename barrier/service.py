@@ -68,14 +68,12 @@ class Barriers:
         Raises:
             UsageError: the cluster was opened before `phalanx.barrier` was imported.
         """
-        face = cluster.layer_face
-        return face.service(Barriers, lambda: cls._of(face))
+        face, fresh = cluster.layer_face, super().__new__(cls)
+        return face.service(Barriers, lambda: fresh._begun(face))
 
-    @classmethod
-    def _of(cls, face: LayerFace) -> Barriers:
+    def _begun(self, face: LayerFace) -> Barriers:
         core = face.layer(LAYER)
         assert isinstance(core, BarrierCore), "it is registered under this name"
-        self = super().__new__(cls)
         self._cluster = face
         self._core = core
         self._open = {}

@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     ARRIVE_AND_QUIT = enum.auto()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, init=False, eq=False)
 class Ticket:
     """One thing that this node has asked for and that has no outcome yet."""
 
@@ -33,30 +33,58 @@ class Ticket:
     name: str
     settings: Settings
     deadline_ns: int | None
-    kind: Kind = Kind.ARRIVE
-    payload: bytes = b""
-    spoiled: str = ""
-    bulk: bool = False
+    kind: Kind
+    payload: bytes
+    spoiled: str
+    bulk: bool
     """Bulk multicasts before it belong to it."""
-    asked_ns: int = 0
-    after: Mapping[Lane, int] | None = None
+    asked_ns: int
+    after: Mapping[Lane, int] | None
     """Tokens of this node's own multicasts that are to be numbered before the arrival."""
-    taken: bool = False
+    taken: bool
     """Its entry of this view was handed to the transport, so that it may be ordered."""
-    opened: Position | None = None
+    opened: Position | None
     """The generation in which it counts, once it was ordered."""
-    cause: Cause | None = None
+    cause: Cause | None
     """Why it is being taken back; None while it is wanted."""
-    grace_ns: int | None = None
+    grace_ns: int | None
     """When an undecided withdrawal becomes `Unknown`."""
-    abandoned: bool = False
+    abandoned: bool
     """Nobody waits for the outcome; kept until its withdrawal is decided."""
-    completed: Generation | None = None
+    completed: Generation | None
     """Released, but not everything that must be here first is here."""
-    position: Position | None = None
+    position: Position | None
     """Where that was decided."""
-    over: bool = False
+    over: bool
     """It has its outcome, or was dropped without one."""
+
+    def __init__(
+        self,
+        serial: int,
+        name: str,
+        settings: Settings,
+        deadline_ns: int | None,
+        kind: Kind = Kind.ARRIVE,
+        payload: bytes = b"",
+    ) -> None:
+        self.serial = serial
+        self.name = name
+        self.settings = settings
+        self.deadline_ns = deadline_ns
+        self.kind = kind
+        self.payload = payload
+        self.spoiled = ""
+        self.bulk = False
+        self.asked_ns = 0
+        self.after = None
+        self.taken = False
+        self.opened = None
+        self.cause = None
+        self.grace_ns = None
+        self.abandoned = False
+        self.completed = None
+        self.position = None
+        self.over = False
 
     @property
     def wake_ns(self) -> int | None:

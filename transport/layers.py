@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from .config import ClusterConfig
 from .core.outputs import Ordered
@@ -29,16 +30,25 @@ __all__ = [
 ]
 
 
-class Outgoing(NamedTuple):
+@dataclass(slots=True, init=False)
+class Outgoing:
     """What a layer wants to have in the agreed order."""
 
     channel: bytes
     """One that the layer `owns`; it starts with "!"."""
     payload: bytes
-    safe: bool = False
+    safe: bool
     """`Layer.stable` is to say soon that every member holds it."""
-    meeting: Meeting | None = None
+    meeting: Meeting | None
     """With what others it is about to be said."""
+
+    def __init__(
+        self, channel: bytes, payload: bytes, safe: bool = False, meeting: Meeting | None = None
+    ) -> None:
+        self.channel = channel
+        self.payload = payload
+        self.safe = safe
+        self.meeting = meeting
 
 
 class Layer(Protocol):

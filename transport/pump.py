@@ -164,17 +164,17 @@ class Pump:
         """Send what goes as datagrams: first, for somebody waits for it."""
         casts = self.endpoint.outputs.take_casts()
         if self._datagrams is not None:
-            for nodes, rail, frame in casts:
-                self._datagrams.cast(nodes, rail, frame)
+            for item in casts:
+                self._datagrams.cast(item.nodes, item.rail, item.frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:
         full: set[int] = set()
         transmit = self._driver.transmit
         for item in transmits:
-            link, stream, frame, rail = item
-            if link in full and rail is None:
+            link = item.link
+            if link in full and item.rail is None:
                 self.endpoint.refused(item)
-            elif not transmit(link, stream, frame, rail=rail):
+            elif not transmit(link, item.stream, item.frame, rail=item.rail):
                 full.add(link)
                 self.endpoint.refused(item)
 
@@ -258,8 +258,10 @@ class Pump:
         numbered = {lane: endpoint.numbered(lane) for lane in MULTICAST}
         put = False
         for layer in self._layers.values():
-            for channel, payload, safe, meeting in layer.take_entries(numbered):
-                endpoint.submit_entry(channel, payload, safe=safe, meeting=meeting)
+            for entry in layer.take_entries(numbered):
+                endpoint.submit_entry(
+                    entry.channel, entry.payload, safe=entry.safe, meeting=entry.meeting
+                )
                 put = True
         for layer in self._directing:
             waiting = layer.take_directed()

@@ -8,7 +8,8 @@ may close its epoch at once (`END`), and it may be one of several that are about
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from .events import Lane, ViewId
 
@@ -16,6 +17,7 @@ _DATA = struct.Struct("<IIIIBBHQQQQ")
 _ORDERED = struct.Struct("<Q")
 _MEETING = struct.Struct("<IBQ")
 DATA_HEADER_BYTES = _DATA.size
+_ORDERED_LANE: Final = int(Lane.ORDERED)
 
 FRAGMENT = 1
 """The body is a piece of one message, not a batch."""
@@ -41,7 +43,8 @@ class StreamKey(NamedTuple):
     lane: int
 
 
-class Meeting(NamedTuple):
+@dataclass(slots=True, init=False)
+class Meeting:
     """Several members are about to say the same: what they say may travel together.
 
     A hint, which says nothing about what the entries mean: with a wrong one they come later.
@@ -54,12 +57,21 @@ class Meeting(NamedTuple):
     ranks: int
     """Bit r is set if the member of rank r (place by ascending id) may be one of them."""
 
+    def __init__(self, key: int, wanted: int, ranks: int) -> None:
+        self.key = key
+        self.wanted = wanted
+        self.ranks = ranks
 
-class Data(NamedTuple):
+
+@dataclass(slots=True, init=False)
+class Data:
     """The header of a DATA body; the batch or piece begins at `offset` of the frame."""
 
-    view_id: ViewId
-    key: StreamKey
+    era: int
+    k: int
+    origin: int
+    addressee: int
+    lane: int
     flags: int
     epoch: int
     sequence: int
@@ -68,9 +80,51 @@ class Data(NamedTuple):
     mark_bulk: int
     channel: str
     offset: int
-    done: int = 0
+    done: int
     """The last epoch that the sender held completely; 0 on other lanes than the ordered one."""
-    meeting: Meeting | None = None
+    meeting: Meeting | None
+
+    def __init__(
+        self,
+        era: int,
+        k: int,
+        origin: int,
+        addressee: int,
+        lane: int,
+        flags: int,
+        epoch: int,
+        sequence: int,
+        mark_fifo: int,
+        mark_bulk: int,
+        channel: str,
+        offset: int,
+        done: int = 0,
+        meeting: Meeting | None = None,
+    ) -> None:
+        self.era = era
+        self.k = k
+        self.origin = origin
+        self.addressee = addressee
+        self.lane = lane
+        self.flags = flags
+        self.epoch = epoch
+        self.sequence = sequence
+        self.mark_fifo = mark_fifo
+        self.mark_bulk = mark_bulk
+        self.channel = channel
+        self.offset = offset
+        self.done = done
+        self.meeting = meeting
+
+    @property
+    def view_id(self) -> ViewId:
+        """In which it was numbered."""
+        return ViewId(self.era, self.k)
+
+    @property
+    def key(self) -> StreamKey:
+        """Of its stream."""
+        return StreamKey(self.origin, self.addressee, self.lane)
 
 
 def encode_data(
@@ -97,7 +151,7 @@ def encode_data(
     if lane == Lane.ORDERED:
         head += _ORDERED.pack(done)
         if meeting is not None:
-            head += _MEETING.pack(*meeting)
+            head += _MEETING.pack(meeting.key, meeting.wanted, meeting.ranks)
     return head + channel if channel else head
 
 
@@ -110,7 +164,7 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
         frame, offset
     )
     done, meeting, channel = 0, None, ""
-    if lane == Lane.ORDERED:
+    if lane == _ORDERED_LANE:
         if len(frame) < end + 8:
             return None
         (done,) = _ORDERED.unpack_from(frame, end)
@@ -118,7 +172,8 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
         if flags & MEETING:
             if len(frame) < end + 13:
                 return None
-            meeting = Meeting._make(_MEETING.unpack_from(frame, end))
+            key, wanted, ranks = _MEETING.unpack_from(frame, end)
+            meeting = Meeting(key, wanted, ranks)
             end += 13
     if size:
         if len(frame) < end + size:
@@ -128,8 +183,11 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
         except UnicodeDecodeError:
             return None
     return Data(
-        ViewId(era, k),
-        StreamKey(origin, addressee, lane),
+        era,
+        k,
+        origin,
+        addressee,
+        lane,
         flags,
         epoch,
         sequence,

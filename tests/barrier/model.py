@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phalanx.barrier import events, names
 from phalanx.barrier.core import BarrierCore
@@ -312,7 +312,7 @@ class Model:
         """Put an entry at the end of the agreed log."""
         sender, index = self.nodes[node].member, len(self.log) + 1
         ordered = entry(sender, payload, self.view.id, index, mark=self.sent[node])
-        self.log.append(ordered._replace(safe=safe, mark_bulk=self.bulk_sent[node]))
+        self.log.append(replace(ordered, safe=safe, mark_bulk=self.bulk_sent[node]))
 
     def deliver(self, node: int) -> bool:
         """Give a node the next entry of the log."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phalanx.barrier.channel_items import Entries, StateMade
 from phalanx.barrier.channel_messages import CONTROL
@@ -230,7 +230,7 @@ class OrderModel:
             return False
         last = self.log[-1] if self.log else None
         first = last.first + len(last.payloads) if last is not None else 1
-        self.log.append(here.pending.popleft()._replace(view_id=self.view.id, first=first))
+        self.log.append(replace(here.pending.popleft(), view_id=self.view.id, first=first))
         return True
 
     def deliver(self, node: int) -> bool:
@@ -242,7 +242,7 @@ class OrderModel:
         here.cursor += 1
         if here.layered:
             token = batch.token if batch.sender == node else 0
-            here.core.ordered(batch._replace(token=token), now_ns=self.now_ns)
+            here.core.ordered(replace(batch, token=token), now_ns=self.now_ns)
             self._collect(here)
         return True
 

@@ -135,7 +135,7 @@ def accepts_entries_of_older_views(patch: pytest.MonkeyPatch) -> None:
             if message.view != state.view.id:
                 self._outbox._said.appendleft(None)
             stamped = msgspec.structs.replace(message, view=state.view.id)
-            batch = batch._replace(payloads=[messages.encode(stamped)])
+            batch = replace(batch, payloads=[messages.encode(stamped)])
         original(self, batch, now_ns)
 
     patch.setattr(Following, "ordered", ordered)
@@ -258,7 +258,7 @@ def asks_for_no_word_about_what_is_carried(patch: pytest.MonkeyPatch) -> None:
 
     def take(self: Outbox, numbered: Mapping[Lane, int]) -> list[Outgoing]:
         taken = original(self, numbered)
-        return [it if it.meeting is not None else it._replace(safe=False) for it in taken]
+        return [it if it.meeting is not None else replace(it, safe=False) for it in taken]
 
     patch.setattr(Outbox, "take", take)
 

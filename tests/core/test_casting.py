@@ -17,10 +17,10 @@ from phalanx.transport.core.meetings import Meetings
 from phalanx.transport.core.streams import Arrived
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulated_network import NetworkOptions
-from phalanx.transport.events import Lane, ViewId
+from phalanx.transport.events import Lane
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
 from phalanx.transport.testing.simulation import Simulation, simulated_config
-from phalanx.transport.wire_data import Data, Meeting, StreamKey
+from phalanx.transport.wire_data import Data, Meeting
 
 from .scenes import Talk, converge, finish
 
@@ -166,8 +166,7 @@ def test_who_never_comes_costs_a_moment_and_no_more() -> None:
 
 def batch(origin: int, sequence: int, meeting: Meeting, size: int = 10) -> Arrived:
     """A batch of a meeting."""
-    key = StreamKey(origin, 0, Lane.ORDERED)
-    data = Data(ViewId(1, 1), key, 0, 1, sequence, 0, 0, "!x", 0, 0, meeting)
+    data = Data(1, 1, origin, 0, Lane.ORDERED, 0, 1, sequence, 0, 0, "!x", 0, 0, meeting)
     return Arrived(data, bytes([origin]) * size, 0)
 
 

@@ -81,8 +81,8 @@ class Cluster:
         payload = b"%d" % sequence
         batch = codec.pack_batch([payload])
         data = Data(
-            VIEW_ID,
-            stream.key,
+            *VIEW_ID,
+            *stream.key,
             flags,
             epochs.current,
             sequence,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,7 +246,7 @@ def test_the_last_batch_of_a_turn_closes_its_epoch() -> None:
     out = stream(lane=Lane.ORDERED)
     for _ in range(7):
         out.accept(b"m", b"x")
-    stamp = STAMP._replace(epoch=4, done=3, may_end=True)
+    stamp = replace(STAMP, epoch=4, done=3, may_end=True)
     ends: list[bool] = []
     while out.can_number:
         data, _ = out.number(FRAMER, stamp)
@@ -260,7 +262,7 @@ def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
     incoming = InStream(StreamKey(1, 0, 2))
 
     def piece(flags: int, body: bytes) -> list[bytes] | None:
-        data = Data(ViewId(1, 1), incoming.key, wire_data.FRAGMENT | flags, 0, 1, 0, 0, "", 0)
+        data = Data(1, 1, *incoming.key, wire_data.FRAGMENT | flags, 0, 1, 0, 0, "", 0)
         return incoming.assemble(data, body, 100)
 
     assert piece(0, b"no beginning") is None
@@ -274,7 +276,7 @@ def test_broken_pieces_are_dropped_and_the_next_message_is_whole() -> None:
 def test_kept_batches_are_forgotten_from_the_front() -> None:
     """Memory is given back as soon as nobody can ask."""
     incoming = InStream(StreamKey(1, 0, 2))
-    batch = Arrived(Data(ViewId(1, 1), incoming.key, 0, 0, 1, 0, 0, "", 0), b"", 0)
+    batch = Arrived(Data(1, 1, *incoming.key, 0, 0, 1, 0, 0, "", 0), b"", 0)
     incoming.kept = dict.fromkeys(range(1, 6), batch)
     incoming.forget_up_to(3)
     incoming.forget_up_to(2)

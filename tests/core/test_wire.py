@@ -152,7 +152,7 @@ def test_a_data_header_survives_the_wire(
     end = len(prefix) + len(body)
     flags |= wire_data.MEETING if meeting is not None else 0
     assert got == wire_data.Data(
-        view_id, stream, flags, epoch, sequence, fifo, bulk, channel, end, done, meeting
+        *view_id, *stream, flags, epoch, sequence, fifo, bulk, channel, end, done, meeting
     )
     for size in range(len(body)):
         assert wire_data.decode_data(prefix + body[:size], len(prefix)) is None

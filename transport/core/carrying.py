@@ -160,8 +160,9 @@ class Carrying:
 
     def bundle(self, bundles: Iterable[Bundle]) -> None:
         """Send batches of several members in as few frames as they take."""
-        for nodes, bodies in bundles:
-            for part in _parts(bodies):
+        for bundle in bundles:
+            nodes = bundle.nodes
+            for part in _parts(bundle.bodies):
                 frame = self._framer.bundle(part)
                 cast = [node for node in nodes if node in self._casting.rails]
                 if cast:

@@ -12,6 +12,7 @@ What happens between two views (report, fetch, deliver up to the cut) is in `flu
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from ..config import Limits, Timing
 from ..drivers.base import Stream
@@ -32,6 +33,7 @@ from .streams import Arrived, Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
 _LANES = {int(lane): lane for lane in MULTICAST}
+_ORDERED_LANE: Final = int(Lane.ORDERED)
 
 
 class Delivery:
@@ -62,6 +64,8 @@ class Delivery:
         self.ordered = OrderedLane(node=node, limits=limits, outputs=outputs)
         self.out: dict[tuple[int, Lane], OutStream] = {}
         self.ins: dict[StreamKey, InStream] = {}
+        self._of_order: dict[int, InStream] = {}
+        """The ordered multicasts of each member, which are among `ins`."""
         self._early_acks: dict[int, Ack] = {}
         self._holders = Holders(self.ins, ())
         self.acks = Acks(limits=limits, timing=timing, framer=framer, timers=timers)
@@ -153,15 +157,15 @@ class Delivery:
         """A batch, from its sender or from another holder."""
         data = decode_data(frame, offset)
         counters = self.outputs.counters
-        if data is None or data.key.lane not in _LANES:
+        if data is None or data.lane not in _LANES:
             counters["malformed_data"] += 1
             return
-        if self.view is None or data.view_id != self.view.id:
+        if self.view is None or data.k != self.view.id.k or data.era != self.view.id.era:
             counters["data_of_other_view"] += 1
             return
-        stream = self._stream_from(data.key)
+        stream = self._stream_of(data)
         if stream is None:
-            if data.key.origin == self.node:
+            if data.origin == self.node:
                 self.ordered.told(data.done)  # ours, passed on to everybody
             else:
                 counters["data_of_no_member"] += 1
@@ -204,12 +208,12 @@ class Delivery:
         """The next batch of a stream."""
         data = arrived.data
         stream.held = data.sequence
-        if self._holders.others(data.key):
+        if self._holders.others(stream.key):
             # Another member may lack it one day; in a view of two there is none.
             stream.kept[data.sequence] = arrived
         if self.closed:
             stream.waiting.append(arrived)
-        elif data.key.lane == Lane.ORDERED:
+        elif data.lane == _ORDERED_LANE:
             if data.channel[:1] != "!":
                 self.acks.note(stream.key, len(arrived.frame), now_ns)
             bundles = self.ordered.arrived(stream, arrived, now_ns)
@@ -219,7 +223,10 @@ class Delivery:
             self.acks.note(stream.key, len(arrived.frame), now_ns)
             self.hand_over(stream, arrived)
 
-    def _stream_from(self, key: StreamKey) -> InStream | None:
+    def _stream_of(self, data: Data) -> InStream | None:
+        if data.lane == _ORDERED_LANE and not data.addressee:
+            return self._of_order.get(data.origin) if data.origin != self.node else None
+        key = data.key
         stream = self.ins.get(key)
         if stream is not None:
             return stream if key.origin != self.node else None
@@ -244,10 +251,10 @@ class Delivery:
         """The messages of a batch go into the stream."""
         self.outputs.stream.append(
             Delivered(
-                data.key.origin,
-                _LANES[data.key.lane],
+                data.origin,
+                _LANES[data.lane],
                 data.channel,
-                bool(data.key.addressee),
+                bool(data.addressee),
                 payloads,
                 data.view_id,
                 data.sequence,
@@ -269,7 +276,7 @@ class Delivery:
         if stable is not None:
             self.settle(own, Lane.ORDERED)
             for member, sequence in stable.items():
-                self.ins[StreamKey(member, 0, Lane.ORDERED)].forget_up_to(sequence)
+                self._of_order[member].forget_up_to(sequence)
 
     def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
@@ -287,7 +294,7 @@ class Delivery:
 
     def passed_on(self, bundles: Sequence[Bundle]) -> None:
         """Who passes on to everybody tells everybody what its own batch says."""
-        if any(len(nodes) > 1 for nodes, _ in bundles):
+        if any(len(bundle.nodes) > 1 for bundle in bundles):
             self.ordered.told(self.ordered.stamped)
 
     def due(self, now_ns: int) -> None:
@@ -451,8 +458,8 @@ class Delivery:
         self._gaps.clear()
         keys = [StreamKey(member, 0, lane) for member in view.members for lane in MULTICAST]
         self.ins = {key: InStream(key) for key in keys}
-        of_order = {m: self.ins[StreamKey(m, 0, Lane.ORDERED)] for m in view.members}
-        self.ordered.start(view, of_order)
+        self._of_order = {m: self.ins[StreamKey(m, 0, Lane.ORDERED)] for m in view.members}
+        self.ordered.start(view, self._of_order)
         self.carrying.start(view.id, self.epochs)
         others = [member for member in view.members if member != self.node]
         self._holders = Holders(self.ins, others)

@@ -11,7 +11,7 @@ a thousand times a second.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ..wire_data import Meeting
 from .ranks import RankSet
@@ -24,11 +24,16 @@ OPEN_MAX = 1024
 """Meetings that are remembered; of the oldest it is forgotten that this node has spoken."""
 
 
-class Bundle(NamedTuple):
+@dataclass(slots=True, init=False)
+class Bundle:
     """Batches that go to some members in one frame."""
 
     nodes: Collection[int]
     bodies: Sequence[bytes]
+
+    def __init__(self, nodes: Collection[int], bodies: Sequence[bytes]) -> None:
+        self.nodes = nodes
+        self.bodies = bodies
 
 
 class _Open:

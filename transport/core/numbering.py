@@ -91,7 +91,7 @@ def _take_own(
     own = delivery.ins[stream.key]
     own.held = own.delivered = data.sequence
     if isinstance(payloads, bytes):
-        most = delivery.limits.message_bytes_max
-        payloads = own.assemble(data._replace(offset=0), payloads, most) or []
+        frame, most = stream.sent[data.sequence].frame, delivery.limits.message_bytes_max
+        payloads = own.assemble(data, frame, most) or []
     if payloads:
         delivery.deliver(data, payloads)

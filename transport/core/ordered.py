@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .. import wire_data
 from ..config import Limits
-from ..events import View
+from ..events import View, ViewId
 from ..wire_data import Data
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
@@ -36,6 +36,7 @@ class OrderedLane:
         self.urgent = False
         """Somebody waits to know that we hold what has become complete."""
         self._ins: Mapping[int, InStream] = {}
+        self._view_id = ViewId(0, 0)
         self._incarnations: dict[int, int] = {}
         self.meetings = Meetings(members=(node,), node=node)
         self.slowness = Slowness()
@@ -60,6 +61,7 @@ class OrderedLane:
         self._untold.clear()
         self.urgent = False
         self._ins = ins
+        self._view_id = view.id
         self._incarnations = dict(view.incarnations)
         self.meetings = Meetings(members=view.members, node=self._node)
         self.slowness.begin()
@@ -127,7 +129,7 @@ class OrderedLane:
     def arrived(self, stream: InStream, arrived: Arrived, now_ns: int) -> Sequence[Bundle]:
         """A batch of another member is held; returns what is to be passed on."""
         data = arrived.data
-        epochs, epoch, origin = self.epochs, data.epoch, data.key.origin
+        epochs, epoch, origin = self.epochs, data.epoch, data.origin
         stream.waiting.append(arrived)
         self._note(epoch, now_ns)
         if data.flags & wire_data.END and epochs.ended(origin, epoch, data.sequence):
@@ -191,11 +193,10 @@ class OrderedLane:
 
     def _deliver(self, member: int, arrived: Arrived) -> None:
         """Deliver the next batch of the agreed order."""
-        data, frame, _, payloads, token = arrived
-        stream = self._ins[member]
+        data, payloads, stream = arrived.data, arrived.payloads, self._ins[member]
         stream.delivered = data.sequence
         if payloads is None:
-            payloads = stream.assemble(data, frame, self._limits.message_bytes_max)
+            payloads = stream.assemble(data, arrived.frame, self._limits.message_bytes_max)
         if not payloads:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
@@ -206,13 +207,13 @@ class OrderedLane:
                 self._incarnations[member],
                 data.channel,
                 payloads,
-                data.view_id,
+                self._view_id,
                 self._index + 1,
                 data.mark_fifo,
                 data.mark_bulk,
                 sum(map(len, payloads)),
                 safe,
-                token,
+                arrived.token,
             )
         )
         self._index += len(payloads)

@@ -9,26 +9,39 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from ..events import Event, Lane, ViewId
 
 
-class Transmit(NamedTuple):
+@dataclass(slots=True, init=False)
+class Transmit:
     """Hand a frame to a driver; if it is refused, give it back by `Endpoint.refused`."""
 
     link: int
     stream: int
     frame: bytes
-    rail: str | None = None
+    rail: str | None
+
+    def __init__(self, link: int, stream: int, frame: bytes, rail: str | None = None) -> None:
+        self.link = link
+        self.stream = stream
+        self.frame = frame
+        self.rail = rail
 
 
-class Cast(NamedTuple):
+@dataclass(slots=True, init=False)
+class Cast:
     """Hand a frame to the datagrams of one rail, for each of these nodes; it may be lost."""
 
     nodes: Sequence[int]
     rail: str
     frame: bytes
+
+    def __init__(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
+        self.nodes = nodes
+        self.rail = rail
+        self.frame = frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +100,8 @@ Command: TypeAlias = (
 )
 
 
-class Delivered(NamedTuple):
+@dataclass(slots=True, init=False)
+class Delivered:
     """Consecutive messages of one sender, in order: one batch."""
 
     sender: int
@@ -101,8 +115,29 @@ class Delivered(NamedTuple):
     size: int
     """Bytes of payload."""
 
+    def __init__(
+        self,
+        sender: int,
+        lane: Lane,
+        channel: str,
+        directed: bool,
+        payloads: list[bytes],
+        view_id: ViewId,
+        sequence: int,
+        size: int,
+    ) -> None:
+        self.sender = sender
+        self.lane = lane
+        self.channel = channel
+        self.directed = directed
+        self.payloads = payloads
+        self.view_id = view_id
+        self.sequence = sequence
+        self.size = size
 
-class Ordered(NamedTuple):
+
+@dataclass(slots=True, init=False)
+class Ordered:
     """The next messages of the agreed order, all of one sender and channel."""
 
     sender: int
@@ -122,8 +157,35 @@ class Ordered(NamedTuple):
     token: int
     """On the sender's own node: of the last of them (`Endpoint.submit`), else 0."""
 
+    def __init__(
+        self,
+        sender: int,
+        incarnation: int,
+        channel: str,
+        payloads: list[bytes],
+        view_id: ViewId,
+        first: int,
+        mark_fifo: int,
+        mark_bulk: int,
+        size: int,
+        safe: bool,
+        token: int,
+    ) -> None:
+        self.sender = sender
+        self.incarnation = incarnation
+        self.channel = channel
+        self.payloads = payloads
+        self.view_id = view_id
+        self.first = first
+        self.mark_fifo = mark_fifo
+        self.mark_bulk = mark_bulk
+        self.size = size
+        self.safe = safe
+        self.token = token
 
-class Stable(NamedTuple):
+
+@dataclass(slots=True, init=False)
+class Stable:
     """Every member of the view holds its ordered messages up to this position.
 
     Said when there is something safe among them; at a view change nobody says it, for whoever
@@ -132,6 +194,10 @@ class Stable(NamedTuple):
 
     view_id: ViewId
     last: int
+
+    def __init__(self, view_id: ViewId, last: int) -> None:
+        self.view_id = view_id
+        self.last = last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

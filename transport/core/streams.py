@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from ..._native import codec
 from .. import wire_data
@@ -28,37 +27,75 @@ EARLY_MAX = 64
 """Batches of one stream that are kept although something before them is missing."""
 
 
-class Queued(NamedTuple):
+@dataclass(slots=True, init=False)
+class Queued:
     """A message that is accepted and not yet numbered."""
 
     payload: bytes
     channel: bytes
     token: int
-    safe: bool = False
+    safe: bool
     """Its sender waits until every member holds it."""
-    meeting: Meeting | None = None
+    meeting: Meeting | None
     """With which others it is about to be said."""
 
+    def __init__(
+        self,
+        payload: bytes,
+        channel: bytes,
+        token: int,
+        safe: bool = False,
+        meeting: Meeting | None = None,
+    ) -> None:
+        self.payload = payload
+        self.channel = channel
+        self.token = token
+        self.safe = safe
+        self.meeting = meeting
 
-class Stamp(NamedTuple):
+
+@dataclass(slots=True, init=False)
+class Stamp:
     """What a batch says besides its messages, at the moment in which it is numbered."""
 
     view_id: ViewId
     mark_fifo: int
     mark_bulk: int
-    epoch: int = 0
-    done: int = 0
-    may_end: bool = False
+    epoch: int
+    done: int
+    may_end: bool
     """The last batch of the turn may close its epoch."""
 
+    def __init__(
+        self,
+        view_id: ViewId,
+        mark_fifo: int,
+        mark_bulk: int,
+        epoch: int = 0,
+        done: int = 0,
+        may_end: bool = False,
+    ) -> None:
+        self.view_id = view_id
+        self.mark_fifo = mark_fifo
+        self.mark_bulk = mark_bulk
+        self.epoch = epoch
+        self.done = done
+        self.may_end = may_end
 
-class Sent(NamedTuple):
+
+@dataclass(slots=True, init=False)
+class Sent:
     """A numbered batch of ours."""
 
     frame: bytes
     size: int
     token: int
     """The last message whose last byte is in this batch; tokens grow by one a message."""
+
+    def __init__(self, frame: bytes, size: int, token: int) -> None:
+        self.frame = frame
+        self.size = size
+        self.token = token
 
 
 @dataclass(slots=True)
@@ -184,8 +221,11 @@ class OutStream:
         )
         frame = framer.data((header, body), addressee=self.key.addressee)
         data = Data(
-            stamp.view_id,
-            self.key,
+            stamp.view_id.era,
+            stamp.view_id.k,
+            self.key.origin,
+            self.key.addressee,
+            self.key.lane,
             flags,
             stamp.epoch,
             self.next_sequence,
@@ -234,9 +274,11 @@ class OutStream:
         channel, safe, meeting = head.channel, head.safe, head.meeting
         size = 0
         while queue and len(payloads) < most:
-            payload, other, _, safe_too, meets = queue[0]
+            item = queue[0]
+            payload = item.payload
             room -= len(payload) + 4
-            alike = other == channel and safe_too is safe and meets == meeting
+            together = item.meeting is meeting or item.meeting == meeting
+            alike = item.channel == channel and item.safe is safe and together
             if not alike or (payloads and room < 0):
                 break
             payloads.append(payload)
@@ -323,17 +365,32 @@ class OutStream:
         return self._window_used
 
 
-class Arrived(NamedTuple):
+@dataclass(slots=True, init=False)
+class Arrived:
     """A batch that is held and not yet delivered."""
 
     data: Data
     frame: bytes
     offset: int
     """Where the DATA body begins in the frame."""
-    payloads: list[bytes] | None = None
+    payloads: list[bytes] | None
     """What the frame holds, where that is known already."""
-    token: int = 0
+    token: int
     """Of the last message that ends in it, on its sender's own node."""
+
+    def __init__(
+        self,
+        data: Data,
+        frame: bytes,
+        offset: int,
+        payloads: list[bytes] | None = None,
+        token: int = 0,
+    ) -> None:
+        self.data = data
+        self.frame = frame
+        self.offset = offset
+        self.payloads = payloads
+        self.token = token
 
 
 class _Pieces:
@@ -398,7 +455,7 @@ class InStream:
 
     def assemble(self, data: Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
         """The messages that this batch completes; None if it is malformed."""
-        layered = data.key.lane == Lane.ORDERED and data.channel[:1] == "!"
+        layered = self.key.lane == Lane.ORDERED and data.channel[:1] == "!"
         pieces = self.entry_pieces if layered else self.pieces
         if not data.flags & wire_data.FRAGMENT:
             if pieces:

@@ -15,7 +15,6 @@ import errno
 import os
 import select
 import socket
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -277,7 +276,7 @@ def _as_the_kernel_spells_it(address: str, port: int) -> _Address:
     return (text, port) if family == socket.AF_INET else (text, port, 0, 0)
 
 
-_instances: weakref.WeakSet[UdpDatagrams] = weakref.WeakSet()
+_instances: set[UdpDatagrams] = set()
 """All that are open in this process."""
 
 
