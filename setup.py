@@ -29,6 +29,7 @@ COMPILED = (
     "transport/runtime.py",
     "transport/sending.py",
     "transport/waiting_line.py",
+    "transport/waking.py",
     "transport/wire_data.py",
     "barrier/arrival.py",
     "barrier/core.py",

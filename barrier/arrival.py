@@ -13,6 +13,7 @@ from phalanx.transport.errors import (
     Overloaded,
     PhalanxError,
 )
+from phalanx.transport.waking import Waiter
 
 from . import events, names
 from .events import Release
@@ -23,6 +24,10 @@ class Service(Protocol):
 
     def check_caller(self) -> None:
         """Refuse a call from another event loop or process."""
+        ...
+
+    def waiter(self) -> Waiter:
+        """What one task can await."""
         ...
 
     def withdraw(self, asked: Asked) -> None:
@@ -43,7 +48,7 @@ class Asked:
         self._service = service
         self._timeout_s = timeout_s
         self._outcome: events.Outcome | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Waiter] = []
 
     @property
     def done(self) -> bool:
@@ -64,14 +69,13 @@ class Asked:
         """For the service: wake whoever waits."""
         self._outcome = outcome
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            waiter.wake()
 
     async def outcome(self) -> events.Outcome:
         """Wait until it has its outcome. Cancelling the task takes back what was asked for."""
         self._service.check_caller()
         if self._outcome is None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter = self._service.waiter()
             self._waiters.append(waiter)
             try:
                 await waiter

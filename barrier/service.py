@@ -11,6 +11,7 @@ from phalanx.transport.config import S
 from phalanx.transport.errors import BarrierTimeout, NoQuorum, PhalanxError, UsageError
 from phalanx.transport.events import Lane
 from phalanx.transport.layer_face import LayerFace
+from phalanx.transport.waking import Waiter
 
 from . import events, names
 from .arrival import Arrival, Asked
@@ -326,6 +327,10 @@ class Barriers:
     def check_caller(self) -> None:
         """For `Arrival`: refuse a call from another event loop or process."""
         self._cluster.check_caller()
+
+    def waiter(self) -> Waiter:
+        """For `Arrival`."""
+        return self._cluster.waiter()
 
     def take_back(self, asked: Asked) -> None:
         """For `Arrival`: the order says what becomes of it."""

@@ -15,6 +15,7 @@ from .events import MULTICAST, Lane, PathStatus
 from .layers import Layer
 from .runtime import Runtime, now_ns
 from .sending import Sending
+from .waking import Waiter
 
 _SMALL = (Lane.FIFO, Lane.ORDERED)
 _Service = TypeVar("_Service")
@@ -137,6 +138,10 @@ class LayerFace:
         """The same at once, for what somebody waits for."""
         if self._runtime.pump is not None:
             self._runtime.hurry()
+
+    def waiter(self) -> Waiter:
+        """What one task can await, and goes on at the end of the turn in which it is woken."""
+        return Waiter(self._runtime.waking)
 
     @property
     def ended(self) -> PhalanxError | None:

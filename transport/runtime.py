@@ -30,6 +30,7 @@ from .events import RecordUnwritable, ViewId
 from .layers import Layer
 from .pump import DATAGRAMS, EVERYWHERE, FRAMES, LIFELINES, NOWHERE, Pump
 from .record_file import RecordFile, state_directory
+from .waking import Waking
 from .writer import Writer
 
 CLOCK = time.CLOCK_BOOTTIME
@@ -109,6 +110,7 @@ class Runtime:
         self._lifelines: Lifelines | None = None
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
+        self.waking = Waking(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._soon = False
@@ -337,7 +339,7 @@ class Runtime:
 
     def _readable(self, where: int) -> None:
         self._hurried = False
-        self._turn_pump(where)
+        self.waking.turn(self._turn_pump, where)
 
     def _turn_pump(self, where: int) -> None:
         if self.pump is not None:

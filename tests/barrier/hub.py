@@ -21,6 +21,7 @@ from phalanx.transport.events import (
 )
 from phalanx.transport.layer_face import LayerFace
 from phalanx.transport.layers import Layer
+from phalanx.transport.waking import Waiter, Waking
 
 from .model import entry
 
@@ -117,6 +118,9 @@ class FakeCluster:
 
     def hurry(self) -> None:
         self.kick()
+
+    def waiter(self) -> Waiter:
+        return Waiter(Waking(asyncio.get_running_loop()))
 
     def kick(self) -> None:
         asyncio.get_running_loop().call_soon(self._hub.pump)

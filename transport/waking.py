@@ -1,0 +1,132 @@
+"""Those who wait go on at the end of the very turn that lets them, not in the loop's next one.
+
+Setting an `asyncio.Future` puts its task into the queue of the event loop, which asks the kernel
+once more for what has come before it runs it. Who waits for a barrier waits for nothing else, so
+its task is run by the callback that found the barrier complete, when everything else is done.
+
+`asyncio.Task` may await anything that behaves like a future (`_asyncio_future_blocking`), and runs
+on when the callback is called that it has added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Generator
+from typing import Any
+
+_Callback = Callable[[Any], object]
+
+
+class Waking:
+    """Who is to go on at the end of the turn."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._turning = False
+        self._woken: list[Waiter] = []
+
+    def turn(self, turn: Callable[[int], None], where: int) -> None:
+        """For a callback of the event loop: make a turn, and run whoever was woken in it."""
+        self._turning = True
+        try:
+            turn(where)
+        finally:
+            self._turning = False
+            woken, self._woken = self._woken, []
+            try:
+                while woken:
+                    woken.pop(0).go_on()
+            finally:  # a task that ends the program must not keep the others from hearing of it
+                for waiter in woken:
+                    self.loop.call_soon(waiter.go_on)
+
+    def wake(self, waiter: Waiter) -> None:
+        """Somebody is to go on."""
+        if self._turning:
+            self._woken.append(waiter)
+        else:
+            # A task calls this: another one cannot run before it waits.
+            self.loop.call_soon(waiter.go_on)
+
+
+class Waiter:
+    """What one task awaits, once; cancelling the task cancels it."""
+
+    def __init__(self, waking: Waking) -> None:
+        self._waking = waking
+        self._asyncio_future_blocking = False
+        self._done = self._cancelled = False
+        self._cancel_message: object = None
+        self._callbacks: list[tuple[_Callback, contextvars.Context | None]] = []
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until it is woken."""
+        if not self._done:
+            self._asyncio_future_blocking = True
+            yield self
+        self.result()
+
+    def wake(self) -> None:
+        """Let the task go on; nothing more if it does already."""
+        if not self._done:
+            self._done = True
+            self._waking.wake(self)
+
+    def go_on(self) -> None:
+        """For `Waking`: run the task until it waits again."""
+        callbacks, self._callbacks = self._callbacks, []
+        for callback, context in callbacks:
+            if context is None:
+                callback(self)
+            else:
+                context.run(callback, self)
+
+    # ------------------------------------------------------------------- for asyncio.Task
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the task."""
+        return self._waking.loop
+
+    def add_done_callback(
+        self, callback: _Callback, *, context: contextvars.Context | None = None
+    ) -> None:
+        """Have it called when the task is to go on."""
+        self._callbacks.append((callback, context))
+        if self._done:
+            self._waking.loop.call_soon(self.go_on)
+
+    def remove_done_callback(self, callback: _Callback) -> int:
+        """Do not call it; how often it would have been."""
+        kept = [item for item in self._callbacks if item[0] != callback]
+        removed = len(self._callbacks) - len(kept)
+        self._callbacks = kept
+        return removed
+
+    def cancel(self, msg: object = None) -> bool:
+        """Raise `CancelledError` in the task; False if it goes on already."""
+        if self._done:
+            return False
+        self._done = self._cancelled = True
+        self._cancel_message = msg
+        self._waking.loop.call_soon(self.go_on)
+        return True
+
+    def done(self) -> bool:
+        """Whether the task goes on, or was cancelled."""
+        return self._done
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    def result(self) -> None:
+        """None.
+
+        Raises:
+            CancelledError: it was cancelled.
+        """
+        if self._cancelled:
+            raise asyncio.CancelledError(
+                *(() if self._cancel_message is None else (self._cancel_message,))
+            )
