@@ -49,7 +49,8 @@ MESSAGES = (
         "delivers-past-the-view",
         "4: a message belongs to the view in which its batch is numbered",
         DELIVERY,
-        "        if self.view is None or data.view_id != self.view.id:\n"
+        "        if self.view is None or data.k != self.view.id.k or "
+        "data.era != self.view.id.era:\n"
         '            counters["data_of_other_view"] += 1\n',
         '        if self.view is None:\n            counters["data_of_other_view"] += 1\n',
     ),
@@ -157,7 +158,7 @@ BARRIERS = (
         "payloads-are-not-said-again",
         "6: in a new view each party publishes its own payload again, and it is waited for",
         "barrier/generation.py",
-        "        owing=set(carried.owing),\n",
+        "    generation.owing = set(carried.owing)\n",
         "",
     ),
     one(
