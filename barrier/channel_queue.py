@@ -7,13 +7,13 @@ place of the stream: what stands behind waits in the queue.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
 from phalanx.transport.errors import PhalanxError, UsageError, again
 from phalanx.transport.events import Position, ViewInstalled
+from phalanx.transport.waking import Waiter, future_like
 
 from .channel_items import ChannelItem, Entries, Opening, StateMade, StateMark
 
@@ -30,7 +30,7 @@ class ChannelQueue:
 
     `freeze` is called at the marks; `wanted` and `give` when the reader comes to a `StateMark`
     (`wanted` says None while it is not decided); `take` when it comes to an `Opening`. What they
-    raise, the reader gets.
+    raise, the reader gets. `waiter` makes what a reader awaits.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class ChannelQueue:
         wanted: Callable[[Position], bool | None],
         give: Callable[[Position], None],
         take: Callable[[StateMade], None],
+        waiter: Callable[[], Waiter] = future_like,
     ) -> None:
         self._items: deque[Entries | ViewInstalled | Opening | StateMark] = deque()
         self._bytes_max = bytes_max
@@ -53,7 +54,8 @@ class ChannelQueue:
         self._take_state = take
         self._made: StateMade | None = None
         """A state that the reader has not come to yet."""
-        self._waiter: asyncio.Future[None] | None = None
+        self._new_waiter = waiter
+        self._waiter: Waiter | None = None
         self._ended: PhalanxError | None = None
         self._in_good_order = False
 
@@ -148,8 +150,8 @@ class ChannelQueue:
 
     def wake(self) -> None:
         """Something has changed that the reader may wait for."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None and (self._items or self._ended is not None):
+            self._waiter.wake()
 
     # -------------------------------------------------------------------------------- reading
 
@@ -198,7 +200,7 @@ class ChannelQueue:
                     "another task reads this channel already; a channel has one reader, "
                     "so read in one place and pass the entries on"
                 )
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._new_waiter()
             try:
                 await self._waiter
             finally:

@@ -21,6 +21,7 @@ from phalanx.transport.errors import (
 )
 from phalanx.transport.events import Position, ViewInstalled
 from phalanx.transport.layer_face import LayerFace
+from phalanx.transport.waking import Waiter
 
 from .channel_items import Entries, Opening, Published, StateMade
 from .channel_queue import ChannelQueue, Readable
@@ -47,7 +48,7 @@ class Entry:
 
 class _Waiting(NamedTuple):
     token: int
-    future: asyncio.Future[Position]
+    publication: Publication
 
 
 class _Service:
@@ -99,10 +100,9 @@ class _Service:
         last_token, number, first, _ = published
         first_token = last_token - number + 1
         while waiting and waiting[0].token <= last_token:
-            token, future = waiting.popleft()
-            if not future.done():
-                place = first.index + max(0, token - first_token)
-                future.set_result(Position(first.era, first.k, place))
+            token, publication = waiting.popleft()
+            place = first.index + max(0, token - first_token)
+            publication.settle(Position(first.era, first.k, place))
 
     def open(self, name: str, queue: ChannelQueue, *, hooks: bool) -> None:
         """Open a channel with its queue."""
@@ -121,27 +121,33 @@ class _Service:
     def _fail(self, error: PhalanxError) -> None:
         for waiting in self._waiting.values():
             while waiting:
-                future = waiting.popleft().future
-                if not future.done():
-                    future.set_exception(again(error))
-                    future.exception()  # whoever awaits it gets it; nobody has to
+                waiting.popleft().publication.settle(error)
 
-    def wait_for(self, token: int, future: asyncio.Future[Position], *, safe: bool) -> None:
-        """Give a future the position of a message of this node, when it has one."""
-        self._waiting[safe].append(_Waiting(token, future))
+    def wait_for(self, token: int, publication: Publication, *, safe: bool) -> None:
+        """Tell it the position of a message of this node, when that has one."""
+        self._waiting[safe].append(_Waiting(token, publication))
 
 
 class Publication:
     """Messages that are accepted, and will be ordered: ask where."""
 
-    def __init__(self, future: asyncio.Future[Position], timeout_s: float) -> None:
-        self._future = future
+    def __init__(self, waiter: Callable[[], Waiter], timeout_s: float) -> None:
+        self._new_waiter = waiter
         self._timeout_s = timeout_s
+        self._outcome: Position | PhalanxError | None = None
+        self._waiters: list[Waiter] = []
 
     @property
     def done(self) -> bool:
         """Whether `ordered` would return or raise at once."""
-        return self._future.done()
+        return self._outcome is not None
+
+    def settle(self, outcome: Position | PhalanxError) -> None:
+        """For the service: wake whoever waits."""
+        if self._outcome is None:
+            self._outcome = outcome
+            for waiter in self._waiters:
+                waiter.wake()
 
     async def ordered(self, *, timeout: float | None = None) -> Position:
         """The position of the last of them, when it is ordered (or safe, if that was asked for).
@@ -151,8 +157,15 @@ class Publication:
             NoQuorum: this node cannot know (`outcome` is "unknown").
             EvictedError, ClosedError
         """
-        async with asyncio.timeout(seconds(timeout, self._timeout_s)):
-            return await asyncio.shield(self._future)
+        if self._outcome is None:
+            waiter = self._new_waiter()
+            self._waiters.append(waiter)
+            async with asyncio.timeout(seconds(timeout, self._timeout_s)):
+                await waiter
+        assert self._outcome is not None, "that is what wakes a waiter"
+        if isinstance(self._outcome, PhalanxError):
+            raise again(self._outcome)
+        return self._outcome
 
 
 class OrderedChannel:
@@ -207,6 +220,7 @@ class OrderedChannel:
             wanted=lambda position: self._service.core.wanted(name, position),
             give=self._give,
             take=self._take,
+            waiter=face.waiter,
         )
         self._service.open(name, self._queue, hooks=on_state is not None)
 
@@ -279,16 +293,16 @@ class OrderedChannel:
         if opened is None or not opened.done():
             # Whoever publishes on a channel reads its own entries there.
             await self.opened(timeout=deadline - self._loop.time())
-        future: asyncio.Future[Position] = self._loop.create_future()
+        publication = Publication(self._face.waiter, self._call_timeout_s)
         await self._face.publish(
             self.name,
             payloads,
             safe=safe,
             wait=wait,
             deadline=deadline,
-            when_accepted=lambda token: self._service.wait_for(token, future, safe=safe),
+            when_accepted=lambda token: self._service.wait_for(token, publication, safe=safe),
         )
-        return Publication(future, self._call_timeout_s)
+        return publication
 
     def publish_from_thread(
         self, payload: bytes, *, safe: bool = False, timeout: float | None = None

@@ -50,6 +50,7 @@ from .runtime import Runtime, now_ns
 from .sending import Sending
 from .state_hooks import OnState, OnStateRequest, check_hooks, too_large
 from .status import counters, lateness_table, path_table
+from .waking import Waiter
 
 
 class Cluster:
@@ -131,6 +132,7 @@ class Cluster:
             bytes_max=config.limits.receive_queue_bytes,
             freeze=self._freeze,
             hooks=hooks_of(options, core=self._runtime, failed=self._end),
+            waiter=lambda: Waiter(self._runtime.waking),
         )
         self._sending = Sending(config, self._runtime, self._home, self.check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()

@@ -14,7 +14,6 @@ comes to the place in the stream: what stands behind waits in the queue until th
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -31,6 +30,7 @@ from .core.outputs import (
 from .errors import EventsLost, PhalanxError, UsageError, again
 from .events import Batch, Event, Lane, Message, PathChanged, StateOverdue, ViewInstalled
 from .state_hooks import StateHooks
+from .waking import Waiter, future_like
 
 EVENTS_MAX = 4096
 """Unread events that are neither messages nor path changes."""
@@ -53,7 +53,10 @@ _STOPS = (_Gap, StateWanted, StateAwaited)
 
 
 class EventQueue:
-    """What one face has to read; `freeze(lane, frozen)` is called at the marks."""
+    """What one face has to read; `freeze(lane, frozen)` is called at the marks.
+
+    `waiter` makes what a reader awaits.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class EventQueue:
         bytes_max: int,
         freeze: Callable[[Lane, bool], None],
         hooks: StateHooks | None = None,
+        waiter: Callable[[], Waiter] = future_like,
     ) -> None:
         self._items: deque[Delivered | Event | _Gap | _Mark] = deque()
         self._bytes: Counter[Lane] = Counter()
@@ -72,7 +76,8 @@ class EventQueue:
         self._gap: _Gap | None = None
         """The last gap, while no event has been kept behind it."""
         self._counters: Counter[str] = Counter()
-        self._waiter: asyncio.Future[None] | None = None
+        self._new_waiter = waiter
+        self._waiter: Waiter | None = None
         self._ended: PhalanxError | None = None
         self._in_good_order = False
         self._half_read: deque[Message] = deque()
@@ -183,8 +188,8 @@ class EventQueue:
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            self._waiter.wake()
 
     # -------------------------------------------------------------------------------- reading
 
@@ -242,7 +247,7 @@ class EventQueue:
                     "another task reads this face already; a face has one reader, "
                     "so read in one place and pass the events on"
                 )
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._new_waiter()
             try:
                 await self._waiter
             finally:

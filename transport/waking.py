@@ -50,6 +50,11 @@ class Waking:
             self.loop.call_soon(waiter.go_on)
 
 
+def future_like() -> Waiter:
+    """One that is woken as a future is, where there is no turn."""
+    return Waiter(Waking(asyncio.get_running_loop()))
+
+
 class Waiter:
     """What one task awaits, once; cancelling the task cancels it."""
 

@@ -11,10 +11,10 @@ from phalanx.barrier.testing.meetings import arrive, use_barriers
 from phalanx.transport import wire
 from phalanx.transport.config import MS
 from phalanx.transport.core import spread
+from phalanx.transport.core.batches import Arrived
 from phalanx.transport.core.casting import FAILURES_MAX
 from phalanx.transport.core.framing import HEADER_BYTES, unbundle
 from phalanx.transport.core.meetings import Meetings
-from phalanx.transport.core.streams import Arrived
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulated_network import NetworkOptions
 from phalanx.transport.events import Lane

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from phalanx._native import codec
 from phalanx.transport import wire_data
 from phalanx.transport.config import Limits
+from phalanx.transport.core.batches import Arrived
 from phalanx.transport.core.epochs import IN_FLIGHT_MAX, Ending, Epochs
 from phalanx.transport.core.ordered import OrderedLane
 from phalanx.transport.core.outputs import Ordered, Outputs, Stable
-from phalanx.transport.core.streams import Arrived, InStream, OutStream
+from phalanx.transport.core.streams import InStream, OutStream
 from phalanx.transport.events import Lane, Member, View, ViewId
 from phalanx.transport.wire_data import Data, Meeting, StreamKey
 

@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 
 from phalanx.transport import wire_data
 from phalanx.transport.config import Limits
+from phalanx.transport.core.batches import Arrived, Stamp
 from phalanx.transport.core.framing import Framer
-from phalanx.transport.core.streams import (
-    MESSAGE_COST_BYTES,
-    Arrived,
-    InStream,
-    OutStream,
-    Stamp,
-)
+from phalanx.transport.core.streams import MESSAGE_COST_BYTES, InStream, OutStream
 from phalanx.transport.events import Lane, ViewId
 from phalanx.transport.wire_data import Data, StreamKey
 

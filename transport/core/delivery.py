@@ -20,6 +20,7 @@ from ..events import MULTICAST, Lane, View
 from ..wire import Ack, End
 from ..wire_data import Data, Meeting, StreamKey, decode_data
 from .acks import Acks
+from .batches import Arrived
 from .carrying import Carrying
 from .casting import Casting
 from .epochs import Ending, Epochs
@@ -29,7 +30,7 @@ from .numbering import number_all
 from .ordered import OrderedLane
 from .outputs import Delivered, Outputs, Room, Settled, Transmit
 from .peers import Peers
-from .streams import Arrived, Holders, InStream, OutStream
+from .streams import Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
 _LANES = {int(lane): lane for lane in MULTICAST}

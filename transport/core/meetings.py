@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..wire_data import Meeting
+from .batches import Arrived
 from .ranks import RankSet
 from .spread import Forward, Kind, Spread, choose, make
-from .streams import Arrived
 
 RELAYED_BYTES_MAX = 1024
 """Larger batches go from each to each."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..events import Lane, View
 from ..wire_data import Data
+from .batches import Stamp
 from .outputs import Room, Settled
-from .streams import OutStream, Stamp
+from .streams import OutStream
 
 if TYPE_CHECKING:
     from .delivery import Delivery

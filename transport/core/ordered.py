@@ -13,12 +13,13 @@ from .. import wire_data
 from ..config import Limits
 from ..events import View, ViewId
 from ..wire_data import Data
+from .batches import Arrived, Stamp
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
 from .meetings import Bundle, Meetings
 from .outputs import Ordered, Outputs, Stable
 from .slowness import Slowness
-from .streams import Arrived, InStream, OutStream, Stamp
+from .streams import InStream, OutStream
 
 _NOTHING: tuple[int, int | None] = 0, None
 

@@ -15,87 +15,15 @@ from dataclasses import dataclass, field
 from ..._native import codec
 from .. import wire_data
 from ..config import Limits
-from ..events import Lane, ViewId
+from ..events import Lane
 from ..wire_data import Data, Meeting, StreamKey
+from .batches import Arrived, Queued, Sent, Stamp
 from .framing import Framer
 
 MESSAGE_COST_BYTES = 64
 """What a message takes of a queue besides its payload: empty ones must not be free."""
-
-
 EARLY_MAX = 64
 """Batches of one stream that are kept although something before them is missing."""
-
-
-@dataclass(slots=True, init=False)
-class Queued:
-    """A message that is accepted and not yet numbered."""
-
-    payload: bytes
-    channel: bytes
-    token: int
-    safe: bool
-    """Its sender waits until every member holds it."""
-    meeting: Meeting | None
-    """With which others it is about to be said."""
-
-    def __init__(
-        self,
-        payload: bytes,
-        channel: bytes,
-        token: int,
-        safe: bool = False,
-        meeting: Meeting | None = None,
-    ) -> None:
-        self.payload = payload
-        self.channel = channel
-        self.token = token
-        self.safe = safe
-        self.meeting = meeting
-
-
-@dataclass(slots=True, init=False)
-class Stamp:
-    """What a batch says besides its messages, at the moment in which it is numbered."""
-
-    view_id: ViewId
-    mark_fifo: int
-    mark_bulk: int
-    epoch: int
-    done: int
-    may_end: bool
-    """The last batch of the turn may close its epoch."""
-
-    def __init__(
-        self,
-        view_id: ViewId,
-        mark_fifo: int,
-        mark_bulk: int,
-        epoch: int = 0,
-        done: int = 0,
-        may_end: bool = False,
-    ) -> None:
-        self.view_id = view_id
-        self.mark_fifo = mark_fifo
-        self.mark_bulk = mark_bulk
-        self.epoch = epoch
-        self.done = done
-        self.may_end = may_end
-
-
-@dataclass(slots=True, init=False)
-class Sent:
-    """A numbered batch of ours."""
-
-    frame: bytes
-    size: int
-    token: int
-    """The last message whose last byte is in this batch; tokens grow by one a message."""
-
-    def __init__(self, frame: bytes, size: int, token: int) -> None:
-        self.frame = frame
-        self.size = size
-        self.token = token
 
 
 @dataclass(slots=True)
@@ -363,34 +291,6 @@ class OutStream:
     def window_used_bytes(self) -> int:
         """Bytes numbered and not yet taken by everybody."""
         return self._window_used
-
-
-@dataclass(slots=True, init=False)
-class Arrived:
-    """A batch that is held and not yet delivered."""
-
-    data: Data
-    frame: bytes
-    offset: int
-    """Where the DATA body begins in the frame."""
-    payloads: list[bytes] | None
-    """What the frame holds, where that is known already."""
-    token: int
-    """Of the last message that ends in it, on its sender's own node."""
-
-    def __init__(
-        self,
-        data: Data,
-        frame: bytes,
-        offset: int,
-        payloads: list[bytes] | None = None,
-        token: int = 0,
-    ) -> None:
-        self.data = data
-        self.frame = frame
-        self.offset = offset
-        self.payloads = payloads
-        self.token = token
 
 
 class _Pieces:

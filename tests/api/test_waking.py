@@ -1,0 +1,182 @@
+"""Who waits goes on at the end of the turn that wakes it, and otherwise as with a future."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+
+import pytest
+
+from phalanx.transport.waking import Waiter, Waking
+
+
+def turn(waking: Waking, *woken: Waiter) -> None:
+    """A callback of the event loop that wakes them."""
+
+    def wake_all(_where: int) -> None:
+        for waiter in woken:
+            waiter.wake()
+
+    waking.turn(wake_all, 0)
+
+
+async def waits(waiter: Waiter, told: Callable[[], object]) -> None:
+    """A task that says so when it goes on."""
+    await waiter
+    told()
+
+
+def test_a_turn_ends_with_the_tasks_that_it_wakes_in_their_order() -> None:
+    """None of them runs within it, and none waits for the event loop."""
+
+    async def scene() -> None:
+        waking = Waking(asyncio.get_running_loop())
+        said: list[str] = []
+        waiters = {name: Waiter(waking) for name in "abc"}
+        tasks = [
+            asyncio.create_task(waits(waiter, lambda name=name: said.append(name)))
+            for name, waiter in waiters.items()
+        ]
+        await asyncio.sleep(0)
+
+        def callback() -> None:
+            def wake(_where: int) -> None:
+                waiters["b"].wake()
+                waiters["a"].wake()
+                said.append("turn")
+
+            waking.turn(wake, 0)
+            said.append("callback")
+
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+        assert said == ["turn", "b", "a", "callback"]
+        waiters["c"].wake()
+        assert len(said) == 4, "a task that wakes another one runs on"
+        await asyncio.gather(*tasks)
+        assert said[4:] == ["c"]
+
+    asyncio.run(scene())
+
+
+def test_who_is_woken_before_it_waits_does_not_wait() -> None:
+    """And waking twice is waking once."""
+
+    async def scene() -> None:
+        waiter = Waiter(Waking(asyncio.get_running_loop()))
+        assert not waiter.done()
+        waiter.wake()
+        waiter.wake()
+        assert waiter.done()
+        async with asyncio.timeout(5):
+            await waiter
+        assert not waiter.cancelled()
+
+    asyncio.run(scene())
+
+
+def test_cancelling_the_task_ends_the_wait_with_its_message() -> None:
+    """Also while it is about to go on: whoever cancels is obeyed."""
+
+    async def scene() -> None:
+        waking = Waking(asyncio.get_running_loop())
+        waiter = Waiter(waking)
+        task = asyncio.create_task(waits(waiter, lambda: None))
+        await asyncio.sleep(0)
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await task
+        assert waiter.cancelled()
+        turn(waking, waiter)  # too late
+        with pytest.raises(asyncio.CancelledError):
+            waiter.result()
+
+        late = Waiter(waking)
+        said: list[str] = []
+        task = asyncio.create_task(waits(late, lambda: said.append("on")))
+        await asyncio.sleep(0)
+        late.wake()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert said == []
+
+    asyncio.run(scene())
+
+
+def test_a_deadline_of_asyncio_ends_the_wait() -> None:
+    """As callers use it."""
+
+    async def scene() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await Waiter(Waking(asyncio.get_running_loop()))
+
+    asyncio.run(scene())
+
+
+def test_a_task_goes_on_in_its_own_context() -> None:
+    """Not in that of the callback that wakes it."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
+
+    async def scene() -> None:
+        waking = Waking(asyncio.get_running_loop())
+        waiter, seen = Waiter(waking), list[str]()
+
+        async def task() -> None:
+            variable.set("the task's")
+            await waits(waiter, lambda: seen.append(variable.get()))
+
+        running = asyncio.create_task(task())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(turn, waking, waiter)
+        await running
+        assert seen == ["the task's"]
+
+    asyncio.run(scene())
+
+
+def test_a_task_that_ends_the_program_leaves_the_others_a_turn() -> None:
+    """`SystemExit` goes through the callback to the event loop; who was woken as well goes on."""
+    said: list[str] = []
+
+    def stop() -> None:
+        raise SystemExit(3)
+
+    async def scene(tasks: list[asyncio.Task[None]]) -> None:
+        waking = Waking(asyncio.get_running_loop())
+        first, second = Waiter(waking), Waiter(waking)
+        tasks.append(asyncio.create_task(waits(first, stop)))
+        tasks.append(asyncio.create_task(waits(second, lambda: said.append("heard"))))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(turn, waking, first, second)
+        await asyncio.sleep(0)
+
+    with asyncio.Runner() as runner:
+        tasks: list[asyncio.Task[None]] = []
+        with pytest.raises(SystemExit):
+            runner.run(scene(tasks))
+        runner.get_loop().run_until_complete(tasks[1])
+        assert said == ["heard"]
+        assert isinstance(tasks[0].exception(), SystemExit)
+
+
+def test_a_callback_can_be_taken_back() -> None:
+    """As with any future."""
+
+    async def scene() -> None:
+        waking = Waking(asyncio.get_running_loop())
+        waiter, called = Waiter(waking), list[Waiter]()
+        waiter.add_done_callback(called.append)
+        waiter.add_done_callback(called.append)
+        assert waiter.remove_done_callback(called.append) == 2
+        waiter.add_done_callback(called.append)
+        assert waiter.get_loop() is asyncio.get_running_loop()
+        turn(waking, waiter)
+        assert called == [waiter]
+        waiter.add_done_callback(called.append)
+        await asyncio.sleep(0)
+        assert called == [waiter, waiter]
+
+    asyncio.run(scene())
