@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .. import wire_data
 from ..config import Limits
-from ..events import View, ViewId
+from ..events import View
 from ..wire_data import Data
 from .batches import Arrived, Stamp
 from .epochs import Ending, Epochs
@@ -37,7 +37,6 @@ class OrderedLane:
         self.urgent = False
         """Somebody waits to know that we hold what has become complete."""
         self._ins: Mapping[int, InStream] = {}
-        self._view_id = ViewId(0, 0)
         self._incarnations: dict[int, int] = {}
         self.meetings = Meetings(members=(node,), node=node)
         self.slowness = Slowness()
@@ -62,7 +61,6 @@ class OrderedLane:
         self._untold.clear()
         self.urgent = False
         self._ins = ins
-        self._view_id = view.id
         self._incarnations = dict(view.incarnations)
         self.meetings = Meetings(members=view.members, node=self._node)
         self.slowness.begin()
@@ -208,7 +206,7 @@ class OrderedLane:
                 self._incarnations[member],
                 data.channel,
                 payloads,
-                self._view_id,
+                data.view_id,
                 self._index + 1,
                 data.mark_fifo,
                 data.mark_bulk,
