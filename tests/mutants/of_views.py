@@ -207,8 +207,8 @@ VIEWS = (
         "2, close: a closed view delivers nothing",
         DELIVERY,
         "        if self.closed:\n            stream.waiting.append(arrived)\n"
-        "        elif data.lane == _ORDERED_LANE:\n",
-        "        if data.lane == _ORDERED_LANE:\n",
+        "        elif data.lane == ORDERED_LANE:\n",
+        "        if data.lane == ORDERED_LANE:\n",
     ),
     Mutant(
         "closed-and-still-sends",

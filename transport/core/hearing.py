@@ -33,7 +33,7 @@ class Hearing:
             heard[rail] = sent_ns
 
     def doubt(self, node: int, rail: str, now_ns: int) -> None:
-        """One was not answered, or what was cast has not come: it has to be tried anew."""
+        """What was cast has not come, again and again: it has to be tried anew."""
         self._heard.get(node, {}).pop(rail, None)
         self._doubted.setdefault(node, {})[rail] = now_ns
 
@@ -43,5 +43,9 @@ class Hearing:
 
     def rails(self, node: int, now_ns: int) -> list[str]:
         """Where datagrams arrive at a peer."""
-        oldest_ns = now_ns - self._trust_ns
-        return [rail for rail, sent_ns in self._heard.get(node, {}).items() if sent_ns >= oldest_ns]
+        return [rail for rail in self._heard.get(node, ()) if self.arrives(node, rail, now_ns)]
+
+    def arrives(self, node: int, rail: str, now_ns: int, *, after_ns: int = -1) -> bool:
+        """Whether they do on a rail, and one that was sent later than `after_ns` did."""
+        sent_ns = self._heard.get(node, {}).get(rail, -1)
+        return sent_ns >= now_ns - self._trust_ns and sent_ns > after_ns

@@ -47,6 +47,8 @@ class Path:
     """When the last heartbeat of an interval was sent, if it has no answer; else 0."""
     cast_in_a_row: int = 0
     """So many of these have gone as datagrams since one went over the association."""
+    deaf_ns: int = -1
+    """When one that went as a datagram last had no answer: only what is heard since then counts."""
     state: RailState = RailState.UP
     srtt_ns: int = 0
     clean: int = 0
@@ -140,16 +142,15 @@ class Paths:
                 continue
             for rail, path in paths.paths.items():
                 if path.open_ns and path.cast_in_a_row:
-                    self._hearing.doubt(node, rail, now_ns)
-            heard = self._hearing.rails(node, now_ns)
-            for rail, path in paths.paths.items():
-                if self._as_datagram(paths, path, heard):
+                    path.deaf_ns = now_ns
+                heard = self._hearing.arrives(node, rail, now_ns, after_ns=path.deaf_ns)
+                if heard and self._as_datagram(paths, path):
                     path.cast_in_a_row += 1
                     cast.setdefault(rail, []).append(node)
                 else:
                     path.cast_in_a_row = 0
                     self._transmit(link, node, self._probe(rail, view_id, now_ns))
-                    if tries and rail not in heard:
+                    if tries and not heard:
                         cast.setdefault(rail, []).append(node)
                 path.open_ns = now_ns
         for rail, nodes in cast.items():
@@ -157,14 +158,14 @@ class Paths:
             self._outputs.casts.append(Cast(nodes, rail, frame))
         self._timers.arm(Timer.PROBE, "", now_ns + self._timing.heartbeat_ns)
 
-    def _as_datagram(self, paths: _PeerPaths, path: Path, heard: Collection[str]) -> bool:
+    def _as_datagram(self, paths: _PeerPaths, path: Path) -> bool:
         doubtful = (
             path.state is not RailState.UP
             or path.clean < self._timing.switch_back_probes
             or path.open_ns
             or paths.trial_ns
         )
-        return not doubtful and path.rail in heard and path.cast_in_a_row < CAST_IN_A_ROW
+        return not doubtful and path.cast_in_a_row < CAST_IN_A_ROW
 
     def probe(self, node: int, view_id: ViewId, now_ns: int) -> None:
         """Send a heartbeat to one peer on each rail, over the association."""
