@@ -46,7 +46,8 @@ COMPILED = (
     "barrier/table.py",
     "barrier/tickets.py",
 )
-"""Not: message types of msgspec, and classes that are weakly referenced or made by `__new__`."""
+"""Not: message types of msgspec, and classes that are weakly referenced. In those that have a
+`__new__`, mypyc wants `super().__new__` there and nowhere else."""
 CONFIG = """\
 [mypy]
 namespace_packages = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -24,7 +25,7 @@ class Waking:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._turning = False
-        self._woken: list[Waiter] = []
+        self._woken: deque[Waiter] = deque()
 
     def turn(self, turn: Callable[[int], None], where: int) -> None:
         """For a callback of the event loop: make a turn, and run whoever was woken in it."""
@@ -33,10 +34,10 @@ class Waking:
             turn(where)
         finally:
             self._turning = False
-            woken, self._woken = self._woken, []
+            woken, self._woken = self._woken, deque()
             try:
                 while woken:
-                    woken.pop(0).go_on()
+                    woken.popleft().go_on()
             finally:  # a task that ends the program must not keep the others from hearing of it
                 for waiter in woken:
                     self.loop.call_soon(waiter.go_on)

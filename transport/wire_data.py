@@ -2,7 +2,8 @@
 
 A batch of the ordered lane belongs to an epoch. It says how far its sender has got (`done`), it
 may close its epoch at once (`END`), and it may be one of several that are about to be sent
-(`Meeting`), so that nobody has to answer it at once. Layouts are in docs/wire.md.
+(`Meeting`), so that nobody has to answer it at once. Layouts are in docs/wire.md. What is made for
+every batch has an `__init__` of its own (`core/batches.py` says why).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _DATA = struct.Struct("<IIIIBBHQQQQ")
 _ORDERED = struct.Struct("<Q")
 _MEETING = struct.Struct("<IBQ")
 DATA_HEADER_BYTES = _DATA.size
-_ORDERED_LANE: Final = int(Lane.ORDERED)
+ORDERED_LANE: Final = int(Lane.ORDERED)
+"""As it stands in a header: numbers are compared faster than members of an enumeration."""
 
 FRAGMENT = 1
 """The body is a piece of one message, not a batch."""
@@ -148,7 +150,7 @@ def encode_data(
     head = _DATA.pack(
         era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
     )
-    if lane == Lane.ORDERED:
+    if lane == ORDERED_LANE:
         head += _ORDERED.pack(done)
         if meeting is not None:
             head += _MEETING.pack(meeting.key, meeting.wanted, meeting.ranks)
@@ -164,7 +166,7 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
         frame, offset
     )
     done, meeting, channel = 0, None, ""
-    if lane == _ORDERED_LANE:
+    if lane == ORDERED_LANE:
         if len(frame) < end + 8:
             return None
         (done,) = _ORDERED.unpack_from(frame, end)

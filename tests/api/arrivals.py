@@ -8,6 +8,7 @@ from phalanx.barrier import Barriers
 
 GUARD_S = 10.0
 PAUSE_S = 0.005
+"""Between two looks: an arrival's place in the order is no event that could be awaited."""
 
 
 async def two_arrived(barriers: Barriers, name: str) -> None:

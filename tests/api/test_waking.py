@@ -21,6 +21,11 @@ def turn(waking: Waking, *woken: Waiter) -> None:
     waking.turn(wake_all, 0)
 
 
+async def all_wait() -> None:
+    """One turn of the event loop: every task that has been made runs until it waits."""
+    await asyncio.sleep(0)
+
+
 async def waits(waiter: Waiter, told: Callable[[], object]) -> None:
     """A task that says so when it goes on."""
     await waiter
@@ -38,7 +43,7 @@ def test_a_turn_ends_with_the_tasks_that_it_wakes_in_their_order() -> None:
             asyncio.create_task(waits(waiter, lambda name=name: said.append(name)))
             for name, waiter in waiters.items()
         ]
-        await asyncio.sleep(0)
+        await all_wait()
 
         def callback() -> None:
             def wake(_where: int) -> None:
@@ -50,7 +55,7 @@ def test_a_turn_ends_with_the_tasks_that_it_wakes_in_their_order() -> None:
             said.append("callback")
 
         asyncio.get_running_loop().call_soon(callback)
-        await asyncio.sleep(0)
+        await all_wait()
         assert said == ["turn", "b", "a", "callback"]
         waiters["c"].wake()
         assert len(said) == 4, "a task that wakes another one runs on"
@@ -83,7 +88,7 @@ def test_cancelling_the_task_ends_the_wait_with_its_message() -> None:
         waking = Waking(asyncio.get_running_loop())
         waiter = Waiter(waking)
         task = asyncio.create_task(waits(waiter, lambda: None))
-        await asyncio.sleep(0)
+        await all_wait()
         task.cancel("enough")
         with pytest.raises(asyncio.CancelledError, match="enough"):
             await task
@@ -95,7 +100,7 @@ def test_cancelling_the_task_ends_the_wait_with_its_message() -> None:
         late = Waiter(waking)
         said: list[str] = []
         task = asyncio.create_task(waits(late, lambda: said.append("on")))
-        await asyncio.sleep(0)
+        await all_wait()
         late.wake()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -129,7 +134,7 @@ def test_a_task_goes_on_in_its_own_context() -> None:
             await waits(waiter, lambda: seen.append(variable.get()))
 
         running = asyncio.create_task(task())
-        await asyncio.sleep(0)
+        await all_wait()
         asyncio.get_running_loop().call_soon(turn, waking, waiter)
         await running
         assert seen == ["the task's"]
@@ -149,9 +154,9 @@ def test_a_task_that_ends_the_program_leaves_the_others_a_turn() -> None:
         first, second = Waiter(waking), Waiter(waking)
         tasks.append(asyncio.create_task(waits(first, stop)))
         tasks.append(asyncio.create_task(waits(second, lambda: said.append("heard"))))
-        await asyncio.sleep(0)
+        await all_wait()
         asyncio.get_running_loop().call_soon(turn, waking, first, second)
-        await asyncio.sleep(0)
+        await all_wait()
 
     with asyncio.Runner() as runner:
         tasks: list[asyncio.Task[None]] = []
@@ -176,7 +181,7 @@ def test_a_callback_can_be_taken_back() -> None:
         turn(waking, waiter)
         assert called == [waiter]
         waiter.add_done_callback(called.append)
-        await asyncio.sleep(0)
+        await all_wait()
         assert called == [waiter, waiter]
 
     asyncio.run(scene())

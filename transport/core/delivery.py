@@ -12,13 +12,12 @@ What happens between two views (report, fetch, deliver up to the cut) is in `flu
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Final
 
 from ..config import Limits, Timing
 from ..drivers.base import Stream
 from ..events import MULTICAST, Lane, View
 from ..wire import Ack, End
-from ..wire_data import Data, Meeting, StreamKey, decode_data
+from ..wire_data import ORDERED_LANE, Data, Meeting, StreamKey, decode_data
 from .acks import Acks
 from .batches import Arrived
 from .carrying import Carrying
@@ -34,7 +33,6 @@ from .streams import Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
 _LANES = {int(lane): lane for lane in MULTICAST}
-_ORDERED_LANE: Final = int(Lane.ORDERED)
 
 
 class Delivery:
@@ -214,7 +212,7 @@ class Delivery:
             stream.kept[data.sequence] = arrived
         if self.closed:
             stream.waiting.append(arrived)
-        elif data.lane == _ORDERED_LANE:
+        elif data.lane == ORDERED_LANE:
             if data.channel[:1] != "!":
                 self.acks.note(stream.key, len(arrived.frame), now_ns)
             bundles = self.ordered.arrived(stream, arrived, now_ns)
@@ -225,7 +223,7 @@ class Delivery:
             self.hand_over(stream, arrived)
 
     def _stream_of(self, data: Data) -> InStream | None:
-        if data.lane == _ORDERED_LANE and not data.addressee:
+        if data.lane == ORDERED_LANE and not data.addressee:
             return self._of_order.get(data.origin) if data.origin != self.node else None
         key = data.key
         stream = self.ins.get(key)

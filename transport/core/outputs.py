@@ -1,7 +1,8 @@
 """What the core wants done, and the one ordered stream of what happened.
 
 The pump drains these after each turn. A `Command` is for drivers and the disk; `StreamItem`s go
-to the attached layers and then to the application, in exactly this order.
+to the attached layers and then to the application, in exactly this order. What is made for every
+batch has an `__init__` of its own (`batches.py` says why).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..events import Event, Lane, ViewId
 
@@ -184,8 +185,7 @@ class Ordered:
         self.token = token
 
 
-@dataclass(slots=True, init=False)
-class Stable:
+class Stable(NamedTuple):
     """Every member of the view holds its ordered messages up to this position.
 
     Said when there is something safe among them; at a view change nobody says it, for whoever
@@ -194,10 +194,6 @@ class Stable:
 
     view_id: ViewId
     last: int
-
-    def __init__(self, view_id: ViewId, last: int) -> None:
-        self.view_id = view_id
-        self.last = last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

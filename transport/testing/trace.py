@@ -178,7 +178,7 @@ class Tracer:
             return f"malformed frame of {len(frame)} bytes: {head.name}"
         kind, offset = head.kind, head.body_offset
         if kind == wire.Kind.PROBE:
-            return ""
+            return ""  # Heartbeats go all the time.
         if kind == wire.Kind.DATA:
             return self._data(frame, offset)
         if kind == wire.Kind.BUNDLE:
