@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from phalanx.barrier.testing.meetings import use_barriers
 from phalanx.transport.config import MS, Limits
 from phalanx.transport.core.outputs import Delivered, Ordered
+from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
+from phalanx.transport.drivers.simulated_network import NetworkOptions
 from phalanx.transport.events import Evicted, Lane, PrimaryLost, ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation, simulated_config
@@ -22,6 +25,17 @@ def started(nodes: int = 3, *, tie_breaker: int = 0, limits: Limits | None = Non
     simulation.start_all()
     everybody = tuple(simulation.nodes)
     simulation.run_until(lambda: simulation.agreed_on(*everybody), 1000 * MS)
+    return simulation
+
+
+def casting(nodes: int, trouble: DatagramTrouble | None = None) -> Simulation:
+    """A cluster whose members know whether datagrams arrive."""
+    options = NetworkOptions(datagrams=trouble or DatagramTrouble())
+    simulation = Simulation(simulated_config(nodes), options=options)
+    use_barriers(simulation)
+    simulation.start_all()
+    converge(simulation, *simulation.nodes)
+    simulation.run_for(600 * MS)
     return simulation
 
 

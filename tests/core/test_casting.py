@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from phalanx._native import codec
-from phalanx.barrier.testing.meetings import arrive, use_barriers
+from phalanx.barrier.testing.meetings import arrive
 from phalanx.transport import wire
 from phalanx.transport.config import MS
 from phalanx.transport.core import spread
@@ -16,26 +16,14 @@ from phalanx.transport.core.casting import FAILURES_MAX
 from phalanx.transport.core.framing import HEADER_BYTES, unbundle
 from phalanx.transport.core.meetings import Meetings
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
-from phalanx.transport.drivers.simulated_network import NetworkOptions
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
-from phalanx.transport.testing.simulation import Simulation, simulated_config
+from phalanx.transport.testing.simulation import Simulation
 from phalanx.transport.wire_data import Data, Meeting
 
-from .scenes import Talk, converge, finish
+from .scenes import Talk, casting, finish
 
 EVERYBODY = (1 << 64) - 1
-
-
-def started(nodes: int, trouble: DatagramTrouble | None = None) -> Simulation:
-    """A cluster whose members know whether datagrams arrive."""
-    options = NetworkOptions(datagrams=trouble or DatagramTrouble())
-    simulation = Simulation(simulated_config(nodes), options=options)
-    use_barriers(simulation)
-    simulation.start_all()
-    converge(simulation, *simulation.nodes)
-    simulation.run_for(600 * MS)
-    return simulation
 
 
 def meet(simulation: Simulation, limit_ns: int) -> tuple[int, Counter[str]]:
@@ -45,7 +33,7 @@ def meet(simulation: Simulation, limit_ns: int) -> tuple[int, Counter[str]]:
     def tap(_source: int, frame: bytes) -> None:
         kind = codec.decode_frame(frame, codec.cluster_id(simulation.config.name))
         assert not isinstance(kind, codec.FrameError)
-        if kind.kind in (wire.Kind.DATA, wire.Kind.BUNDLE):
+        if kind.kind in (wire.Kind.DATA, wire.Kind.BUNDLE, wire.Kind.ROLL):
             frames[wire.Kind(kind.kind).name] += 1
         elif kind.kind == wire.Kind.CONTROL:
             message = wire.decode_control(memoryview(frame)[HEADER_BYTES:])
@@ -72,7 +60,7 @@ def end(simulation: Simulation) -> None:
 
 def test_a_barrier_of_three_is_one_datagram_from_each_to_each() -> None:
     """No END of its own, no acknowledgement, one way."""
-    simulation = started(3)
+    simulation = casting(3)
     for _ in range(20):
         took_ns, frames = meet(simulation, 5 * MS)
         assert frames == {"DATA": 6}
@@ -85,10 +73,10 @@ def test_a_barrier_of_three_is_one_datagram_from_each_to_each() -> None:
 def test_beyond_a_few_one_tells_the_others(nodes: int) -> None:
     """Two ways, and 2 (n - 1) frames; each is a batch of the agreed order all the same."""
     assert spread.choose(nodes, nodes) is spread.Kind.COORDINATOR
-    simulation = started(nodes)
+    simulation = casting(nodes)
     for _ in range(5):
         took_ns, frames = meet(simulation, 5 * MS)
-        assert frames == {"BUNDLE": 2 * (nodes - 1)}
+        assert frames == {"BUNDLE": nodes - 1, "ROLL": nodes - 1}
         assert took_ns < 4 * simulation.network.options.delay_ns
     end(simulation)
 
@@ -97,7 +85,7 @@ def test_beyond_a_few_one_tells_the_others(nodes: int) -> None:
 @pytest.mark.parametrize("lost", [0.05, 0.5])
 def test_what_is_lost_goes_again_over_the_association(nodes: int, lost: float) -> None:
     """A datagram is a hint that it will be there sooner, and nothing relies on it."""
-    simulation = started(nodes, DatagramTrouble(lost=lost, doubled=0.2, late=0.2))
+    simulation = casting(nodes, DatagramTrouble(lost=lost, doubled=0.2, late=0.2))
     for _ in range(20):
         meet(simulation, 400 * MS)
     talk = Talk(simulation)
@@ -108,7 +96,7 @@ def test_what_is_lost_goes_again_over_the_association(nodes: int, lost: float) -
 @pytest.mark.parametrize("way", [(1, 2), (2, 1), (2, 3), (3, 2)])
 def test_all_learn_what_all_hold_though_what_was_said_of_it_is_lost(way: tuple[int, int]) -> None:
     """Nobody says anything more, so that nothing else would tell: it is asked for."""
-    simulation = started(3)
+    simulation = casting(3)
     meet(simulation, 50 * MS)
     simulation.run_for(300 * MS)
     simulation.network.block_datagrams(*way)
@@ -122,11 +110,11 @@ def test_all_learn_what_all_hold_though_what_was_said_of_it_is_lost(way: tuple[i
 
 def test_where_no_datagram_arrives_none_is_sent() -> None:
     """A firewall is found out before anything is sent, and again when it begins to bite."""
-    simulation = started(3, DatagramTrouble(lost=1.0))
+    simulation = casting(3, DatagramTrouble(lost=1.0))
     assert all(not node.endpoint.casting.rails for node in simulation.nodes.values())
     took_ns, _ = meet(simulation, 20 * MS)
     assert took_ns < 10 * MS
-    simulation = started(3)
+    simulation = casting(3)
     assert all(len(node.endpoint.casting.rails) == 2 for node in simulation.nodes.values())
     simulation.network.block_datagrams(1, 2)
     for _ in range(FAILURES_MAX):
@@ -142,7 +130,7 @@ def test_where_no_datagram_arrives_none_is_sent() -> None:
 
 def test_who_never_comes_costs_a_moment_and_no_more() -> None:
     """The epoch is left open for those who are expected, but nobody else waits for it."""
-    simulation = started(3)
+    simulation = casting(3)
     lazy_ns = simulation.config.timing.lazy_end_ns
     arrive(simulation.nodes[1], "x", None)
     simulation.run_for(lazy_ns // 2)
@@ -224,7 +212,7 @@ def test_who_has_spoken_is_not_expected_again() -> None:
 
 def test_a_bundle_is_its_bodies_or_nothing() -> None:
     """What is cut short is refused."""
-    simulation = started(2)
+    simulation = casting(2)
     framer = simulation.nodes[1].endpoint.framer
     bodies = [b"a", b"", b"c" * 1000]
     frame = framer.bundle(bodies)

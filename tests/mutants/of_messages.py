@@ -72,8 +72,9 @@ MESSAGES = (
         "settles-with-the-first",
         "guarantee 3: a message is held when every addressee holds it",
         CORE + "streams.py",
-        "return min((p.held for p in self.progress.values()), default=self.last)",
-        "return max((p.held for p in self.progress.values()), default=self.last)",
+        "            lowest = min(lowest, progress.held)\n        return lowest\n",
+        "            lowest = min(lowest, progress.held)\n"
+        "        return max((p.held for p in self.progress.values()), default=lowest)\n",
     ),
     one(
         "settles-nothing-at-a-view-change",

@@ -109,3 +109,8 @@ class Arrived:
         self.offset = offset
         self.payloads = payloads
         self.token = token
+
+    @property
+    def body(self) -> bytes:
+        """Its DATA body, which any holder may pass on."""
+        return self.frame[self.offset :]

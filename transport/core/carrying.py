@@ -16,6 +16,7 @@ from ..config import Limits, Timing
 from ..drivers.base import DATAGRAM_BYTES_MAX, Stream
 from ..events import Lane, ViewId
 from ..wire import End
+from ..wire_roll import encode_roll
 from .casting import Casting
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES, Framer
@@ -142,10 +143,16 @@ class Carrying:
 
     def relayed(self, stream: OutStream, bundles: Iterable[Bundle], now_ns: int) -> None:
         """The last batch goes to some, who pass it on to the others."""
+        last, casting, earliest_ns = stream.last, self._casting, 0
         for node, progress in stream.progress.items():
-            if node in self.synced and progress.sent == stream.last - 1:
-                wait_ns = self._relayed_ns + self._casting.wait_ns(node)
-                self._note_cast(stream, node, now_ns + wait_ns)
+            if progress.sent == last - 1 and node in self.synced:
+                again_ns = now_ns + self._relayed_ns + casting.wait_ns(node)
+                progress.cast.append((last, again_ns))
+                progress.sent = last
+                if not earliest_ns or again_ns < earliest_ns:
+                    earliest_ns = again_ns
+        if earliest_ns:
+            self._timers.arm_earlier(Timer.RECAST, "", earliest_ns)
         self.bundle(bundles)
 
     def tell_all(self, frame: bytes) -> None:
@@ -162,8 +169,7 @@ class Carrying:
         """Send batches of several members in as few frames as they take."""
         for bundle in bundles:
             nodes = bundle.nodes
-            for part in _parts(bundle.bodies):
-                frame = self._framer.bundle(part)
+            for frame in self._frames(bundle.bodies):
                 cast = [node for node in nodes if node in self._casting.rails]
                 if cast:
                     self._casting.cast(cast, frame)
@@ -171,6 +177,12 @@ class Carrying:
                     link = self._peers.peers[node].link
                     if link and node not in cast:
                         self._outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
+
+    def _frames(self, bodies: Sequence[bytes]) -> list[bytes]:
+        roll = encode_roll(bodies) if len(bodies) > 1 else None
+        if roll is not None and sum(map(len, roll)) <= BUNDLE_BYTES_MAX:
+            return [self._framer.roll(roll)]
+        return [self._framer.bundle(part) for part in _parts(bodies)]
 
     # ---------------------------------------------------------------------------------- ENDs
 

@@ -18,6 +18,7 @@ from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
 from .peers import Verdict
+from .rolls import receive_roll
 from .slow_watch import SlowWatch
 from .timers import Timer
 
@@ -99,6 +100,9 @@ class Endpoint:
         elif kind == Kind.BUNDLE:
             self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
+        elif kind == Kind.ROLL:
+            receive_roll(self.delivery, node, frame, header.body_offset, now_ns)
+            self._changed |= self.delivery.closed
         elif kind == Kind.PROBE:
             self._probe(node, "", frame, header.body_offset, now_ns)
         elif kind == Kind.CONTROL:
@@ -124,6 +128,8 @@ class Endpoint:
             self.delivery.receive(node, frame, offset, now_ns)
         elif kind == Kind.BUNDLE:
             self.delivery.receive_bundle(node, frame, offset, now_ns)
+        elif kind == Kind.ROLL:
+            receive_roll(self.delivery, node, frame, offset, now_ns)
         elif kind == Kind.PROBE:
             self._probe(node, rail, frame, offset, now_ns)
         elif kind == Kind.CONTROL:

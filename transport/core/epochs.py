@@ -146,11 +146,21 @@ class Epochs:
         for member, sequence in ends.items():
             if streams[member].held < sequence:
                 return None
-        self._unstable.append((epoch, self._ends.pop(epoch)))
+        self.take(epoch, ends)
+        return {member: ends[member] for member in self.order(epoch)}
+
+    def lacks(self, epoch: int) -> bool:
+        """Whether the next epoch is this one, and we alone have closed it."""
+        alone = epoch == self.complete + 1 == self.current - 1
+        return alone and len(self._ends[epoch]) == 1
+
+    def take(self, epoch: int, lasts: dict[int, int]) -> None:
+        """The next epoch is complete, with these last batches of all members."""
+        del self._ends[epoch]
+        self._unstable.append((epoch, lasts))
         self.complete = epoch
         self.done[self._node] = epoch
         self._done_news = True
-        return {member: ends[member] for member in self.order(epoch)}
 
     def owing(self, streams: Mapping[int, Held]) -> list[int]:
         """Members of whose next epoch an END, or a batch before it, is not here."""

@@ -11,6 +11,7 @@ from ..drivers.base import Stream
 from ..events import Lane
 from ..wire import CutEntry, Fetch, Held, Source
 from ..wire_data import StreamKey
+from ..wire_roll import Roll
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
 from .outputs import Settled, Transmit
@@ -134,11 +135,12 @@ class Flush:
             sent = stream.sent.get(sequence)
             return sent.frame if sent else None
         incoming = delivery.ins.get(key)
-        arrived = incoming.kept.get(sequence) if incoming else None
-        if arrived is None:
+        kept = incoming.kept.get(sequence) if incoming else None
+        if kept is None:
             return None
         # The header names who sends a frame, so another holder puts its own before the body.
-        return delivery.framer.data((arrived.frame[arrived.offset :],), addressee=node)
+        body = kept.body_of(key.origin) if isinstance(kept, Roll) else kept.body
+        return delivery.framer.data((body,), addressee=node)
 
     # ------------------------------------------------------------------------------- finishing
 

@@ -60,6 +60,12 @@ class Framer:
             wire.Kind.BUNDLE, 0, self.cluster, self._incarnation, self._node, 0, parts
         )
 
+    def roll(self, parts: Sequence[bytes]) -> bytes:
+        """A ROLL frame of what `encode_roll` has given."""
+        return codec.encode_frame_parts(
+            wire.Kind.ROLL, 0, self.cluster, self._incarnation, self._node, 0, parts
+        )
+
     def data(self, parts: Sequence[bytes], *, addressee: int) -> bytes:
         """A DATA frame from its header and its batch, copied once."""
         return codec.encode_frame_parts(

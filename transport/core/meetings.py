@@ -103,7 +103,7 @@ class Meetings:
         if known.kind is Kind.ALL_TO_ALL or len(batch.frame) > RELAYED_BYTES_MAX:
             return None
         if known.kind is Kind.COORDINATOR and self._rank:
-            return [Bundle(self._members[:1], (_body(batch),))]
+            return [Bundle(self._members[:1], (batch.body,))]
         return self._take(known, meeting, self._rank, epoch, batch)
 
     def heard(self, meeting: Meeting, origin: int, epoch: int, batch: Arrived) -> Sequence[Bundle]:
@@ -114,12 +114,16 @@ class Meetings:
             return ()
         return self._take(known, meeting, self._rank_of[origin], epoch, batch)
 
+    def over(self, meeting: Meeting) -> None:
+        """All have spoken, and this node is not the one to say so."""
+        self._open.pop(meeting.key, None)
+
     def _take(
         self, known: _Open, meeting: Meeting, rank: int, epoch: int, batch: Arrived
     ) -> Sequence[Bundle]:
         if not known.bodies:
             known.epoch = epoch
-        known.bodies[rank] = _body(batch)
+        known.bodies[rank] = batch.body
         known.count += 1
         if known.spread is not None:
             return self._forward(known, known.spread.held(RankSet.one(rank)))
@@ -154,7 +158,3 @@ class Meetings:
         """Those who were expected did not come: everybody is told of those who did."""
         waiting, self._waiting = self._waiting, {}
         return [self._pass_on(known) for known in waiting.values()]
-
-
-def _body(batch: Arrived) -> bytes:
-    return batch.frame[batch.offset :]

@@ -13,6 +13,7 @@ from .. import wire_data
 from ..config import Limits
 from ..events import View
 from ..wire_data import Data
+from ..wire_roll import Roll
 from .batches import Arrived, Stamp
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
@@ -220,6 +221,79 @@ class OrderedLane:
             self.urgent = True
             self._safe.append((data.epoch, self._index))
 
+    # ------------------------------------------------------------------------ an epoch at once
+
+    def lacks(self, epoch: int, lasts: Mapping[int, int]) -> bool:
+        """Whether the next epoch is this one, and of each other member just this batch is missing.
+
+        `lasts` names the batch with which each member closes it.
+        """
+        if not self.epochs.lacks(epoch):
+            return False
+        for member, last in lasts.items():
+            stream = self._ins.get(member)
+            if stream is None:
+                return False
+            if member == self._node:
+                if stream.held != last or len(stream.waiting) != 1:
+                    return False
+            elif (
+                stream.held != last - 1
+                or stream.waiting
+                or stream.early
+                or stream.entry_pieces.size
+            ):
+                return False
+        return True
+
+    def take_roll(
+        self, roll: Roll, payloads: list[bytes], lasts: dict[int, int], now_ns: int
+    ) -> None:
+        """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`."""
+        data, node, epochs = roll.data, self._node, self.epochs
+        epoch, view_id, safe = data.epoch, data.view_id, bool(data.flags & wire_data.SAFE)
+        self._note(epoch, now_ns)
+        rows = {row[0]: row for row in roll.rows}
+        size, count = sum(map(len, payloads)), len(payloads)
+        # Another member may lack them one day; in a view of two there is none.
+        keep = len(rows) > 2
+        for member in epochs.order(epoch):
+            _, sequence, mark_fifo, mark_bulk, done = rows[member]
+            stream, token = self._ins[member], 0
+            if member == node:
+                token = stream.waiting.popleft().token
+                self.told(done)
+            else:
+                stream.held = sequence
+                if keep:
+                    stream.kept[sequence] = roll
+                epochs.member_done(member, done)
+                self.slowness.ended(member, epoch, now_ns)
+            stream.delivered = sequence
+            self._outputs.stream.append(
+                Ordered(
+                    member,
+                    self._incarnations[member],
+                    data.channel,
+                    payloads,
+                    view_id,
+                    self._index + 1,
+                    mark_fifo,
+                    mark_bulk,
+                    size,
+                    safe,
+                    token,
+                )
+            )
+            self._index += count
+        epochs.take(epoch, lasts)
+        self.slowness.completed(epoch)
+        if data.meeting is not None:
+            self.meetings.over(data.meeting)
+        if safe:
+            self.urgent = True
+            self._safe.append((epoch, self._index))
+
     def finish(self, cut: Callable[[int], int]) -> None:
         """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
         place = self.epochs.place
@@ -240,8 +314,10 @@ class OrderedLane:
         stable = epochs.settle()
         if stable is None:
             return None
-        for node in own.progress:
-            own.holds(node, epochs.own_last(epochs.done[node]))
+        for node, progress in own.progress.items():
+            held = epochs.own_last(epochs.done[node])
+            if held > progress.held:
+                own.holds(node, held)
         last = 0
         while self._safe and self._safe[0][0] <= epochs.stable:
             _, last = self._safe.popleft()

@@ -17,6 +17,7 @@ from .. import wire_data
 from ..config import Limits
 from ..events import Lane
 from ..wire_data import Data, Meeting, StreamKey
+from ..wire_roll import Roll
 from .batches import Arrived, Queued, Sent, Stamp
 from .framing import Framer
 
@@ -67,7 +68,8 @@ class OutStream:
 
     def start(self, addressees: Iterable[int]) -> None:
         """Begin a view: numbers start at 1 and nobody holds anything."""
-        self.next_sequence = 1
+        self.last = 0
+        """The last number given; 0 if none."""
         self.last_whole = 0
         """The last batch that ended with the end of a message."""
         self.sent: dict[int, Sent] = {}
@@ -140,7 +142,7 @@ class OutStream:
             self.key,
             flags=flags,
             epoch=stamp.epoch,
-            sequence=self.next_sequence,
+            sequence=self.last + 1,
             mark_fifo=stamp.mark_fifo,
             mark_bulk=stamp.mark_bulk,
             channel=head.channel,
@@ -156,7 +158,7 @@ class OutStream:
             self.key.lane,
             flags,
             stamp.epoch,
-            self.next_sequence,
+            self.last + 1,
             stamp.mark_fifo,
             stamp.mark_bulk,
             head.channel.decode(),
@@ -218,20 +220,15 @@ class OutStream:
         return wire_data.SAFE if safe else 0, payloads
 
     def _keep(self, sent: Sent, *, counts: bool) -> None:
-        self.sent[self.next_sequence] = sent
+        self.last += 1
+        self.sent[self.last] = sent
         if counts and self.progress:
-            self._sizes.append((self.next_sequence, sent.size))
+            self._sizes.append((self.last, sent.size))
             self._window_used += sent.size
         if not self._piece_at:
-            self.last_whole = self.next_sequence
-        self.next_sequence += 1
+            self.last_whole = self.last
 
     # ------------------------------------------------------------------------ acknowledgements
-
-    @property
-    def last(self) -> int:
-        """The last number given; 0 if none."""
-        return self.next_sequence - 1
 
     def acknowledged(self, node: int, held: int, taken: int) -> None:
         """An addressee says how far it is; impossible numbers are clipped."""
@@ -261,7 +258,10 @@ class OutStream:
 
     def held_by_all(self) -> int:
         """The last batch that every addressee holds."""
-        return min((p.held for p in self.progress.values()), default=self.last)
+        lowest = self.last
+        for progress in self.progress.values():
+            lowest = min(lowest, progress.held)
+        return lowest
 
     def settle(self) -> int | None:
         """Free what everybody holds; returns the last token settled, or None if none is new."""
@@ -329,7 +329,7 @@ class InStream:
     taken: int = 0
     waiting: deque[Arrived] = field(default_factory=deque[Arrived])
     """Held and not delivered: the ordered lane's, and what arrives while the view is closed."""
-    kept: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
+    kept: dict[int, Arrived | Roll] = field(default_factory=dict[int, Arrived | Roll])
     """Batches that some member may still lack."""
     early: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
     """Batches of the ordered lane of which those before are on their way."""

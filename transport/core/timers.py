@@ -49,10 +49,13 @@ class TimerTable:
     def arm(self, timer: Timer, subject: int | str, at_ns: int) -> None:
         """Set or move a deadline."""
         key = (timer, subject)
+        before = self._deadlines.get(key)
+        if before == at_ns:
+            return
         if self._earliest is not None:
             if at_ns <= self._earliest:
                 self._earliest = at_ns
-            elif self._deadlines.get(key) == self._earliest:
+            elif before == self._earliest:
                 self._earliest = None
         self._deadlines[key] = at_ns
 

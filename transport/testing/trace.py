@@ -19,6 +19,7 @@ from ..core.endpoint import Endpoint
 from ..core.framing import unbundle
 from ..events import Member, ViewId
 from ..wire_data import decode_data
+from ..wire_roll import decode_roll
 from .simulated_node import Life, SimulatedNode
 from .simulation import Simulation
 from .trace_text import (
@@ -184,6 +185,10 @@ class Tracer:
         if kind == wire.Kind.BUNDLE:
             bodies = unbundle(frame, offset)
             return "; ".join(self._data(b, 0) for b in bodies) if bodies else "malformed BUNDLE"
+        if kind == wire.Kind.ROLL:
+            roll = decode_roll(frame, offset)
+            bodies = roll.bodies() if roll is not None else None
+            return "; ".join(self._data(b, 0) for b in bodies) if bodies else "malformed ROLL"
         body = memoryview(frame)[offset:]
         message = wire.decode_hello(body) if kind == wire.Kind.HELLO else wire.decode_control(body)
         if message is None:

@@ -1,0 +1,49 @@
+"""Rolls that arrive: an epoch of which one frame brings all that is missing is taken in one step.
+
+In any other case a roll is the batches that it stands for. It is a part of `delivery.py`, on whose
+streams it works.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._native import codec
+from .. import wire_data
+from ..events import View
+from ..wire_roll import Roll, decode_roll
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+
+def receive_roll(delivery: Delivery, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+    """Batches of several members that are alike, from one that passes them on."""
+    roll = decode_roll(frame, offset)
+    if roll is None:
+        delivery.outputs.counters["malformed_roll"] += 1
+    elif delivery.view is None or not take_roll(delivery, delivery.view, roll, now_ns):
+        for body in roll.bodies():
+            delivery.receive(node, body, 0, now_ns)
+
+
+def take_roll(delivery: Delivery, view: View, roll: Roll, now_ns: int) -> bool:
+    """Deliver an epoch of which a roll brings all that is missing; False if it is another one."""
+    data, ordered = roll.data, delivery.ordered
+    lasts = {row[0]: row[1] for row in roll.rows}
+    if (
+        delivery.closed
+        or data.k != view.id.k
+        or data.era != view.id.era
+        or data.addressee
+        or data.flags & ~wire_data.SAFE != wire_data.END | wire_data.MEETING
+        or data.channel[:1] != "!"
+        or len(lasts) != len(view.incarnations)
+        or not ordered.lacks(data.epoch, lasts)
+    ):
+        return False
+    payloads = codec.unpack_batch(roll.body, data.offset)
+    if not payloads:
+        return False
+    ordered.take_roll(roll, payloads, lasts, now_ns)
+    return True

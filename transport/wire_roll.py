@@ -1,0 +1,100 @@
+"""The bodies of ROLL frames: what several members say in the same words, written once.
+
+The arrivals at a barrier differ in whose they are and in how far their senders have got. That is a
+table of rows; below it stands what all of them say. Layouts are in docs/wire.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from . import wire_data
+from .wire_data import Data, decode_data
+
+_COUNT = struct.Struct("<B")
+_ROW = struct.Struct("<IQQQQ")
+_ORIGIN = struct.Struct("<I")
+_NUMBERS = struct.Struct("<QQQQ")
+# Of a DATA body on the ordered lane (`wire_data.py`): what lies between is in the row.
+_VIEW_END, _ORIGIN_END = 8, 12
+_EPOCH_END, _DONE_END = 28, 60
+ROWS_MAX = 255
+
+Row: TypeAlias = tuple[int, int, int, int, int]
+"""Origin, sequence, the marks of fifo and bulk, and `done`."""
+
+
+@dataclass(slots=True, init=False)
+class Roll:
+    """Batches of several members that differ in their numbers alone."""
+
+    data: Data
+    """Of the first of them."""
+    body: bytes
+    """The first of them."""
+    rows: list[Row]
+
+    def __init__(self, data: Data, body: bytes, rows: list[Row]) -> None:
+        self.data = data
+        self.body = body
+        self.rows = rows
+
+    def body_of(self, origin: int) -> bytes:
+        """The DATA body of one of them."""
+        row = next(row for row in self.rows if row[0] == origin)
+        return _body(self.body, row)
+
+    def bodies(self) -> list[bytes]:
+        """The DATA bodies of all."""
+        return [_body(self.body, row) for row in self.rows]
+
+
+def _body(first: bytes, row: Row) -> bytes:
+    origin, numbers = _ORIGIN.pack(row[0]), _NUMBERS.pack(*row[1:])
+    return first[:_VIEW_END] + origin + first[_ORIGIN_END:_EPOCH_END] + numbers + first[_DONE_END:]
+
+
+def encode_roll(bodies: Sequence[bytes]) -> list[bytes] | None:
+    """The body of a ROLL frame, in parts; None if the DATA bodies differ in more than a row."""
+    first = bodies[0]
+    view, middle, end = first[:_VIEW_END], first[_ORIGIN_END:_EPOCH_END], first[_DONE_END:]
+    if len(bodies) > ROWS_MAX or first[16] != wire_data.ORDERED_LANE or len(first) < _DONE_END:
+        return None
+    parts = [_COUNT.pack(len(bodies))]
+    for body in bodies:
+        if (
+            body[_DONE_END:] != end
+            or body[_ORIGIN_END:_EPOCH_END] != middle
+            or body[:_VIEW_END] != view
+        ):
+            return None
+        parts.append(body[_VIEW_END:_ORIGIN_END])
+        parts.append(body[_EPOCH_END:_DONE_END])
+    parts += (view, middle, end)
+    return parts
+
+
+def decode_roll(frame: bytes, offset: int) -> Roll | None:
+    """The roll at `offset` of a frame; None if it is malformed."""
+    if len(frame) <= offset:
+        return None
+    start = offset + 1
+    end = start + frame[offset] * _ROW.size
+    if start == end or len(frame) < end + _VIEW_END + _EPOCH_END - _ORIGIN_END:
+        return None
+    rows: list[Row] = list(_ROW.iter_unpack(frame[start:end]))
+    rest = end + _VIEW_END
+    body = (
+        frame[end:rest]
+        + frame[start : start + 4]
+        + frame[rest : rest + 16]
+        + frame[start + 4 : start + _ROW.size]
+        + frame[rest + 16 :]
+    )
+    data = decode_data(body, 0)
+    if data is None or data.lane != wire_data.ORDERED_LANE:
+        return None
+    return Roll(data, body, rows)
