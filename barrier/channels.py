@@ -160,8 +160,7 @@ class Publication:
         if self._outcome is None:
             waiter = self._new_waiter()
             self._waiters.append(waiter)
-            async with asyncio.timeout(seconds(timeout, self._timeout_s)):
-                await waiter
+            await waiter.within(waiter.get_loop().time() + seconds(timeout, self._timeout_s))
         assert self._outcome is not None, "that is what wakes a waiter"
         if isinstance(self._outcome, PhalanxError):
             raise again(self._outcome)

@@ -13,12 +13,12 @@ if the order does not say it within one lease, the outcome is `Unknown`. Whoever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from phalanx.transport.config import NODE_ID_MAX, NODES_MAX, ClusterConfig
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Position, ViewInstalled
-from phalanx.transport.layers import Ordered, Outgoing
+from phalanx.transport.layers import Numbered, Ordered, Outgoing
 
 from . import events, messages, names
 from .crossing import Views
@@ -252,9 +252,10 @@ class BarrierCore:
         """The channel whose entries are barriers'."""
         return channel == CHANNEL
 
-    def ordered(self, batch: Ordered, *, now_ns: int) -> None:
+    def ordered(self, batches: Sequence[Ordered], *, now_ns: int) -> None:
         """Decide what the next entries decide; what cannot be understood is counted."""
-        self._following.ordered(batch, now_ns)
+        for batch in batches:
+            self._following.ordered(batch, now_ns)
 
     def held_back(self, position: Position, *, now_ns: int) -> None:
         """What was published before an arrival may not be delivered when that is ordered."""
@@ -316,7 +317,7 @@ class BarrierCore:
         """Not later than the earliest deadline or end of a grace period."""
         return self._tickets.next_deadline()
 
-    def take_entries(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+    def take_entries(self, numbered: Numbered) -> list[Outgoing]:
         """The entries to publish on `CHANNEL`, in order."""
         return self._outbox.take(numbered)
 

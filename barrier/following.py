@@ -75,6 +75,12 @@ class Following:
             if message is not None:
                 ticket = self._outbox.came_back() if own else None
                 if type(message) is Arrive:
+                    counted = table.count(message, member, mark, now_ns)
+                    if counted is not None:
+                        if ticket is not None and ticket.kind is Kind.ARRIVE:
+                            ticket.opened = counted.opened
+                        index += 1
+                        continue
                     decisions = table.arrive(message, member, mark, index, now_ns)
                     if message.bulk:
                         _mark_bulk(decisions, member, batch.mark_bulk)
@@ -270,9 +276,12 @@ class Following:
         view = self._state.view
         marks = generation.marks
         everybody = view.incarnations if view is not None else ()
-        if len(marks) == len(everybody) and all(member in marks for member in everybody):
-            return everybody
-        return tuple(sorted(marks))
+        if len(marks) != len(everybody):
+            return tuple(sorted(marks))
+        for member in everybody:
+            if member not in marks:
+                return tuple(sorted(marks))
+        return everybody
 
     def look_again(self) -> None:
         """Something has become known for which releases may have waited."""

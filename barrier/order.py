@@ -23,14 +23,14 @@ to one that first asked later than it did.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Member, Position, View, ViewInstalled
-from phalanx.transport.layers import Ordered, Outgoing
+from phalanx.transport.layers import Numbered, Ordered, Outgoing
 
 from .channel_items import ChannelItem, Entries, Opening, Published, StateMade, StateMark
 from .channel_messages import CONTROL, PART_BYTES, Can, Have, Open, Part, Take, decode, encode
@@ -175,8 +175,12 @@ class ChannelsCore:
         """Everything on the ordered lane that is no other layer's."""
         return channel == CONTROL or channel[:1] != "!"
 
-    def ordered(self, batch: Ordered, *, now_ns: int) -> None:
+    def ordered(self, batches: Sequence[Ordered], *, now_ns: int) -> None:
         """The next entries of the agreed order."""
+        for batch in batches:
+            self._ordered(batch, now_ns)
+
+    def _ordered(self, batch: Ordered, now_ns: int) -> None:
         if batch.channel == CONTROL:
             for index, payload in enumerate(batch.payloads, batch.first):
                 self._control(batch, Position(*batch.view_id, index), payload, now_ns)
@@ -331,12 +335,16 @@ class ChannelsCore:
 
     def next_deadline(self) -> int | None:
         """When somebody who has not answered is waited for no longer."""
+        if not self._channels:
+            return None
         times = (channel.ask_until_ns for channel in self._channels.values())
         return min((at for at in times if at is not None), default=None)
 
-    def take_entries(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+    def take_entries(self, numbered: Numbered) -> list[Outgoing]:
         """Openings and answers."""
         del numbered
+        if not self._outbox:
+            return []
         outbox, self._outbox = self._outbox, []
         return [Outgoing(_CONTROL, payload) for payload in outbox]
 

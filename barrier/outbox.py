@@ -8,12 +8,10 @@ the next is void there, and was made anew.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from phalanx._native import codec
-from phalanx.transport.events import Lane
-from phalanx.transport.layers import MEETING_RANKS_MAX, Meeting, Outgoing
+from phalanx.transport.layers import MEETING_RANKS_MAX, Meeting, Numbered, Outgoing
 
 from . import messages
 from .messages import Arrive, Cause, Leaving, Message
@@ -158,7 +156,7 @@ class Outbox:
 
     # ------------------------------------------------------------------------------- the order
 
-    def take(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+    def take(self, numbered: Numbered) -> list[Outgoing]:
         """The entries to publish, in order.
 
         An arrival waits until what this node multicast before has been numbered; it does not

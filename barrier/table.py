@@ -109,6 +109,24 @@ class Table:
 
     # ------------------------------------------------------------------------------ arrivals
 
+    def count(self, arrive: Arrive, member: Member, mark: int, now_ns: int) -> Generation | None:
+        """Count an arrival where nothing follows from it, as from most; None if `arrive` has to."""
+        generations = self._open.get(arrive.name)
+        if generations is None or arrive.payload or arrive.spoiled or arrive.bulk:
+            return None
+        generation = generations[0]
+        wanted = generation.wanted
+        if (
+            generation.settings is not arrive.settings
+            or generation.need <= 1
+            or generation.spoiled
+            or member in generation.marks
+            or not (wanted is None or member.node in wanted)
+        ):
+            return None
+        generation.count(member, mark, b"", now_ns)
+        return generation
+
     def arrive(
         self, arrive: Arrive, member: Member, mark: int, index: int, now_ns: int
     ) -> list[Decision]:

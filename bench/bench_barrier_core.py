@@ -72,7 +72,7 @@ class Rounds:
         batch = Ordered(
             node, 1, CHANNEL, [payload], VIEW_ID, self._index, 0, 0, len(payload), False, 0
         )
-        self.core.ordered(batch, now_ns=self._index)
+        self.core.ordered([batch], now_ns=self._index)
 
     def others(self) -> None:
         """All arrivals but our own and the last."""

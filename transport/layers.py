@@ -8,7 +8,7 @@ other lanes have been delivered, and views. What it wants to publish waits in `t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -51,6 +51,14 @@ class Outgoing:
         self.meeting = meeting
 
 
+class Numbered(Protocol):
+    """How far the multicasts of this node have left it; a dict by lane will do."""
+
+    def get(self, lane: Lane, default: int, /) -> int:
+        """The token up to which those of a lane have been numbered."""
+        ...
+
+
 class Layer(Protocol):
     """Inputs are verbs; outputs wait until they are taken. Nothing here blocks or does I/O."""
 
@@ -58,7 +66,7 @@ class Layer(Protocol):
         """Whether the entries of a channel of the ordered lane are this layer's."""
         ...
 
-    def ordered(self, batch: Ordered, *, now_ns: int) -> None:
+    def ordered(self, batches: Sequence[Ordered], *, now_ns: int) -> None:
         """The next entries of the agreed order; the same sequence at every member."""
         ...
 
@@ -101,7 +109,7 @@ class Layer(Protocol):
         """Counters since the layer was made."""
         ...
 
-    def take_entries(self, numbered: Mapping[Lane, int]) -> list[Outgoing]:
+    def take_entries(self, numbered: Numbered) -> list[Outgoing]:
         """What the layer wants to publish now, in order; it keeps the rest.
 
         `numbered` says up to which token (`Endpoint.submit`) this node's own multicasts have

@@ -27,7 +27,7 @@ from .core.outputs import (
     Transmit,
 )
 from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
-from .events import MULTICAST, Evicted, Lane, Position, PrimaryLost, ViewInstalled
+from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import DirectingLayer, Layer
 
 OWNERS_MAX = 4096
@@ -85,10 +85,13 @@ class Pump:
         self._peers = peers
         self._sink = sink
         self._clock = clock
+        self._numbered = _Numbered(endpoint)
         self._to_store: Persist | None = None
         """The newest record of this turn: what it replaces need not be written."""
         self._due_ns = 0
         """When something is due, as of the last turn."""
+        self._now_ns = 0
+        """When the turn began whose second half is to come."""
 
     def start(self) -> int | None:
         """Begin; returns the next deadline like `turn`."""
@@ -102,6 +105,14 @@ class Pump:
         for everywhere: nobody is taken for silent whose word has come.
 
         Returns when to come back at the latest.
+        """
+        self.take_in(look)
+        return self.put_out()
+
+    def take_in(self, look: int) -> None:
+        """The first half of a turn: what has come, what follows from it, and what it lets go on.
+
+        Whoever goes on now may have more to say before `put_out`.
         """
         endpoint, now_ns = self.endpoint, self._clock()
         if now_ns >= self._due_ns:
@@ -121,21 +132,25 @@ class Pump:
             layer.wake(now_ns)
         self._publish()
         endpoint.wake(now_ns)
-        while True:
-            self._cast()
-            transmits, commands, stream = endpoint.outputs.take()
-            # Frames of the turn that leaves a path must not be given to it any more.
-            if commands:
-                self._leave_paths(commands)
-            self._transmit(transmits)
-            for command in commands:
-                self._carry_out(command)
-            for item in stream:
-                if self._through_layers(item, now_ns):
-                    self._sink(item)
-            if not self._publish() and not endpoint.outputs.pending:
-                break
+        self._hand_over(now_ns)
+        self._now_ns = now_ns
+
+    def put_out(self, more: int = False) -> int | None:
+        """The second half; with `more` if anything was asked of the core between the two.
+
+        Returns when to come back at the latest.
+        """
+        endpoint, now_ns = self.endpoint, self._now_ns
+        if more:
+            now_ns = self._clock()
+            due_ns = endpoint.next_deadline()
+            if due_ns is not None and now_ns >= due_ns:
+                # It took its time: nobody is taken for silent whose word has come meanwhile.
+                return self.turn()
+        while self._publish() or more or endpoint.outputs.pending:
+            more = False
             endpoint.settle(now_ns)
+            self._hand_over(now_ns)
         if self._to_store is not None:
             self._disk.store(self._to_store.token, self._to_store.data)
             self._to_store = None
@@ -146,6 +161,20 @@ class Pump:
             self._due_ns = deadline
             endpoint.expect_wake(max(deadline, now_ns))
         return deadline
+
+    def _hand_over(self, now_ns: int) -> None:
+        """Everything that the core has put out, to the drivers, the layers and the cluster."""
+        self._cast()
+        transmits, commands, stream = self.endpoint.outputs.take()
+        # Frames of the turn that leaves a path must not be given to it any more.
+        if commands:
+            self._leave_paths(commands)
+        if transmits:
+            self._transmit(transmits)
+        for command in commands:
+            self._carry_out(command)
+        if stream:
+            self._give(stream, now_ns)
 
     def _leave_paths(self, commands: list[Command]) -> None:
         for command in commands:
@@ -201,6 +230,38 @@ class Pump:
                 if lifelines is not None:
                     lifelines.farewell()
 
+    def _give(self, stream: list[StreamItem], now_ns: int) -> None:
+        """Give the stream to the layers and to the cluster, in its order."""
+        sink = self._sink
+        run: list[Ordered] = []
+        for item in stream:
+            if isinstance(item, Ordered):
+                if run and run[0].channel != item.channel:
+                    self._give_ordered(run, now_ns)
+                    run = []
+                run.append(item)
+                continue
+            if run:
+                self._give_ordered(run, now_ns)
+                run = []
+            if self._through_layers(item, now_ns):
+                sink(item)
+        if run:
+            self._give_ordered(run, now_ns)
+
+    def _give_ordered(self, run: list[Ordered], now_ns: int) -> None:
+        """Entries of one channel that follow each other."""
+        for item in run:
+            if item.safe:
+                first = Position(item.view_id.era, item.view_id.k, item.first)
+                for layer in self._layers.values():
+                    layer.held_back(first, now_ns=now_ns)
+        owner = self._owner(run[0].channel)
+        if owner is not None:
+            owner.ordered(run, now_ns=now_ns)
+        for item in run:
+            self._sink(item)
+
     def _through_layers(self, item: StreamItem, now_ns: int) -> bool:
         """False if it is for a layer alone."""
         match item:
@@ -215,14 +276,6 @@ class Pump:
                             sequence=item.sequence,
                             now_ns=now_ns,
                         )
-            case Ordered():
-                if item.safe:
-                    first = Position(item.view_id.era, item.view_id.k, item.first)
-                    for layer in self._layers.values():
-                        layer.held_back(first, now_ns=now_ns)
-                owner = self._owner(item.channel)
-                if owner is not None:
-                    owner.ordered(item, now_ns=now_ns)
             case Stable():
                 position = Position(item.view_id.era, item.view_id.k, item.last)
                 for layer in self._layers.values():
@@ -255,10 +308,9 @@ class Pump:
     def _publish(self) -> bool:
         """Put what the layers want to say on the ordered lane; True if anything was put."""
         endpoint = self.endpoint
-        numbered = {lane: endpoint.numbered(lane) for lane in MULTICAST}
         put = False
         for layer in self._layers.values():
-            for entry in layer.take_entries(numbered):
+            for entry in layer.take_entries(self._numbered):
                 endpoint.submit_entry(
                     entry.channel, entry.payload, safe=entry.safe, meeting=entry.meeting
                 )
@@ -272,6 +324,18 @@ class Pump:
                 waiting.popleft()
                 put = True
         return put
+
+
+class _Numbered:
+    """For the layers: looked up by the few entries that wait for it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def get(self, lane: Lane, default: int, /) -> int:
+        """The token up to which the multicasts of a lane have been numbered."""
+        del default  # this node has a stream on each lane
+        return self._endpoint.numbered(lane)
 
 
 def _reason(event: PrimaryLost | Evicted) -> str:

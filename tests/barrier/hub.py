@@ -72,7 +72,7 @@ class Hub:
             ordered = entry(sender, outgoing.payload, VIEW.id, self.positions)
             position = Position(*VIEW.id, self.positions)
             for other in self.clusters:
-                other.core.ordered(ordered, now_ns=self.now_ns)
+                other.core.ordered([ordered], now_ns=self.now_ns)
                 if outgoing.safe and self.says_stable:
                     other.core.stable(position, now_ns=self.now_ns)
         return bool(taken)

@@ -319,7 +319,7 @@ class Model:
         here = self.nodes[node]
         if here.cursor == len(self.log):
             return False
-        here.core.ordered(self.log[here.cursor], now_ns=self.now_ns)
+        here.core.ordered([self.log[here.cursor]], now_ns=self.now_ns)
         here.cursor += 1
         self._collect(here)
         self.promises.check_agreement(here, self.log[here.cursor - 1])

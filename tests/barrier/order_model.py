@@ -242,7 +242,7 @@ class OrderModel:
         here.cursor += 1
         if here.layered:
             token = batch.token if batch.sender == node else 0
-            here.core.ordered(replace(batch, token=token), now_ns=self.now_ns)
+            here.core.ordered([replace(batch, token=token)], now_ns=self.now_ns)
             self._collect(here)
         return True
 

@@ -147,7 +147,7 @@ def test_entries_of_strangers_and_of_other_views_are_void() -> None:
     payload = model.nodes[1].core.take_entries({})[0].payload
     core = model.nodes[2].core
     for stranger in (Member(9, 1), Member(1, 2)):
-        core.ordered(entry(stranger, payload, model.view.id, 1), now_ns=0)
+        core.ordered([entry(stranger, payload, model.view.id, 1)], now_ns=0)
     assert core.generations() == []
     assert core.stats()["entries_stale"] == 2
 

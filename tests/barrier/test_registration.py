@@ -210,7 +210,7 @@ def test_registering_with_another_policy_is_a_disagreement() -> None:
     for node in (1, 2, 3):
         while model.nodes[node].cursor < len(model.log):
             here = model.nodes[node]
-            here.core.ordered(model.log[here.cursor], now_ns=0)
+            here.core.ordered([model.log[here.cursor]], now_ns=0)
             here.cursor += 1
     (outcome,) = core.take_outcomes()
     assert isinstance(outcome, Mismatch)
