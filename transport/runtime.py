@@ -117,6 +117,8 @@ class Runtime:
         self._hurried = False
         """The pump has turned at once for somebody since the event loop last turned it."""
         self._turning = False
+        self._taking = self._more = False
+        """The second half of the turn is to come; and somebody has asked for something in it."""
         self._readers: list[int] = []
         self._to_store: tuple[int, bytes] | None = None
         self._storing = False
@@ -317,17 +319,20 @@ class Runtime:
 
     def kick(self) -> None:
         """Turn the pump soon; calls in one turn of the event loop are one."""
-        if not self._soon:
+        if self._taking:
+            self._more = True
+        elif not self._soon:
             self._soon = True
             self._loop.call_soon(self._kicked)
 
     def hurry(self) -> None:
         """Turn the pump at once, for somebody waits; but what many want in a row is one turn."""
-        if self._hurried or self._soon or self._turning:
+        if self._taking or self._hurried or self._soon or self._turning:
             self.kick()
         else:
             self._hurried = True
-            self._turn_pump(NOWHERE)
+            if self.pump is not None:
+                self._turn(self.pump.turn, NOWHERE)
 
     def _kicked(self) -> None:
         self._soon = False
@@ -338,17 +343,36 @@ class Runtime:
         self._readable(EVERYWHERE)
 
     def _readable(self, where: int) -> None:
-        self._hurried = False
-        self.waking.turn(self._turn_pump, where)
+        """A turn; whoever is woken by its first half goes on before the second."""
+        pump = self.pump
+        if pump is None:
+            return
+        self._hurried = self._more = False
+        self._taking = True
+        try:
+            self.waking.turn(self._take_in, where)
+        finally:
+            taking, self._taking = self._taking, False
+            if pump is not self.pump:
+                if self._more:
+                    self.kick()
+            elif taking:
+                self._turn(pump.put_out, self._more)
 
-    def _turn_pump(self, where: int) -> None:
-        if self.pump is not None:
-            self._turn(self.pump.turn, where)
+    def _take_in(self, where: int) -> None:
+        assert self.pump is not None, "checked by the caller"
+        try:
+            self.pump.take_in(where)
+        except Exception as error:
+            self._taking = False  # and there is no second half
+            self._failed(error)
+            return
+        self._turned()
 
-    def _turn(self, turn: Callable[..., int | None], *where: int) -> None:
+    def _turn(self, turn: Callable[..., int | None], *how: int) -> None:
         self._turning = True
         try:
-            deadline = turn(*where)
+            deadline = turn(*how)
         except Exception as error:
             self._failed(error)
             return

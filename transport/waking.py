@@ -62,7 +62,7 @@ class Waiter:
     def __init__(self, waking: Waking) -> None:
         self._waking = waking
         self._asyncio_future_blocking = False
-        self._done = self._cancelled = False
+        self._done = self._cancelled = self._expired = False
         self._cancel_message: object = None
         self._callbacks: list[tuple[_Callback, contextvars.Context | None]] = []
 
@@ -78,6 +78,23 @@ class Waiter:
         if not self._done:
             self._done = True
             self._waking.wake(self)
+
+    async def within(self, deadline_s: float) -> None:
+        """Wait until it is woken, or until that time of the event loop.
+
+        Raises:
+            TimeoutError: it was not woken by then.
+        """
+        timer = self._waking.loop.call_at(deadline_s, self._expire)
+        try:
+            await self
+        finally:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        if not self._done:
+            self._expired = True
+            self.wake()
 
     def go_on(self) -> None:
         """For `Waking`: run the task until it waits again."""
@@ -131,7 +148,10 @@ class Waiter:
 
         Raises:
             CancelledError: it was cancelled.
+            TimeoutError: it was not woken in time.
         """
+        if self._expired:
+            raise TimeoutError
         if self._cancelled:
             raise asyncio.CancelledError(
                 *(() if self._cancel_message is None else (self._cancel_message,))

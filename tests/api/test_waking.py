@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from phalanx.barrier import Barriers
+from phalanx.transport.pump import Pump
+from phalanx.transport.testing.memory import memory_cluster
 from phalanx.transport.waking import Waiter, Waking
 
 
@@ -185,3 +188,46 @@ def test_a_callback_can_be_taken_back() -> None:
         assert called == [waiter, waiter]
 
     asyncio.run(scene())
+
+
+def test_a_wait_within_a_deadline_ends_with_the_first_of_both() -> None:
+    """Whichever that is."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        waking = Waking(loop)
+        late, woken = Waiter(waking), Waiter(waking)
+        with pytest.raises(TimeoutError):
+            await late.within(loop.time())
+        assert late.done()
+        assert not late.cancelled()
+        loop.call_soon(woken.wake)
+        await woken.within(loop.time() + 3600)
+
+    asyncio.run(scene())
+
+
+def test_what_a_woken_task_asks_for_goes_out_in_the_turn_that_woke_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two that meet back to back the one that came first is woken by what it hears."""
+    halves: list[bool] = []
+    original = Pump.put_out
+
+    def put_out(self: Pump, more: int = False) -> int | None:
+        halves.append(bool(more))
+        return original(self, more)
+
+    async def scene() -> None:
+        async with asyncio.timeout(30), memory_cluster(2) as memory:
+            monkeypatch.setattr(Pump, "put_out", put_out)
+            services = [Barriers(cluster) for cluster in memory.clusters.values()]
+            await asyncio.gather(*(loops(service) for service in services))
+            monkeypatch.undo()
+
+    async def loops(service: Barriers) -> None:
+        for _ in range(100):
+            await service.wait("x", timeout=10)
+
+    asyncio.run(scene())
+    assert halves.count(True) >= 90
