@@ -12,17 +12,31 @@ FOREVER_S = 1e9
 """What a longer time-out, or an infinite one, is taken for: 31 years."""
 
 
+class _Process:
+    """Which of a line of forked processes this is: asked at every call, without the kernel."""
+
+    forks = 0
+
+    def forked(self) -> None:
+        """This is a child."""
+        self.forks += 1
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.forked)
+
+
 class Home:
     """The event loop and the process that a cluster belongs to."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop = loop or asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._forks = _process.forks
 
     @property
     def is_here(self) -> bool:
         """Whether this is the process, and not a forked child of it."""
-        return os.getpid() == self._pid
+        return _process.forks == self._forks
 
     def check(self) -> None:
         """Refuse a call from elsewhere: what it waits for would never wake it.
