@@ -31,6 +31,7 @@ COMPILED = (
     "transport/waiting_line.py",
     "transport/waking.py",
     "transport/wire_data.py",
+    "transport/wire_roll.py",
     "barrier/arrival.py",
     "barrier/core.py",
     "barrier/crossing.py",
