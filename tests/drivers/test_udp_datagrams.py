@@ -163,7 +163,7 @@ def test_a_taken_port_leaves_the_rail_out(one: UdpDatagrams) -> None:
         again.close()
 
 
-@pytest.mark.parametrize("port", [0, PORT])
+@pytest.mark.parametrize("port", [0, PORT], ids=["no port", "no address"])
 def test_a_node_without_port_or_address_has_no_datagrams(port: int) -> None:
     """Port 0 is that of a node which takes none; the address is one of documentation."""
     datagrams = made(1, address="127.0.0.1" if not port else "192.0.2.1", port=port)
