@@ -7,9 +7,6 @@ the test is skipped with the reason, and the closing summary counts it. With
 a missing capability, and any other skip, fails.
 
 `PHALANX_MISSING=kernel,multicast` plays a machine that lacks these.
-
-With `-n 2 --dist loadgroup` (pytest-xdist) what happens in virtual time runs beside the rest: all
-that needs the machine, its clock and its ports is one group, for one worker, and has precedence.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-import re
 import shutil
 import socket
 import struct
@@ -118,11 +114,6 @@ _PROBES: dict[str, Probe] = {
     "multicast": _multicast,
 }
 _MARKERS = ("netns", "kernel")
-_MISSING = "missing capability"
-_VIRTUAL = frozenset({"barrier", "core", "mutants", "sim", "spin", "traces"})
-"""Folders whose tests look at no clock and share nothing: they run in any order, on any core."""
-_NICENESS = 10
-_ASKED = re.compile(rf"{_MISSING} (\w+): ")
 
 
 @functools.cache
@@ -145,7 +136,6 @@ def _all_required() -> bool:
 # --------------------------------------------------------------------- asking for capabilities
 
 _turned_away: Counter[str] = Counter()
-"""By capability, tests that asked for it in vain, as the reports say: workers send theirs here."""
 
 
 def _require(*names: str) -> None:
@@ -153,7 +143,8 @@ def _require(*names: str) -> None:
         present, text = _probe(name)
         if present:
             continue
-        reason = f"{_MISSING} {name}: {text}"
+        _turned_away[name] += 1
+        reason = f"missing capability {name}: {text}"
         if _all_required():
             pytest.fail(f"{reason} (PHALANX_REQUIRE_ALL is set)", pytrace=False)
         pytest.skip(reason)
@@ -179,32 +170,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if (Path(__file__).parent / "kernel").is_dir():  # a copy beside a small suite has none
         remote = importlib.import_module(".kernel.remote", package=__package__)
         remote.register(config)
-    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-        os.nice(_NICENESS)  # the group of those that look at the clock is given to the first
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest-xdist: what needs the machine is one group, and begins first."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    here = Path(__file__).parent
-    virtual: list[pytest.Item] = []
-    others: list[pytest.Item] = []
-    for item in items:
-        path = item.path.relative_to(here) if item.path.is_relative_to(here) else item.path
-        if path.parts[0] in _VIRTUAL:
-            virtual.append(item)
-        else:
-            item.add_marker(pytest.mark.xdist_group("machine"))
-            others.append(item)
-    items[:] = others + virtual
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count whom a missing capability has turned away."""
-    if report.outcome != "passed" and (found := _ASKED.search(report.longreprtext)):
-        _turned_away[found[1]] += 1
 
 
 @pytest.hookimpl(tryfirst=True)

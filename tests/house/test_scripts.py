@@ -62,8 +62,11 @@ def with_venv(checkout: Path) -> Path:
 
 def test_every_script_is_valid_bash(repository: Path) -> None:
     """A script for fresh machines fails where nobody is there to mend it."""
-    scripts = [repository / ".ci" / "run", *sorted((repository / "scripts").iterdir())]
-    for script in scripts:
+    others = (path for path in (repository / "scripts").iterdir() if path.suffix in ("", ".sh"))
+    for script in (
+        repository / ".ci" / "run",
+        *(path for path in sorted(others) if path.is_file()),
+    ):
         done = bash('bash -n "$1"', repository, str(script))
         assert done.returncode == 0, done.stderr
         assert os.access(script, os.X_OK) == (script.name != "lib.sh")
@@ -154,3 +157,23 @@ def test_ci_says_when_no_test_ran(checkout: Path) -> None:
     done = bash(".ci/run", checkout)
     assert done.returncode != 0
     assert done.stdout.splitlines()[-1].startswith("pytest did not run")
+
+
+def test_two_runs_of_pytest_close_as_one(repository: Path, tmp_path: Path) -> None:
+    """What is judged by its last line must not lose a failure; one that never closed is an error."""
+
+    def closed(*texts: str) -> str:
+        logs = [tmp_path / f"{number}.log" for number in range(len(texts))]
+        for log, text in zip(logs, texts, strict=True):
+            log.write_text(text)
+        program = repository / "scripts" / "closing_line.py"
+        done = subprocess.run(
+            [sys.executable, program, "61", *logs], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip("=\n ")
+
+    passed = "....\n===== 12 passed in 300.40s (0:05:00) =====\n"
+    assert closed(passed, passed) == "24 passed in 61s"
+    failed = "== short test summary info ==\n== 2 failed, 5 passed, 1 skipped in 3.41s ==\n"
+    assert closed(passed, failed) == "2 failed, 17 passed, 1 skipped in 61s"
+    assert closed(passed, "Killed\n") == "12 passed, 1 error in 61s"
