@@ -160,7 +160,7 @@ def test_ci_says_when_no_test_ran(checkout: Path) -> None:
 
 
 def test_two_runs_of_pytest_close_as_one(repository: Path, tmp_path: Path) -> None:
-    """What is judged by its last line must not lose a failure; one that never closed is an error."""
+    """The last line must not lose a failure, and one that never closed is an error."""
 
     def closed(*texts: str) -> str:
         logs = [tmp_path / f"{number}.log" for number in range(len(texts))]
