@@ -22,8 +22,8 @@ class _Process:
         self.forks += 1
 
 
-_process = _Process()
-os.register_at_fork(after_in_child=_process.forked)
+PROCESS = _Process()
+os.register_at_fork(after_in_child=PROCESS.forked)
 
 
 class Home:
@@ -31,12 +31,12 @@ class Home:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop = loop or asyncio.get_running_loop()
-        self._forks = _process.forks
+        self._forks = PROCESS.forks
 
     @property
     def is_here(self) -> bool:
         """Whether this is the process, and not a forked child of it."""
-        return _process.forks == self._forks
+        return PROCESS.forks == self._forks
 
     def check(self) -> None:
         """Refuse a call from elsewhere: what it waits for would never wake it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from phalanx.transport import (
 )
 from phalanx.transport.blocking import Cluster, attach
 from phalanx.transport.bridge import Bridge
+from phalanx.transport.calls import PROCESS
 from phalanx.transport.pulling import Pulling, Reader
 from phalanx.transport.testing.memory import MemoryNetwork, memory_config
 
@@ -39,7 +39,6 @@ from .threads import (
     GUARD_S,
     ThreadedNetwork,
     asyncio_program,
-    forked,
     in_thread,
     in_threads,
     interrupt,
@@ -431,7 +430,7 @@ def test_a_forked_child_is_told_to_join_itself(
 ) -> None:
     """The thread of the loop was not copied."""
     with monkeypatch.context() as child:
-        child.setattr(os, "getpid", forked)
+        child.setattr(PROCESS, "forks", PROCESS.forks + 1)
         for call in (alone.leave, lambda: alone.multicast(b"x"), alone.next, alone.stats):
             with pytest.raises(UsageError, match="fork"):
                 call()

@@ -11,7 +11,7 @@ import pytest
 
 from phalanx.barrier import Barriers
 from phalanx.transport import Cluster, Receipt, UsageError
-from phalanx.transport.calls import FOREVER_S, Home, seconds
+from phalanx.transport.calls import FOREVER_S, PROCESS, Home, seconds
 from phalanx.transport.testing.memory import memory_cluster
 
 GUARD_S = 20.0
@@ -111,15 +111,25 @@ def test_a_forked_child_is_told_to_join_itself(monkeypatch: pytest.MonkeyPatch) 
     """Its copies of the descriptors are closed; leaving there would end the parent's node."""
 
     async def body(cluster: Cluster) -> None:
-        parent = os.getpid()
         with monkeypatch.context() as child:
-            child.setattr(os, "getpid", lambda: parent + 1)
+            child.setattr(PROCESS, "forks", PROCESS.forks + 1)
             for name in ("multicast", "barrier wait", "leave"):
                 with pytest.raises(UsageError, match="fork"):
                     await CALLS[name](cluster)
         await cluster.multicast(b"still here")
 
     played(body)
+
+
+def test_a_forked_process_knows_that_it_is_one() -> None:
+    """Nobody asks the kernel at each call: whoever is forked is told so."""
+    home = Home(asyncio.new_event_loop())
+    child = os.fork()
+    if child == 0:
+        os._exit(home.is_here)
+    assert os.waitpid(child, 0)[1] == 0
+    assert home.is_here
+    home.loop.close()
 
 
 def test_seconds_are_any_number_within_bounds() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -108,11 +107,6 @@ def interrupt() -> None:
     ident = threading.main_thread().ident
     assert ident is not None, "it runs"
     signal.pthread_kill(ident, signal.SIGINT)
-
-
-def forked() -> int:
-    """What `os.getpid` says in a child of this process."""
-    return os.getppid()
 
 
 def until(condition: Callable[[], bool]) -> None:
