@@ -276,12 +276,7 @@ class Following:
         view = self._state.view
         marks = generation.marks
         everybody = view.incarnations if view is not None else ()
-        if len(marks) != len(everybody):
-            return tuple(sorted(marks))
-        for member in everybody:
-            if member not in marks:
-                return tuple(sorted(marks))
-        return everybody
+        return everybody if marks.keys() == set(everybody) else tuple(sorted(marks))
 
     def look_again(self) -> None:
         """Something has become known for which releases may have waited."""

@@ -115,13 +115,11 @@ class Table:
         if generations is None or arrive.payload or arrive.spoiled or arrive.bulk:
             return None
         generation = generations[0]
-        wanted = generation.wanted
         if (
             generation.settings is not arrive.settings
             or generation.need <= 1
             or generation.spoiled
-            or member in generation.marks
-            or not (wanted is None or member.node in wanted)
+            or not generation.awaits(member)
         ):
             return None
         generation.count(member, mark, b"", now_ns)

@@ -140,7 +140,7 @@ class LayerFace:
             self._runtime.hurry()
 
     def waiter(self) -> Waiter:
-        """What one task can await, and goes on at the end of the turn in which it is woken."""
+        """What one task can await, and goes on within the turn in which it is woken."""
         return Waiter(self._runtime.waking)
 
     @property

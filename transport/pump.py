@@ -2,7 +2,8 @@
 
 The same pump turns under asyncio (`Cluster`), in virtual time (the simulator) and in tests. It
 does no waiting: whoever owns it calls `turn` when a driver has something, when the deadline that
-`turn` returned has come, or when there is something to send.
+`turn` returned has come, or when there is something to send. Under asyncio a turn has two halves,
+between which those go on who have waited for what the first one brought.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Pump:
         self._hand_over(now_ns)
         self._now_ns = now_ns
 
-    def put_out(self, more: int = False) -> int | None:
+    def put_out(self, *, more: bool = False) -> int | None:
         """The second half; with `more` if anything was asked of the core between the two.
 
         Returns when to come back at the latest.

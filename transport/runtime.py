@@ -7,6 +7,7 @@ core decides, and when it says that this incarnation is over, the next one is bu
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import secrets
 import time
@@ -332,7 +333,7 @@ class Runtime:
         else:
             self._hurried = True
             if self.pump is not None:
-                self._turn(self.pump.turn, NOWHERE)
+                self._turn(functools.partial(self.pump.turn, NOWHERE))
 
     def _kicked(self) -> None:
         self._soon = False
@@ -357,23 +358,23 @@ class Runtime:
                 if self._more:
                     self.kick()
             elif taking:
-                self._turn(pump.put_out, self._more)
+                self._turn(functools.partial(pump.put_out, more=self._more))
 
     def _take_in(self, where: int) -> None:
         assert self.pump is not None, "checked by the caller"
         try:
             self.pump.take_in(where)
-        except Exception as error:
+        except Exception as error:  # a defect, which ends this cluster and not its event loop
             self._taking = False  # and there is no second half
             self._failed(error)
             return
         self._turned()
 
-    def _turn(self, turn: Callable[..., int | None], *how: int) -> None:
+    def _turn(self, turn: Callable[[], int | None]) -> None:
         self._turning = True
         try:
-            deadline = turn(*how)
-        except Exception as error:
+            deadline = turn()
+        except Exception as error:  # as above
             self._failed(error)
             return
         finally:

@@ -1,8 +1,9 @@
-"""Those who wait go on at the end of the very turn that lets them, not in the loop's next one.
+"""Those who wait go on within the very turn that lets them, not in the event loop's next one.
 
 Setting an `asyncio.Future` puts its task into the queue of the event loop, which asks the kernel
 once more for what has come before it runs it. Who waits for a barrier waits for nothing else, so
-its task is run by the callback that found the barrier complete, when everything else is done.
+its task is run by the callback that found the barrier complete, once all that has come is taken
+in; and what it asks for then goes out in the same turn (`Pump.put_out`).
 
 `asyncio.Task` may await anything that behaves like a future (`_asyncio_future_blocking`), and runs
 on when the callback is called that it has added.
@@ -20,7 +21,7 @@ _Callback = Callable[[Any], object]
 
 
 class Waking:
-    """Who is to go on at the end of the turn."""
+    """Who is to go on when all that has come is taken in."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

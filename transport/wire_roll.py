@@ -21,6 +21,8 @@ _NUMBERS = struct.Struct("<QQQQ")
 # Of a DATA body on the ordered lane (`wire_data.py`): what lies between is in the row.
 _VIEW_END, _ORIGIN_END = 8, 12
 _EPOCH_END, _DONE_END = 28, 60
+_LANE = 16
+_MIDDLE_BYTES = _EPOCH_END - _ORIGIN_END
 ROWS_MAX = 255
 
 Row: TypeAlias = tuple[int, int, int, int, int]
@@ -60,9 +62,9 @@ def _body(first: bytes, row: Row) -> bytes:
 def encode_roll(bodies: Sequence[bytes]) -> list[bytes] | None:
     """The body of a ROLL frame, in parts; None if the DATA bodies differ in more than a row."""
     first = bodies[0]
-    view, middle, end = first[:_VIEW_END], first[_ORIGIN_END:_EPOCH_END], first[_DONE_END:]
-    if len(bodies) > ROWS_MAX or first[16] != wire_data.ORDERED_LANE or len(first) < _DONE_END:
+    if len(first) < _DONE_END or first[_LANE] != wire_data.ORDERED_LANE or len(bodies) > ROWS_MAX:
         return None
+    view, middle, end = first[:_VIEW_END], first[_ORIGIN_END:_EPOCH_END], first[_DONE_END:]
     parts = [_COUNT.pack(len(bodies))]
     for body in bodies:
         if (
@@ -83,16 +85,18 @@ def decode_roll(frame: bytes, offset: int) -> Roll | None:
         return None
     start = offset + 1
     end = start + frame[offset] * _ROW.size
-    if start == end or len(frame) < end + _VIEW_END + _EPOCH_END - _ORIGIN_END:
+    middle = end + _VIEW_END
+    rest = middle + _MIDDLE_BYTES
+    if start == end or len(frame) < rest:
         return None
     rows: list[Row] = list(_ROW.iter_unpack(frame[start:end]))
-    rest = end + _VIEW_END
+    numbers = start + _ORIGIN.size
     body = (
-        frame[end:rest]
-        + frame[start : start + 4]
-        + frame[rest : rest + 16]
-        + frame[start + 4 : start + _ROW.size]
-        + frame[rest + 16 :]
+        frame[end:middle]
+        + frame[start:numbers]
+        + frame[middle:rest]
+        + frame[numbers : start + _ROW.size]
+        + frame[rest:]
     )
     data = decode_data(body, 0)
     if data is None or data.lane != wire_data.ORDERED_LANE:

@@ -1,4 +1,4 @@
-"""Who waits goes on at the end of the turn that wakes it, and otherwise as with a future."""
+"""Who waits goes on within the turn that wakes it, and otherwise as with a future."""
 
 from __future__ import annotations
 
@@ -214,9 +214,9 @@ def test_what_a_woken_task_asks_for_goes_out_in_the_turn_that_woke_it(
     halves: list[bool] = []
     original = Pump.put_out
 
-    def put_out(self: Pump, more: int = False) -> int | None:
-        halves.append(bool(more))
-        return original(self, more)
+    def put_out(self: Pump, *, more: bool = False) -> int | None:
+        halves.append(more)
+        return original(self, more=more)
 
     async def scene() -> None:
         async with asyncio.timeout(30), memory_cluster(2) as memory:

@@ -143,16 +143,10 @@ class Carrying:
 
     def relayed(self, stream: OutStream, bundles: Iterable[Bundle], now_ns: int) -> None:
         """The last batch goes to some, who pass it on to the others."""
-        last, casting, earliest_ns = stream.last, self._casting, 0
         for node, progress in stream.progress.items():
-            if progress.sent == last - 1 and node in self.synced:
-                again_ns = now_ns + self._relayed_ns + casting.wait_ns(node)
-                progress.cast.append((last, again_ns))
-                progress.sent = last
-                if not earliest_ns or again_ns < earliest_ns:
-                    earliest_ns = again_ns
-        if earliest_ns:
-            self._timers.arm_earlier(Timer.RECAST, "", earliest_ns)
+            if node in self.synced and progress.sent == stream.last - 1:
+                wait_ns = self._relayed_ns + self._casting.wait_ns(node)
+                self._note_cast(stream, node, now_ns + wait_ns)
         self.bundle(bundles)
 
     def tell_all(self, frame: bytes) -> None:
@@ -179,6 +173,7 @@ class Carrying:
                         self._outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
 
     def _frames(self, bodies: Sequence[bytes]) -> list[bytes]:
+        """A roll where they are alike, else bundles."""
         roll = encode_roll(bodies) if len(bodies) > 1 else None
         if roll is not None and sum(map(len, roll)) <= BUNDLE_BYTES_MAX:
             return [self._framer.roll(roll)]

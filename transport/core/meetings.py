@@ -114,10 +114,6 @@ class Meetings:
             return ()
         return self._take(known, meeting, self._rank_of[origin], epoch, batch)
 
-    def over(self, meeting: Meeting) -> None:
-        """All have spoken, and this node is not the one to say so."""
-        self._open.pop(meeting.key, None)
-
     def _take(
         self, known: _Open, meeting: Meeting, rank: int, epoch: int, batch: Arrived
     ) -> Sequence[Bundle]:

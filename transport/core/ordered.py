@@ -200,6 +200,18 @@ class OrderedLane:
         if not payloads:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
+        self._put(member, data, payloads, data.mark_fifo, data.mark_bulk, arrived.token)
+
+    def _put(
+        self,
+        member: int,
+        data: Data,
+        payloads: list[bytes],
+        mark_fifo: int,
+        mark_bulk: int,
+        token: int,
+    ) -> None:
+        """The next entries of the agreed order; `data` is theirs, but for whose they are."""
         safe = bool(data.flags & wire_data.SAFE)
         self._outputs.stream.append(
             Ordered(
@@ -209,17 +221,29 @@ class OrderedLane:
                 payloads,
                 data.view_id,
                 self._index + 1,
-                data.mark_fifo,
-                data.mark_bulk,
+                mark_fifo,
+                mark_bulk,
                 sum(map(len, payloads)),
                 safe,
-                arrived.token,
+                token,
             )
         )
         self._index += len(payloads)
         if safe:
             self.urgent = True
             self._safe.append((data.epoch, self._index))
+
+    def finish(self, cut: Callable[[int], int]) -> None:
+        """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
+        place = self.epochs.place
+        rest = [
+            (arrived.data.epoch, place(member, arrived.data.epoch), arrived.data.sequence, member)
+            for member, stream in self._ins.items()
+            for arrived in stream.waiting
+            if arrived.data.sequence <= cut(member)
+        ]
+        for _, _, _, member in sorted(rest):
+            self._deliver(member, self._ins[member].waiting.popleft())
 
     # ------------------------------------------------------------------------ an epoch at once
 
@@ -251,10 +275,9 @@ class OrderedLane:
     ) -> None:
         """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`."""
         data, node, epochs = roll.data, self._node, self.epochs
-        epoch, view_id, safe = data.epoch, data.view_id, bool(data.flags & wire_data.SAFE)
+        epoch = data.epoch
         self._note(epoch, now_ns)
         rows = {row[0]: row for row in roll.rows}
-        size, count = sum(map(len, payloads)), len(payloads)
         # Another member may lack them one day; in a view of two there is none.
         keep = len(rows) > 2
         for member in epochs.order(epoch):
@@ -270,41 +293,9 @@ class OrderedLane:
                 epochs.member_done(member, done)
                 self.slowness.ended(member, epoch, now_ns)
             stream.delivered = sequence
-            self._outputs.stream.append(
-                Ordered(
-                    member,
-                    self._incarnations[member],
-                    data.channel,
-                    payloads,
-                    view_id,
-                    self._index + 1,
-                    mark_fifo,
-                    mark_bulk,
-                    size,
-                    safe,
-                    token,
-                )
-            )
-            self._index += count
+            self._put(member, data, payloads, mark_fifo, mark_bulk, token)
         epochs.take(epoch, lasts)
         self.slowness.completed(epoch)
-        if data.meeting is not None:
-            self.meetings.over(data.meeting)
-        if safe:
-            self.urgent = True
-            self._safe.append((epoch, self._index))
-
-    def finish(self, cut: Callable[[int], int]) -> None:
-        """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
-        place = self.epochs.place
-        rest = [
-            (arrived.data.epoch, place(member, arrived.data.epoch), arrived.data.sequence, member)
-            for member, stream in self._ins.items()
-            for arrived in stream.waiting
-            if arrived.data.sequence <= cut(member)
-        ]
-        for _, _, _, member in sorted(rest):
-            self._deliver(member, self._ins[member].waiting.popleft())
 
     # ----------------------------------------------------------------------------- stability
 
