@@ -7,6 +7,7 @@ so that what is edited is what runs.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -64,6 +65,9 @@ def compiled() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
+    # What an earlier build has left goes into the wheel as well: modules that are compiled no more.
+    for left in BASE.glob("lib*"):
+        shutil.rmtree(left)
     # Under the names by which they are imported.
     root = (BASE / "modules").absolute()
     (root / "phalanx").mkdir(parents=True, exist_ok=True)

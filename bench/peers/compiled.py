@@ -65,8 +65,7 @@ def build() -> Path:
 
 def _make(folder: Path) -> None:
     print("compiling: two minutes, once for each change of the sources", file=sys.stderr)
-    # Also what an earlier build has compiled: a module that is compiled no more would stay in it.
-    for old in (*FOLDER.glob("[!.]*"), *(ROOT / "build" / "compiled").glob("lib*")):
+    for old in FOLDER.glob("[!.]*"):
         shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as place:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
