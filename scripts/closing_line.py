@@ -9,6 +9,9 @@ from pathlib import Path
 
 _CLOSING = re.compile(r"^=+ (?P<counts>.*) in [0-9][^=]*=+$", re.MULTILINE)
 _COUNT = re.compile(r"(\d+) (\w+)")
+_WORDS = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
+"""In the order in which pytest says them; it counts the last two as nouns."""
+_NOUNS = _WORDS[-2:]
 _WIDTH = 80
 
 
@@ -19,7 +22,8 @@ def closing(text: str) -> Counter[str]:
         return Counter(error=1)
     counts: Counter[str] = Counter()
     for number, what in _COUNT.findall(lines[-1]):
-        counts[what.removesuffix("s") if what in ("errors", "warnings") else what] += int(number)
+        noun = what.removesuffix("s")
+        counts[noun if noun in _NOUNS else what] += int(number)
     return counts
 
 
@@ -28,14 +32,14 @@ def main(seconds: str, *logs: str) -> None:
     total: Counter[str] = Counter()
     for log in logs:
         total += closing(Path(log).read_text(encoding="utf-8", errors="replace"))
-    # As pytest does, what matters first.
-    words = ", ".join(f"{total[what]} {what}" for what in sorted(total, key=_rank))
-    print(f" {words} in {seconds}s ".center(_WIDTH, "="))
+    # A word that is not known here is not left out.
+    words = [it for it in _WORDS if total[it]] + sorted(it for it in total if it not in _WORDS)
+    counts = ", ".join(f"{total[it]} {it}{_plural(it, total[it])}" for it in words)
+    print(f" {counts} in {seconds}s ".center(_WIDTH, "="))
 
 
-def _rank(what: str) -> tuple[int, str]:
-    order = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
-    return (order.index(what) if what in order else len(order)), what
+def _plural(word: str, count: int) -> str:
+    return "s" if word in _NOUNS and count != 1 else ""
 
 
 if __name__ == "__main__":
