@@ -7,18 +7,16 @@ meanwhile. What C has checked, Python unpacks without checking it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ._codec import lib
 from .twin import (
+    END,
     FIELDS,
     HEADER_BYTES,
-    SUFFIX,
     Frame,
     FrameError,
     cut,
+    frame_start,
     pack_batch,
-    pack_prefix,
     u32_array,
 )
 
@@ -28,8 +26,9 @@ __all__ = [
     "crc32c_table",
     "decode_frame",
     "encode_frame",
-    "encode_frame_parts",
+    "frame_start",
     "pack_batch",
+    "seal_frame",
     "unpack_batch",
 ]
 
@@ -38,6 +37,8 @@ _crc32c = lib.phx_crc32c
 _frame_crc = lib.phx_frame_crc
 _frame_check = lib.phx_frame_check
 _batch_count = lib.phx_batch_count
+_end = END.pack
+_fields = FIELDS.unpack_from
 
 _ERRORS = {error.value: error for error in FrameError}
 
@@ -81,29 +82,14 @@ def encode_frame(
     body: bytes,
 ) -> bytes:
     """See `codec.Codec`."""
-    size = len(body)
-    prefix = pack_prefix(kind, flags, cluster, incarnation, sender, addressee, size)
-    return prefix + SUFFIX.pack(_frame_crc(prefix, body, size)) + body
+    return seal_frame(frame_start(kind, flags, cluster, incarnation, sender, addressee), body)
 
 
-def encode_frame_parts(
-    kind: int,
-    flags: int,
-    cluster: int,
-    incarnation: int,
-    sender: int,
-    addressee: int,
-    parts: Sequence[bytes],
-) -> bytes:
+def seal_frame(start: bytes, head: bytes, rest: bytes = b"") -> bytes:
     """See `codec.Codec`."""
-    size = sum(map(len, parts))
-    prefix = pack_prefix(kind, flags, cluster, incarnation, sender, addressee, size)
-    rest = iter(parts)
-    first = next(rest, b"")
-    crc = _frame_crc(prefix, first, len(first))
-    for part in rest:
-        crc = _crc32c(crc, part, len(part))
-    return b"".join((prefix, SUFFIX.pack(crc), *parts))
+    of_head, of_rest = len(head), len(rest)
+    crc = _frame_crc(start, head, of_head, rest, of_rest)
+    return b"".join((start, _end(of_head + of_rest, crc), head, rest))
 
 
 def decode_frame(frame: bytes, cluster: int) -> Frame | FrameError:
@@ -111,7 +97,7 @@ def decode_frame(frame: bytes, cluster: int) -> Frame | FrameError:
     outcome = _frame_check(frame, len(frame))
     if outcome:
         return _ERRORS[outcome]
-    kind, flags, other, incarnation, sender, addressee = FIELDS.unpack_from(frame)
+    kind, flags, other, incarnation, sender, addressee = _fields(frame)
     if other != cluster:
         return FrameError.OTHER_CLUSTER
     return Frame(kind, flags, incarnation, sender, addressee, HEADER_BYTES)

@@ -37,6 +37,12 @@ static uint32_t load_u32(const uint8_t *p)
     return load_u16(p) | load_u16(p + 2) << 16;
 }
 
+static void store_u32(uint8_t *p, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(value >> 8 * i);
+}
+
 /* ------------------------------------------------------------------------------------ CRC32C
  * The two workers take and give the register itself, which is the complement of the checksum. */
 
@@ -114,11 +120,16 @@ int phx_crc32c_is_hardware(void)
 
 static const uint8_t ZEROS[HEADER_BYTES - AT_CRC];
 
-uint32_t phx_frame_crc(const uint8_t *prefix, const uint8_t *body, size_t n)
+uint32_t phx_frame_crc(const uint8_t *start, const uint8_t *head, size_t n, const uint8_t *rest,
+                       size_t m)
 {
-    uint32_t crc = crc_update(~UINT32_C(0), prefix, AT_CRC);
+    uint8_t length[LENGTH_BYTES];
+    store_u32(length, (uint32_t)(n + m));
+    uint32_t crc = crc_update(~UINT32_C(0), start, AT_BODY_BYTES);
+    crc = crc_update(crc, length, sizeof length);
     crc = crc_update(crc, ZEROS, sizeof ZEROS);
-    return ~crc_update(crc, body, n);
+    crc = crc_update(crc, head, n);
+    return ~crc_update(crc, rest, m);
 }
 
 int phx_frame_check(const uint8_t *frame, size_t n)
@@ -137,7 +148,8 @@ int phx_frame_check(const uint8_t *frame, size_t n)
     if (load_u32(frame + AT_BODY_BYTES) != n - HEADER_BYTES)
         return PHX_FRAME_BAD_LENGTH;
     /* All that follows the field in the header is zero by now, as phx_frame_crc has it. */
-    if (load_u32(frame + AT_CRC) != phx_frame_crc(frame, frame + HEADER_BYTES, n - HEADER_BYTES))
+    const uint8_t *body = frame + HEADER_BYTES;
+    if (load_u32(frame + AT_CRC) != phx_frame_crc(frame, body, n - HEADER_BYTES, body, 0))
         return PHX_FRAME_BAD_CRC;
     return PHX_FRAME_OK;
 }

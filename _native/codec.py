@@ -38,8 +38,9 @@ __all__ = [
     "crc32c",
     "decode_frame",
     "encode_frame",
-    "encode_frame_parts",
+    "frame_start",
     "pack_batch",
+    "seal_frame",
     "unpack_batch",
 ]
 
@@ -94,20 +95,21 @@ class Codec(Protocol):
         """
         ...
 
-    def encode_frame_parts(
-        self,
-        kind: int,
-        flags: int,
-        cluster: int,
-        incarnation: int,
-        sender: int,
-        addressee: int,
-        parts: Sequence[bytes],
+    def frame_start(
+        self, kind: int, flags: int, cluster: int, incarnation: int, sender: int, addressee: int
     ) -> bytes:
-        """`encode_frame` of `b"".join(parts)`, copying each part once.
+        """What the headers of all frames of one kind from one sender begin with, for `seal_frame`.
 
         Raises:
-            struct.error: as `encode_frame`.
+            struct.error: a number does not fit its field.
+        """
+        ...
+
+    def seal_frame(self, start: bytes, head: bytes, rest: bytes = b"") -> bytes:
+        """`encode_frame` of `head + rest`, which are copied once.
+
+        Raises:
+            struct.error: the body has 4 GiB or more.
         """
         ...
 
@@ -142,5 +144,6 @@ pack_batch = _codec.pack_batch
 unpack_batch = _codec.unpack_batch
 crc32c = _codec.crc32c
 encode_frame = _codec.encode_frame
-encode_frame_parts = _codec.encode_frame_parts
+frame_start = _codec.frame_start
+seal_frame = _codec.seal_frame
 decode_frame = _codec.decode_frame

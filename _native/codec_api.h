@@ -27,9 +27,11 @@ uint32_t phx_crc32c_table(uint32_t value, const uint8_t *data, size_t n);
 /* 1 if phx_crc32c uses the processor's instruction, else 0. */
 int phx_crc32c_is_hardware(void);
 
-/* The crc field of a frame: `prefix` is the header's first 40 bytes, what follows the field in
- * the header is zero, and the body has n bytes. */
-uint32_t phx_frame_crc(const uint8_t *prefix, const uint8_t *body, size_t n);
+/* The crc field of a frame: `start` is the header's first 36 bytes, the length of the body comes
+ * next, and what follows the crc in the header is zero. The body are the n bytes of `head` and the
+ * m bytes of `rest`. */
+uint32_t phx_frame_crc(const uint8_t *start, const uint8_t *head, size_t n, const uint8_t *rest,
+                       size_t m);
 
 /* Whether n bytes are one whole, intact frame that this version reads. */
 int phx_frame_check(const uint8_t *frame, size_t n);

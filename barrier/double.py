@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from . import names
 from .events import Release
@@ -41,7 +42,7 @@ class Double:
             Entered(release.parties), self._settings.strength, self._settings.policy
         )
         self._leave = names.leave_name(self._name, release.generation), settings
-        return dataclasses.replace(release, name=self._name)
+        return msgspec.structs.replace(release, name=self._name)
 
     async def __aexit__(
         self,

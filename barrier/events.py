@@ -7,14 +7,15 @@ party that does (barrier uniformity); `Unknown` is the one answer that says noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from phalanx.transport.events import Member, Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(msgspec.Struct, frozen=True, kw_only=True):
     """All parties of one generation of a barrier have arrived."""
 
     name: str
@@ -26,12 +27,15 @@ class Release:
     """
     parties: tuple[Member, ...]
     """Who arrived, in ascending order of node id."""
-    payloads: Mapping[int, bytes] = field(default_factory=dict[int, bytes], hash=False)
+    payloads: Mapping[int, bytes] = {}
     """What came with the arrivals, by node id, of those who brought something."""
     token: Position | None = None
     """With strength `safe` a fencing token, else None. It is larger than that of every earlier
     release of this name; whoever compares tokens acts for the larger one and refuses smaller ones.
     """
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.generation, self.position))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +55,7 @@ class Registration:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class Released(msgspec.Struct, frozen=True, kw_only=True):
     """The generation was released."""
 
     ticket: int

@@ -7,6 +7,8 @@ the release: with strength `agreed`, of each party all that it multicast before 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from phalanx.transport.events import Member, Position
 from phalanx.transport.layers import Ordered
 
@@ -33,6 +35,7 @@ from .outbox import Outbox
 from .settings import Strength
 from .skew import Skews
 from .state import State
+from .table import Plain
 from .tickets import Kind, Ticket
 
 REMEMBERED_MAX = 512
@@ -41,13 +44,28 @@ REMEMBERED_BYTES_MAX = 256
 """Longer ones are not likely to come again."""
 
 
+@dataclass(slots=True, init=False)
+class _Known:
+    """What an entry says."""
+
+    message: Message
+    plain: Plain | None
+    """Where it is an arrival from whose words alone nothing follows."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.plain = None
+        if isinstance(message, Arrive) and not (message.payload or message.spoiled or message.bulk):
+            self.plain = Plain(message.name, message.settings)
+
+
 class Following:
     """Feeds the table, and has the tickets follow what it decides."""
 
     def __init__(self, state: State, outbox: Outbox) -> None:
         self._state = state
         self._outbox = outbox
-        self._known: dict[bytes, Message] = {}
+        self._known: dict[bytes, _Known] = {}
         """Entries of this view by their bytes: the arrivals at one barrier are all the same."""
         self.skews = Skews()
 
@@ -71,29 +89,38 @@ class Following:
         own = batch.sender == state.node
         mark, index = batch.mark_fifo, batch.first
         for payload in batch.payloads:
-            message = self._known.get(payload) or self._read(payload)
-            if message is not None:
+            known = self._known.get(payload) or self._read(payload)
+            if known is not None:
                 ticket = self._outbox.came_back() if own else None
-                if type(message) is Arrive:
-                    counted = table.count(message, member, mark, now_ns)
-                    if counted is not None:
-                        if ticket is not None and ticket.kind is Kind.ARRIVE:
-                            ticket.opened = counted.opened
-                        index += 1
-                        continue
-                    decisions = table.arrive(message, member, mark, index, now_ns)
-                    if message.bulk:
-                        _mark_bulk(decisions, member, batch.mark_bulk)
-                else:
-                    decisions = self._decide(message, member, mark, index, now_ns)
-                for decision in decisions:
-                    if own or type(decision) is not Counted:
-                        self._apply(decision, ticket)
-                if ticket is not None and not ticket.over:
-                    self._answered(message, ticket)
+                plain = known.plain
+                counted = table.count(plain, member, mark, now_ns) if plain is not None else None
+                if counted is None:
+                    self._follow(known.message, member, batch, index, ticket, now_ns)
+                elif ticket is not None and ticket.kind is Kind.ARRIVE:
+                    ticket.opened = counted.opened
             index += 1
 
-    def _read(self, payload: bytes) -> Message | None:
+    def _follow(
+        self,
+        message: Message,
+        member: Member,
+        batch: Ordered,
+        index: int,
+        ticket: Ticket | None,
+        now_ns: int,
+    ) -> None:
+        """Let the tickets follow what one entry decides; `ticket` is what our own was for."""
+        own = batch.sender == self._state.node
+        decisions = self._decide(message, member, batch.mark_fifo, index, now_ns)
+        if isinstance(message, Arrive) and message.bulk:
+            _mark_bulk(decisions, member, batch.mark_bulk)
+        for decision in decisions:
+            if own or type(decision) is not Counted:
+                self._apply(decision, ticket)
+        if ticket is not None and not ticket.over:
+            self._answered(message, ticket)
+
+    def _read(self, payload: bytes) -> _Known | None:
         """What an entry says, if it was made in this view."""
         state = self._state
         message = messages.decode(payload)
@@ -105,11 +132,12 @@ class Following:
             # Made in an older view and numbered in this one: its sender publishes it again.
             state.stats["entries_stale"] += 1
             return None
+        known = _Known(message)
         if len(payload) <= REMEMBERED_BYTES_MAX:
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
-            self._known[payload] = message
-        return message
+            self._known[payload] = known
+        return known
 
     def _decide(
         self, message: Message, member: Member, mark: int, index: int, now_ns: int
@@ -276,7 +304,8 @@ class Following:
         view = self._state.view
         marks = generation.marks
         everybody = view.incarnations if view is not None else ()
-        return everybody if marks.keys() == set(everybody) else tuple(sorted(marks))
+        # Nobody counts that is not in the view.
+        return everybody if len(marks) == len(everybody) else tuple(sorted(marks))
 
     def look_again(self) -> None:
         """Something has become known for which releases may have waited."""

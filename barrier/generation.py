@@ -63,6 +63,8 @@ class Generation:
     """Of payloads that were ordered in this view."""
     spoiled: str
     """Why whoever still arrives is told that it is broken."""
+    promises: bool
+    """Some of those who have arrived multicast something in this view before."""
     times: dict[int, int]
     """When this node learnt of each arrival, by node; a note, the only thing that is not agreed."""
 
@@ -89,6 +91,7 @@ class Generation:
         self.lacking = set()
         self.held_bytes = 0
         self.spoiled = ""
+        self.promises = False
         self.times = {}
 
     @property
@@ -114,6 +117,8 @@ class Generation:
         """A party that was awaited has arrived."""
         self.need -= 1
         self.marks[member] = mark
+        if mark:
+            self.promises = True
         self.times[member.node] = now_ns
         if payload:
             self.held_bytes += len(payload)
@@ -156,6 +161,8 @@ class Generation:
 
     def not_here(self, progress: dict[int, int], bulk_progress: dict[int, int]) -> list[int]:
         """The parties of whom something that they multicast before arriving is not here."""
+        if not (self.promises or self.bulk_marks):
+            return []
         late = {
             member.node
             for member, mark in self.marks.items()
@@ -211,6 +218,7 @@ class Generation:
     def settle(self) -> None:
         """It is carried: all that belongs to its arrivals is here, and sequences begin anew."""
         self.marks = dict.fromkeys(self.marks, 0)
+        self.promises = False
         self.bulk_marks.clear()
         self.owing = set(self.payloads) | self.owing
         self.held_bytes = 0

@@ -45,6 +45,18 @@ class _Item:
         self.arrives = arrives
 
 
+@dataclass(slots=True, init=False)
+class _Plain:
+    """An arrival that brings nothing along."""
+
+    settings: Settings
+    payload: bytes
+
+    def __init__(self, settings: Settings, payload: bytes) -> None:
+        self.settings = settings
+        self.payload = payload
+
+
 class Outbox:
     """Entries that wait to be taken, and those that were and have not come back."""
 
@@ -53,7 +65,10 @@ class Outbox:
         self._items: list[_Item] = []
         self._said: deque[Ticket | None] = deque()
         """What each entry was for that was taken in this view and has not been ordered."""
-        self._plain: dict[tuple[str, Settings], bytes] = {}
+        self._plain: dict[str, _Plain] = {}
+        """By name the arrival without anything that was said last."""
+        self._keys: dict[str, int] = {}
+        """By name, of what the keys of its meetings are made."""
         self._meets: dict[Settings, tuple[int, int]] = {}
         """By settings, how many meet and the ranks of those who may be among them."""
         self._carried: set[str] = set()
@@ -86,14 +101,16 @@ class Outbox:
             )
             payload = messages.encode(arrive)
         else:
-            key = ticket.name, ticket.settings
-            found = self._plain.get(key)
-            if found is None:
+            found = self._plain.get(ticket.name)
+            if found is None or (
+                found.settings is not ticket.settings and found.settings != ticket.settings
+            ):
                 if len(self._plain) >= PLAIN_MAX:
                     self._plain.clear()
-                found = messages.encode(Arrive(view.id, ticket.name, ticket.settings))
-                self._plain[key] = found
-            payload = found
+                arrive = Arrive(view.id, ticket.name, ticket.settings)
+                found = _Plain(ticket.settings, messages.encode(arrive))
+                self._plain[ticket.name] = found
+            payload = found.payload
         self._items.append(_Item(ticket, payload, True))
 
     def withdrawal(self, ticket: Ticket) -> None:
@@ -197,8 +214,14 @@ class Outbox:
         meets = self._meets.get(ticket.settings)
         if meets is None:
             meets = self._meets_of(ticket)
-        use = f"{ticket.name} {table.uses(ticket.name)}".encode()
-        return Meeting(codec.crc32c(use), *meets)
+        name = ticket.name
+        key = self._keys.get(name)
+        if key is None:
+            if len(self._keys) >= PLAIN_MAX:
+                self._keys.clear()
+            key = self._keys[name] = codec.crc32c(name.encode())
+        # Spread over the 32 bits by a number without common factors with 2**32 (Knuth).
+        return Meeting(key + table.uses(name) * 2654435761 & 0xFFFFFFFF, meets[0], meets[1])
 
     def _meets_of(self, ticket: Ticket) -> tuple[int, int]:
         view = self._state.view

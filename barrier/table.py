@@ -17,6 +17,7 @@ All open generations of a name have the same settings. Whoever comes with others
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from phalanx.transport.events import Member, Position, View, ViewId
 
@@ -49,6 +50,18 @@ SPOILED_MAX = 256
 
 NOT_A_PARTY = "parties of which this node is none"
 SINCE_IT_ENTERED = "left the view since it entered"
+
+
+@dataclass(slots=True, init=False)
+class Plain:
+    """An arrival that brings nothing along; the same for all parties of a name."""
+
+    name: str
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
 
 
 class Table:
@@ -109,14 +122,14 @@ class Table:
 
     # ------------------------------------------------------------------------------ arrivals
 
-    def count(self, arrive: Arrive, member: Member, mark: int, now_ns: int) -> Generation | None:
+    def count(self, plain: Plain, member: Member, mark: int, now_ns: int) -> Generation | None:
         """Count an arrival where nothing follows from it, as from most; None if `arrive` has to."""
-        generations = self._open.get(arrive.name)
-        if generations is None or arrive.payload or arrive.spoiled or arrive.bulk:
+        generations = self._open.get(plain.name)
+        if generations is None:
             return None
         generation = generations[0]
         if (
-            generation.settings is not arrive.settings
+            generation.settings is not plain.settings
             or generation.need <= 1
             or generation.spoiled
             or not generation.awaits(member)

@@ -6,6 +6,7 @@ import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from phalanx.transport.events import Lane, Member, Position
 
@@ -23,6 +24,10 @@ class Kind(enum.Enum):
     QUIT = enum.auto()
     """To be registered no more."""
     ARRIVE_AND_QUIT = enum.auto()
+
+
+_WORDS: Final[dict[type, str]] = {}
+"""By type of outcome, under which name it is counted."""
 
 
 @dataclass(slots=True, init=False, eq=False)
@@ -292,5 +297,9 @@ class Tickets:
             del self._by_name[ticket.name]
 
     def _emit(self, outcome: events.Outcome) -> None:
-        self.stats[type(outcome).__name__.lower()] += 1
+        kind = type(outcome)
+        word = _WORDS.get(kind)
+        if word is None:
+            word = _WORDS[kind] = kind.__name__.lower()
+        self.stats[word] += 1
         self._outcomes.append(outcome)

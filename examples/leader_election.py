@@ -17,8 +17,9 @@ import json
 import os
 import signal
 import sys
-from dataclasses import astuple
 from pathlib import Path
+
+from msgspec.structs import astuple
 
 from phalanx.barrier import Barriers, Release
 from phalanx.transport import BarrierBroken, Cluster, View, ViewInstalled

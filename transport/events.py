@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 
 class ViewId(NamedTuple):
     """Names a view: views form one sequence, ordered by (era, k)."""
@@ -42,8 +44,7 @@ MULTICAST = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
 """The lanes on which messages go to all members."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in the agreed order; grows for ever across views."""
 
     era: int

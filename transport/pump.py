@@ -73,7 +73,9 @@ class Pump:
         peers: Mapping[int, PeerEndpoint],
         sink: Callable[[StreamItem], None],
         clock: Callable[[], int],
+        sink_entries: bool = True,
     ) -> None:
+        """With `sink_entries` entries of the agreed order go to `sink` too, behind the layers."""
         self.endpoint = endpoint
         self._driver = driver
         self._lifelines = lifelines
@@ -85,6 +87,7 @@ class Pump:
         """By channel of the ordered lane, as far as entries of it have come."""
         self._peers = peers
         self._sink = sink
+        self._sink_entries = sink_entries
         self._clock = clock
         self._numbered = _Numbered(endpoint)
         self._to_store: Persist | None = None
@@ -260,8 +263,9 @@ class Pump:
         owner = self._owner(run[0].channel)
         if owner is not None:
             owner.ordered(run, now_ns=now_ns)
-        for item in run:
-            self._sink(item)
+        if self._sink_entries:
+            for item in run:
+                self._sink(item)
 
     def _through_layers(self, item: StreamItem, now_ns: int) -> bool:
         """False if it is for a layer alone."""

@@ -237,6 +237,7 @@ class Runtime:
             peers=self._peers(),
             sink=self._sink,
             clock=now_ns,
+            sink_entries=False,
         )
         self._turn(self.pump.start)
 

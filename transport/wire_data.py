@@ -16,8 +16,11 @@ from .events import Lane, ViewId
 
 _DATA = struct.Struct("<IIIIBBHQQQQ")
 _ORDERED = struct.Struct("<Q")
-_MEETING = struct.Struct("<IBQ")
-DATA_HEADER_BYTES = _DATA.size
+_MET = struct.Struct("<QIBQ")
+"""The same, and the meeting."""
+DATA_HEADER_BYTES: Final = _DATA.size
+_ORDERED_BYTES: Final = _ORDERED.size
+_MET_BYTES: Final = _MET.size
 ORDERED_LANE: Final = int(Lane.ORDERED)
 """As it stands in a header: numbers are compared faster than members of an enumeration."""
 
@@ -150,10 +153,10 @@ def encode_data(
     head = _DATA.pack(
         era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
     )
-    if lane == ORDERED_LANE:
+    if meeting is not None:
+        head += _MET.pack(done, meeting.key, meeting.wanted, meeting.ranks)
+    elif lane == ORDERED_LANE:
         head += _ORDERED.pack(done)
-        if meeting is not None:
-            head += _MEETING.pack(meeting.key, meeting.wanted, meeting.ranks)
     return head + channel if channel else head
 
 
@@ -166,17 +169,17 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
         frame, offset
     )
     done, meeting, channel = 0, None, ""
-    if lane == ORDERED_LANE:
-        if len(frame) < end + 8:
+    if lane == ORDERED_LANE and flags & MEETING:
+        if len(frame) < end + _MET_BYTES:
+            return None
+        done, key, wanted, ranks = _MET.unpack_from(frame, end)
+        meeting = Meeting(key, wanted, ranks)
+        end += _MET_BYTES
+    elif lane == ORDERED_LANE:
+        if len(frame) < end + _ORDERED_BYTES:
             return None
         (done,) = _ORDERED.unpack_from(frame, end)
-        end += 8
-        if flags & MEETING:
-            if len(frame) < end + 13:
-                return None
-            key, wanted, ranks = _MEETING.unpack_from(frame, end)
-            meeting = Meeting(key, wanted, ranks)
-            end += 13
+        end += _ORDERED_BYTES
     if size:
         if len(frame) < end + size:
             return None

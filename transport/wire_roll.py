@@ -44,9 +44,8 @@ class Roll:
         self.body = body
         self.rows = rows
 
-    def body_of(self, origin: int) -> bytes:
+    def body_of(self, row: Row) -> bytes:
         """The DATA body of one of them."""
-        row = next(row for row in self.rows if row[0] == origin)
         return _body(self.body, row)
 
     def bodies(self) -> list[bytes]:
@@ -59,8 +58,8 @@ def _body(first: bytes, row: Row) -> bytes:
     return first[:_VIEW_END] + origin + first[_ORIGIN_END:_EPOCH_END] + numbers + first[_DONE_END:]
 
 
-def encode_roll(bodies: Sequence[bytes]) -> list[bytes] | None:
-    """The body of a ROLL frame, in parts; None if the DATA bodies differ in more than a row."""
+def encode_roll(bodies: Sequence[bytes]) -> bytes | None:
+    """The body of a ROLL frame; None if the DATA bodies differ in more than a row."""
     first = bodies[0]
     if len(first) < _DONE_END or first[_LANE] != wire_data.ORDERED_LANE or len(bodies) > ROWS_MAX:
         return None
@@ -76,7 +75,7 @@ def encode_roll(bodies: Sequence[bytes]) -> list[bytes] | None:
         parts.append(body[_VIEW_END:_ORIGIN_END])
         parts.append(body[_EPOCH_END:_DONE_END])
     parts += (view, middle, end)
-    return parts
+    return b"".join(parts)
 
 
 def decode_roll(frame: bytes, offset: int) -> Roll | None:

@@ -269,8 +269,9 @@ def gives_the_same_token_twice(patch: pytest.MonkeyPatch) -> None:
 
     def resolve(self: Tickets, ticket: Ticket, outcome: events.Outcome) -> None:
         if isinstance(outcome, events.Released) and outcome.release.token is not None:
-            token = replace(outcome.release.token, era=1, k=1)
-            outcome = replace(outcome, release=replace(outcome.release, token=token))
+            token = msgspec.structs.replace(outcome.release.token, era=1, k=1)
+            release = msgspec.structs.replace(outcome.release, token=token)
+            outcome = msgspec.structs.replace(outcome, release=release)
         original(self, ticket, outcome)
 
     patch.setattr(Tickets, "resolve", resolve)

@@ -102,7 +102,7 @@ class Cluster:
     def turn(self, node: int) -> None:
         """The end of a member's turn."""
         here = self.nodes[node]
-        here.lane.settle(here.view, here.own)
+        here.lane.settle(here.own)
         self._tell(node, here.lane.turn(0))
         here.collect()
 

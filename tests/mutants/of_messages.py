@@ -122,10 +122,8 @@ BARRIERS = (
         "released-one-place-later",
         "6: a release has the position of the entry that decided it, wherever it is returned",
         "barrier/following.py",
-        "                    decisions = table.arrive(message, member, mark, index, now_ns)\n",
-        "                    index += own\n"
-        "                    decisions = table.arrive(message, member, mark, index, now_ns)\n"
-        "                    index -= own\n",
+        "        decisions = self._decide(message, member, batch.mark_fifo, index, now_ns)\n",
+        "        decisions = self._decide(message, member, batch.mark_fifo, index + own, now_ns)\n",
     ),
     one(
         "deadline-decides-alone",

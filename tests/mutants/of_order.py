@@ -21,8 +21,8 @@ ORDER = (
             ),
             Edit(
                 EPOCHS,
-                "        return {member: ends[member] for member in self.order(epoch)}\n",
-                "        return {it: ends[it] for it in self.order(epoch) if it in ends}\n",
+                "        lasts = [ends[member] for member in self._members]\n",
+                "        lasts = [ends.get(member, 0) for member in self._members]\n",
             ),
         ),
     ),
@@ -37,7 +37,7 @@ ORDER = (
         "epoch-at-once-over-a-gap",
         "5: ... also where one frame brings all that seems to be missing of it",
         ORDERED,
-        "                stream.held != last - 1\n                or stream.waiting\n",
+        "                stream.held != row[1] - 1\n                or stream.waiting\n",
         "                stream.waiting\n",
     ),
     one(
@@ -65,8 +65,8 @@ ORDER = (
         "remainder-by-sender",
         "5: up to the cut the ordered lane is delivered by (epoch, rank, sequence)",
         ORDERED,
-        "        for _, _, _, member in sorted(rest):\n",
-        "        for *_, member in sorted(rest, key=lambda it: (it[3] ^ self._node, it[2])):\n",
+        "        for _, _, _, rank in sorted(rest):\n",
+        "        for *_, rank in sorted(rest, key=lambda it: (it[3] ^ self._node, it[2])):\n",
     ),
     Mutant(
         "ends-are-lost-with-an-association",
@@ -125,8 +125,8 @@ ORDER = (
         "stable-at-the-first",
         "5, safe: e is safe when the minimum of `done` over all members is at least e",
         EPOCHS,
-        "        lowest = min(self.done.values())\n        while self.own_ends",
-        "        lowest = max(self.done.values())\n        while self.own_ends",
+        "        lowest = min(self.done)\n        while self.own_ends",
+        "        lowest = max(self.done)\n        while self.own_ends",
     ),
 )
 

@@ -143,10 +143,20 @@ class Carrying:
 
     def relayed(self, stream: OutStream, bundles: Iterable[Bundle], now_ns: int) -> None:
         """The last batch goes to some, who pass it on to the others."""
+        last, synced = stream.last, self.synced
+        shortest_ns = 0
         for node, progress in stream.progress.items():
-            if node in self.synced and progress.sent == stream.last - 1:
-                wait_ns = self._relayed_ns + self._casting.wait_ns(node)
-                self._note_cast(stream, node, now_ns + wait_ns)
+            if progress.sent != last - 1:
+                self.to_push = True
+            elif node in synced:
+                wait_ns = self._casting.wait_ns(node)
+                progress.cast.append((last, now_ns + self._relayed_ns + wait_ns))
+                progress.sent = last
+                if not shortest_ns or wait_ns < shortest_ns:
+                    shortest_ns = wait_ns
+        if shortest_ns:
+            again_ns = now_ns + self._relayed_ns + shortest_ns
+            self._timers.arm_earlier(Timer.RECAST, "", again_ns)
         self.bundle(bundles)
 
     def tell_all(self, frame: bytes) -> None:
@@ -163,7 +173,7 @@ class Carrying:
         """Send batches of several members in as few frames as they take."""
         for bundle in bundles:
             nodes = bundle.nodes
-            for frame in self._frames(bundle.bodies):
+            for frame in (bundle.frame,) if bundle.frame else self._frames(bundle.bodies):
                 cast = [node for node in nodes if node in self._casting.rails]
                 if cast:
                     self._casting.cast(cast, frame)
@@ -175,7 +185,7 @@ class Carrying:
     def _frames(self, bodies: Sequence[bytes]) -> list[bytes]:
         """A roll where they are alike, else bundles."""
         roll = encode_roll(bodies) if len(bodies) > 1 else None
-        if roll is not None and sum(map(len, roll)) <= BUNDLE_BYTES_MAX:
+        if roll is not None and len(roll) <= BUNDLE_BYTES_MAX:
             return [self._framer.roll(roll)]
         return [self._framer.bundle(part) for part in _parts(bodies)]
 
@@ -242,7 +252,7 @@ class Carrying:
         waiting = self._ends_cast.get(node)
         if not waiting:
             return []
-        done = self._epochs.done[node]
+        done = self._epochs.done_of(node)
         while waiting and waiting[0][0] <= done:
             waiting.popleft()
         if not waiting or waiting[0][1] > now_ns:

@@ -50,7 +50,7 @@ class Casting:
 
     def wait_ns(self, node: int) -> int:
         """How long a peer is given to say that it has what was cast."""
-        return self._recast_ns * self._patience.get(node, 1)
+        return self._recast_ns * self._patience.get(node, 1) if self._patience else self._recast_ns
 
     def confirmed(self, node: int) -> None:
         """It has said so in time."""

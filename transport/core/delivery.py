@@ -12,6 +12,7 @@ What happens between two views (report, fetch, deliver up to the cut) is in `flu
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from ..config import Limits, Timing
 from ..drivers.base import Stream
@@ -33,6 +34,7 @@ from .streams import Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
 _LANES = {int(lane): lane for lane in MULTICAST}
+_ORDERED: Final = Lane.ORDERED
 
 
 class Delivery:
@@ -84,8 +86,10 @@ class Delivery:
         """The last stable epoch when `Timer.STABLE` was armed."""
         self._gaps: set[int] = set()
         """Members of whom something was dropped, because what comes before it is not here."""
-        for lane in (Lane.FIFO, Lane.BULK, Lane.ORDERED):
-            self.stream_to(0, lane)
+        self.fifo = self.stream_to(0, Lane.FIFO)
+        self.bulk = self.stream_to(0, Lane.BULK)
+        self.entries = self.stream_to(0, Lane.ORDERED)
+        """Our multicasts, which are among `out`."""
 
     # ------------------------------------------------------------------------------- sending
 
@@ -121,8 +125,7 @@ class Delivery:
         self, channel: bytes, payload: bytes, *, safe: bool, meeting: Meeting | None
     ) -> None:
         """Queue an entry of a layer on the ordered lane."""
-        stream = self.out[0, Lane.ORDERED]
-        stream.accept_entry(payload, channel, safe=safe, meeting=meeting)
+        self.entries.accept_entry(payload, channel, safe=safe, meeting=meeting)
 
     def flush(self, now_ns: int, *, may_number: bool) -> None:
         """Number what the windows allow, close the epoch, and hand over what is new."""
@@ -130,7 +133,8 @@ class Delivery:
             return
         if may_number:
             number_all(self, self.view, now_ns)
-        self._settle_order(self.view)
+        if self.ordered.settle(self.entries):
+            self.settle(self.entries, _ORDERED)
         endings = self.ordered.turn(now_ns)
         self.carrying.push_all(now_ns)
         if endings:
@@ -267,15 +271,6 @@ class Delivery:
     def epochs(self) -> Epochs:
         """Of the installed view."""
         return self.ordered.epochs
-
-    def _settle_order(self, view: View) -> None:
-        """What all members are known to hold is kept no longer."""
-        own = self.out[0, Lane.ORDERED]
-        stable = self.ordered.settle(view, own)
-        if stable is not None:
-            self.settle(own, Lane.ORDERED)
-            for member, sequence in stable.items():
-                self._of_order[member].forget_up_to(sequence)
 
     def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""

@@ -8,6 +8,8 @@ An endpoint is one incarnation of one node; a node that comes back is a new endp
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..._native import codec
 from .. import wire
 from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
@@ -21,6 +23,14 @@ from .peers import Verdict
 from .rolls import receive_roll
 from .slow_watch import SlowWatch
 from .timers import Timer
+
+# Numbers are compared faster than members of an enumeration.
+_HELLO: Final = int(Kind.HELLO)
+_DATA: Final = int(Kind.DATA)
+_BUNDLE: Final = int(Kind.BUNDLE)
+_ROLL: Final = int(Kind.ROLL)
+_PROBE: Final = int(Kind.PROBE)
+_CONTROL: Final = int(Kind.CONTROL)
 
 
 class Endpoint:
@@ -86,7 +96,7 @@ class Endpoint:
             self.outputs.counters[f"frame_{header.name.lower()}"] += 1
             return
         kind, node = header.kind, self.peers.node_of(link)
-        if kind == Kind.HELLO:
+        if kind == _HELLO:
             self._hello(link, frame, header.body_offset, now_ns)
         elif not node:
             self._from_nobody(link, kind, frame, header.body_offset)
@@ -94,18 +104,18 @@ class Endpoint:
             self.outputs.counters["frame_of_other_node"] += 1
         elif header.addressee not in (0, self.node):
             self.outputs.counters["frame_for_other_node"] += 1
-        elif kind == Kind.DATA:
+        elif kind == _DATA:
             self.delivery.receive(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
-        elif kind == Kind.BUNDLE:
+        elif kind == _BUNDLE:
             self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
-        elif kind == Kind.ROLL:
+        elif kind == _ROLL:
             receive_roll(self.delivery, node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
-        elif kind == Kind.PROBE:
+        elif kind == _PROBE:
             self._probe(node, "", frame, header.body_offset, now_ns)
-        elif kind == Kind.CONTROL:
+        elif kind == _CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
         else:
             self.outputs.counters["frame_of_unknown_kind"] += 1
@@ -124,15 +134,15 @@ class Endpoint:
             self.outputs.counters["datagram_of_other_node"] += 1
             return
         kind, offset = header.kind, header.body_offset
-        if kind == Kind.DATA:
+        if kind == _DATA:
             self.delivery.receive(node, frame, offset, now_ns)
-        elif kind == Kind.BUNDLE:
+        elif kind == _BUNDLE:
             self.delivery.receive_bundle(node, frame, offset, now_ns)
-        elif kind == Kind.ROLL:
+        elif kind == _ROLL:
             receive_roll(self.delivery, node, frame, offset, now_ns)
-        elif kind == Kind.PROBE:
+        elif kind == _PROBE:
             self._probe(node, rail, frame, offset, now_ns)
-        elif kind == Kind.CONTROL:
+        elif kind == _CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
                 self.delivery.end(node, message, now_ns)
@@ -315,7 +325,7 @@ class Endpoint:
 
     def _from_nobody(self, link: int, kind: int, frame: bytes, offset: int) -> None:
         """Before its HELLO is accepted a peer may only say why it turns us away."""
-        if kind == Kind.CONTROL:
+        if kind == _CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.Refuse):
                 self._refused_by(self.peers.peer_of_link(link), message)

@@ -42,6 +42,11 @@ class Epochs:
         self._node = node
         self._members = tuple(sorted(members))
         self._count = len(self._members)
+        self._rank_of = {member: rank for rank, member in enumerate(self._members)}
+        self._rank = self._rank_of[node]
+        self._orders: dict[int, list[int]] = {}
+        """By who is first, as far as they have been asked for."""
+        self.others = tuple(member for member in self._members if member != node)
         self.current = 1
         """The epoch that our next batch belongs to."""
         self.complete = 0
@@ -55,14 +60,14 @@ class Epochs:
         """By epoch the last batch of each member that has closed it."""
         self.own_ends: deque[Ending] = deque()
         """Our ENDs that some member may lack."""
-        self.done = dict.fromkeys(self._members, 0)
-        """The last epoch that each member holds completely."""
+        self.done = [0] * self._count
+        """By rank the last epoch that each member holds completely."""
         self._done_news = False
         self._own_last = 0
         self._own_lasts: dict[int, int] = {}
         """Our last batch in each epoch that is closed here, from the last stable one on."""
-        self._unstable: deque[tuple[int, dict[int, int]]] = deque()
-        """Complete epochs that some member may lack, with the last batch of each member."""
+        self._unstable: deque[tuple[int, list[int]]] = deque()
+        """Complete epochs that some member may lack, with the last batch of each, by rank."""
         self.stable = 0
         """The last epoch that every member holds completely."""
 
@@ -134,10 +139,10 @@ class Epochs:
 
     # ---------------------------------------------------------------------- what is complete
 
-    def step(self, streams: Mapping[int, Held]) -> Mapping[int, int] | None:
+    def step(self, streams: Mapping[int, Held]) -> Sequence[int] | None:
         """Complete the next epoch, if all have closed it and everything of it is here.
 
-        Returns the last batch of each member in it, in the order of delivery.
+        Returns the last batch of each member in it, by rank.
         """
         epoch = self.complete + 1
         ends = self._ends.get(epoch)
@@ -146,20 +151,21 @@ class Epochs:
         for member, sequence in ends.items():
             if streams[member].held < sequence:
                 return None
-        self.take(epoch, ends)
-        return {member: ends[member] for member in self.order(epoch)}
+        lasts = [ends[member] for member in self._members]
+        self.take(epoch, lasts)
+        return lasts
 
     def lacks(self, epoch: int) -> bool:
         """Whether the next epoch is this one, and we alone have closed it."""
         alone = epoch == self.complete + 1 == self.current - 1
         return alone and len(self._ends[epoch]) == 1
 
-    def take(self, epoch: int, lasts: dict[int, int]) -> None:
-        """The next epoch is complete, with these last batches of all members."""
+    def take(self, epoch: int, lasts: list[int]) -> None:
+        """The next epoch is complete, with these last batches of all members, by rank."""
         del self._ends[epoch]
         self._unstable.append((epoch, lasts))
         self.complete = epoch
-        self.done[self._node] = epoch
+        self.done[self._rank] = epoch
         self._done_news = True
 
     def owing(self, streams: Mapping[int, Held]) -> list[int]:
@@ -171,14 +177,17 @@ class Epochs:
             if member not in ends or streams[member].held < ends[member]
         ]
 
-    def order(self, epoch: int) -> tuple[int, ...]:
-        """Members by (rank - epoch) mod n, so that each has its turn to be first."""
+    def order(self, epoch: int) -> list[int]:
+        """Ranks by (rank - epoch) mod n, so that each member has its turn to be first."""
         first = epoch % self._count
-        return self._members[first:] + self._members[:first]
+        order = self._orders.get(first)
+        if order is None:
+            order = self._orders[first] = [*range(first, self._count), *range(first)]
+        return order
 
-    def place(self, member: int, epoch: int) -> int:
+    def place(self, rank: int, epoch: int) -> int:
         """Where a member stands in the order of an epoch."""
-        return (self._members.index(member) - epoch) % self._count
+        return (rank - epoch) % self._count
 
     # ------------------------------------------------------------------------ what is stable
 
@@ -188,17 +197,31 @@ class Epochs:
 
     def member_done(self, member: int, done: int) -> None:
         """A member holds every epoch up to `done`; our ENDs up to there are not needed again."""
-        if done > self.done.get(member, done):
-            self.done[member] = done
+        rank = self._rank_of.get(member)
+        if rank is not None:
+            self.rank_done(rank, done)
+
+    def rank_done(self, rank: int, done: int) -> None:
+        """The same, by rank."""
+        if done > self.done[rank]:
+            self.done[rank] = done
             self._done_news = True
 
-    def settle(self) -> dict[int, int] | None:
-        """Which batches, by member, every member is known to hold; None without news."""
+    def done_of(self, member: int) -> int:
+        """The last epoch that a member is known to hold completely."""
+        return self.done[self._rank_of[member]]
+
+    def is_member(self, node: int) -> bool:
+        """Whether a node closes epochs here."""
+        return node in self._rank_of
+
+    def settle(self) -> list[int] | None:
+        """Which batches, by rank, every member is known to hold by news; None without news."""
         if not self._done_news:
             return None
         self._done_news = False
-        stable: dict[int, int] = {}
-        lowest = min(self.done.values())
+        stable: list[int] = []
+        lowest = min(self.done)
         while self.own_ends and self.own_ends[0].epoch <= lowest:
             self.own_ends.popleft()
         while self._unstable and self._unstable[0][0] <= lowest:
@@ -208,7 +231,9 @@ class Epochs:
 
     def lacking(self) -> set[int]:
         """Members that are not known to hold the oldest epoch that is not stable."""
-        return {member for member, done in self.done.items() if done <= self.stable}
+        return {
+            it for it, done in zip(self._members, self.done, strict=True) if done <= self.stable
+        }
 
     def ending(self, epoch: int) -> Ending:
         """Our END of an epoch that is closed here and not yet stable."""
@@ -216,4 +241,5 @@ class Epochs:
 
     def done_without(self, gone: Collection[int]) -> int:
         """The last epoch that every member but those `gone` holds completely."""
-        return min(done for member, done in self.done.items() if member not in gone)
+        here = zip(self._members, self.done, strict=True)
+        return min(done for member, done in here if member not in gone)

@@ -11,7 +11,6 @@ from ..drivers.base import Stream
 from ..events import Lane
 from ..wire import CutEntry, Fetch, Held, Source
 from ..wire_data import StreamKey
-from ..wire_roll import Roll
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
 from .outputs import Settled, Transmit
@@ -136,11 +135,16 @@ class Flush:
             return sent.frame if sent else None
         incoming = delivery.ins.get(key)
         kept = incoming.kept.get(sequence) if incoming else None
-        if kept is None:
-            return None
+        ordered = key.lane == Lane.ORDERED and not key.addressee
+        body = (
+            kept.body
+            if kept
+            else delivery.ordered.rolled(key.origin, sequence)
+            if ordered
+            else None
+        )
         # The header names who sends a frame, so another holder puts its own before the body.
-        body = kept.body_of(key.origin) if isinstance(kept, Roll) else kept.body
-        return delivery.framer.data((body,), addressee=node)
+        return delivery.framer.data(body, b"", addressee=node) if body is not None else None
 
     # ------------------------------------------------------------------------------- finishing
 

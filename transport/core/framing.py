@@ -37,18 +37,24 @@ class Framer:
         self.cluster = codec.cluster_id(cluster)
         self._node = node
         self._incarnation = incarnation
+        self._data = self._start(wire.Kind.DATA)
+        self._bundle = self._start(wire.Kind.BUNDLE)
+        self._roll = self._start(wire.Kind.ROLL)
+        self._control = self._start(wire.Kind.CONTROL)
 
     def message(self, message: wire.Control, *, addressee: int = 0) -> bytes:
         """A control message as a frame."""
-        return self._frame(wire.Kind.CONTROL, addressee, wire.encode_message(message))
+        start = self._start(wire.Kind.CONTROL, addressee) if addressee else self._control
+        return codec.seal_frame(start, wire.encode_message(message))
 
     def hello(self, message: wire.Hello) -> bytes:
         """A HELLO as a frame."""
-        return self._frame(wire.Kind.HELLO, 0, wire.encode_message(message))
+        return codec.seal_frame(self._start(wire.Kind.HELLO), wire.encode_message(message))
 
     def probe(self, probe: wire.Probe, *, addressee: int) -> bytes:
         """A heartbeat or its echo as a frame."""
-        return self._frame(wire.Kind.PROBE, addressee, wire.encode_probe(probe))
+        start = self._start(wire.Kind.PROBE, addressee)
+        return codec.seal_frame(start, wire.encode_probe(probe))
 
     def bundle(self, bodies: Sequence[bytes]) -> bytes:
         """Several DATA bodies, each after its length, as one frame."""
@@ -56,23 +62,16 @@ class Framer:
         for body in bodies:
             parts.append(_LENGTH.pack(len(body)))
             parts.append(body)
-        return codec.encode_frame_parts(
-            wire.Kind.BUNDLE, 0, self.cluster, self._incarnation, self._node, 0, parts
-        )
+        return codec.seal_frame(self._bundle, b"".join(parts))
 
-    def roll(self, parts: Sequence[bytes]) -> bytes:
+    def roll(self, body: bytes) -> bytes:
         """A ROLL frame of what `encode_roll` has given."""
-        return codec.encode_frame_parts(
-            wire.Kind.ROLL, 0, self.cluster, self._incarnation, self._node, 0, parts
-        )
+        return codec.seal_frame(self._roll, body)
 
-    def data(self, parts: Sequence[bytes], *, addressee: int) -> bytes:
+    def data(self, head: bytes, batch: bytes, *, addressee: int) -> bytes:
         """A DATA frame from its header and its batch, copied once."""
-        return codec.encode_frame_parts(
-            wire.Kind.DATA, 0, self.cluster, self._incarnation, self._node, addressee, parts
-        )
+        start = self._start(wire.Kind.DATA, addressee) if addressee else self._data
+        return codec.seal_frame(start, head, batch)
 
-    def _frame(self, kind: int, addressee: int, body: bytes) -> bytes:
-        return codec.encode_frame(
-            kind, 0, self.cluster, self._incarnation, self._node, addressee, body
-        )
+    def _start(self, kind: int, addressee: int = 0) -> bytes:
+        return codec.frame_start(kind, 0, self.cluster, self._incarnation, self._node, addressee)

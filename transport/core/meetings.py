@@ -30,10 +30,13 @@ class Bundle:
 
     nodes: Collection[int]
     bodies: Sequence[bytes]
+    frame: bytes
+    """The whole frame, where that is there already: one batch of this node's own."""
 
-    def __init__(self, nodes: Collection[int], bodies: Sequence[bytes]) -> None:
+    def __init__(self, nodes: Collection[int], bodies: Sequence[bytes], frame: bytes = b"") -> None:
         self.nodes = nodes
         self.bodies = bodies
+        self.frame = frame
 
 
 class _Open:
@@ -60,6 +63,7 @@ class Meetings:
         self._members = tuple(sorted(members))
         self._rank_of = {member: rank for rank, member in enumerate(self._members)}
         self._rank = self._rank_of[node]
+        self._first = self._members[:1]
         self._bit = 1 << self._rank
         self._others = tuple(member for member in self._members if member != node)
         self._open: dict[int, _Open] = {}
@@ -103,7 +107,7 @@ class Meetings:
         if known.kind is Kind.ALL_TO_ALL or len(batch.frame) > RELAYED_BYTES_MAX:
             return None
         if known.kind is Kind.COORDINATOR and self._rank:
-            return [Bundle(self._members[:1], (batch.body,))]
+            return [Bundle(self._first, (), batch.frame)]
         return self._take(known, meeting, self._rank, epoch, batch)
 
     def heard(self, meeting: Meeting, origin: int, epoch: int, batch: Arrived) -> Sequence[Bundle]:
@@ -141,9 +145,8 @@ class Meetings:
         ]
 
     def _pass_on(self, known: _Open) -> Bundle:
-        bodies = list(known.bodies.values())
-        known.bodies.clear()
-        return Bundle(self._others, bodies)
+        bodies, known.bodies = known.bodies, {}
+        return Bundle(self._others, [bodies[rank] for rank in sorted(bodies)])
 
     def asked(self, epoch: int) -> list[Bundle]:
         """Somebody waits for an epoch: what belongs to it is passed on now."""

@@ -5,7 +5,7 @@ A part of `delivery.py`, on whose streams it works.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..events import Lane, View
 from ..wire_data import Data
@@ -16,12 +16,14 @@ from .streams import OutStream
 if TYPE_CHECKING:
     from .delivery import Delivery
 
+_ORDERED: Final = Lane.ORDERED
+
 
 def number_all(delivery: Delivery, view: View, now_ns: int) -> None:
     """Number what waits in every stream of this node."""
     for (_, lane), stream in delivery.out.items():
         addressee = stream.key.addressee
-        if not stream.queue or lane is Lane.ORDERED:
+        if not stream.queue or lane is _ORDERED:
             continue
         if addressee and addressee not in view.members:
             _turn_away(delivery, stream, lane)
@@ -32,9 +34,8 @@ def number_all(delivery: Delivery, view: View, now_ns: int) -> None:
 
 
 def _number(delivery: Delivery, view: View, stream: OutStream, lane: Lane) -> None:
-    fifo, bulk = delivery.out[0, Lane.FIFO], delivery.out[0, Lane.BULK]
     while stream.can_number:
-        stamp = Stamp(view.id, fifo.last_whole, bulk.last_whole)
+        stamp = Stamp(view.id, delivery.fifo.last_whole, delivery.bulk.last_whole)
         delivery.carrying.to_push = True
         data, payloads = stream.number(delivery.framer, stamp)
         if not stream.key.addressee:
@@ -43,25 +44,23 @@ def _number(delivery: Delivery, view: View, stream: OutStream, lane: Lane) -> No
 
 
 def _number_ordered(delivery: Delivery, view: View, now_ns: int) -> None:
-    stream, ordered = delivery.out[0, Lane.ORDERED], delivery.ordered
+    stream, ordered, carrying = delivery.entries, delivery.ordered, delivery.carrying
     if not (stream.urgent or stream.queue):
         return
     # What this node's own application does not read stops it, but not entries of layers.
-    while stream.urgent or (stream.can_number and Lane.ORDERED not in delivery.acks.frozen):
-        delivery.carrying.to_push = True
+    while stream.urgent or (stream.can_number and _ORDERED not in delivery.acks.frozen):
         stamp = ordered.stamp(
-            view,
-            mark_fifo=delivery.out[0, Lane.FIFO].last_whole,
-            mark_bulk=delivery.out[0, Lane.BULK].last_whole,
+            view, mark_fifo=delivery.fifo.last_whole, mark_bulk=delivery.bulk.last_whole
         )
         data, payloads = stream.number(delivery.framer, stamp)
-        delivery.ins[stream.key].held = data.sequence
         sent = stream.sent[data.sequence]
         bundles = ordered.numbered(data, sent.frame, payloads, sent.token)
-        if bundles is not None:
-            delivery.carrying.relayed(stream, bundles, now_ns)
+        if bundles is None:
+            carrying.to_push = True
+        else:
+            carrying.relayed(stream, bundles, now_ns)
             delivery.passed_on(bundles)
-    _numbered(delivery, stream, Lane.ORDERED)
+    _numbered(delivery, stream, _ORDERED)
 
 
 def _numbered(delivery: Delivery, stream: OutStream, lane: Lane) -> None:

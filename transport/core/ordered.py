@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .. import wire_data
 from ..config import Limits
-from ..events import View
-from ..wire_data import Data
+from ..events import View, ViewId
+from ..wire_data import ORDERED_LANE, Data, StreamKey
 from ..wire_roll import Roll
 from .batches import Arrived, Stamp
 from .epochs import Ending, Epochs
@@ -37,8 +37,13 @@ class OrderedLane:
         """Epochs of which something is here that not everybody knows of, and since when."""
         self.urgent = False
         """Somebody waits to know that we hold what has become complete."""
+        self._view_id = ViewId(0, 0)
         self._ins: Mapping[int, InStream] = {}
-        self._incarnations: dict[int, int] = {}
+        self._by_rank: list[tuple[int, int, InStream]] = []
+        """By ascending id each member, its incarnation and its stream."""
+        self._own = InStream(StreamKey(node, 0, ORDERED_LANE))
+        self._rolls: deque[tuple[int, Roll]] = deque()
+        """By epoch what was taken at once; another member may lack it one day."""
         self.meetings = Meetings(members=(node,), node=node)
         self.slowness = Slowness()
         self._closed = 0
@@ -61,8 +66,11 @@ class OrderedLane:
         self.epochs = Epochs(node=self._node, members=view.members)
         self._untold.clear()
         self.urgent = False
+        self._view_id = view.id
         self._ins = ins
-        self._incarnations = dict(view.incarnations)
+        self._by_rank = [(member, started, ins[member]) for member, started in view.incarnations]
+        self._own = ins[self._node]
+        self._rolls.clear()
         self.meetings = Meetings(members=view.members, node=self._node)
         self.slowness.begin()
         self._closed = 0
@@ -89,7 +97,9 @@ class OrderedLane:
         """
         whole = None if isinstance(payloads, bytes) else payloads
         arrived = Arrived(data, frame, HEADER_BYTES, whole, token)
-        self._ins[self._node].waiting.append(arrived)
+        own = self._own
+        own.held = data.sequence
+        own.waiting.append(arrived)
         self.stamped = data.done
         self.epochs.numbered(data.sequence, ends=bool(data.flags & wire_data.END))
         bundles = None
@@ -148,7 +158,7 @@ class OrderedLane:
     def ended(self, node: int, end: Ending, now_ns: int) -> None:
         """An END that comes by itself."""
         epochs, (epoch, sequence, done) = self.epochs, end
-        if node in epochs.done:
+        if epochs.is_member(node):
             if epochs.ended(node, epoch, sequence):
                 self.slowness.ended(node, epoch, now_ns)
             epochs.member_done(node, done)
@@ -169,10 +179,11 @@ class OrderedLane:
         endings = epochs.catch_up()
         self._time_own(now_ns)
         while (ends := epochs.step(self._ins)) is not None:
-            for member, last in ends.items():
-                waiting = self._ins[member].waiting
+            for rank in epochs.order(epochs.complete):
+                member, incarnation, stream = self._by_rank[rank]
+                waiting, last = stream.waiting, ends[rank]
                 while waiting and waiting[0].data.sequence <= last:
-                    self._deliver(member, waiting.popleft())
+                    self._deliver(member, incarnation, stream, waiting.popleft())
             self._note(epochs.complete, now_ns)
             self.slowness.completed(epochs.complete)
             endings += epochs.catch_up()
@@ -191,44 +202,47 @@ class OrderedLane:
         owing = epochs.owing(self._ins) if epochs.current > epochs.complete + 1 else ()
         return self.slowness.waited_for(epochs.complete + 1, owing)
 
-    def _deliver(self, member: int, arrived: Arrived) -> None:
+    def _deliver(self, member: int, incarnation: int, stream: InStream, arrived: Arrived) -> None:
         """Deliver the next batch of the agreed order."""
-        data, payloads, stream = arrived.data, arrived.payloads, self._ins[member]
+        data, payloads = arrived.data, arrived.payloads
         stream.delivered = data.sequence
         if payloads is None:
             payloads = stream.assemble(data, arrived.frame, self._limits.message_bytes_max)
         if not payloads:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
-        self._put(member, data, payloads, data.mark_fifo, data.mark_bulk, arrived.token)
+        size, marks = sum(map(len, payloads)), (data.mark_fifo, data.mark_bulk)
+        self._put(member, incarnation, data, payloads, size, marks, arrived.token)
 
     def _put(
         self,
         member: int,
+        incarnation: int,
         data: Data,
         payloads: list[bytes],
-        mark_fifo: int,
-        mark_bulk: int,
+        size: int,
+        marks: tuple[int, int],
         token: int,
     ) -> None:
         """The next entries of the agreed order; `data` is theirs, but for whose they are."""
         safe = bool(data.flags & wire_data.SAFE)
+        first = self._index + 1
+        self._index += len(payloads)
         self._outputs.stream.append(
             Ordered(
                 member,
-                self._incarnations[member],
+                incarnation,
                 data.channel,
                 payloads,
-                data.view_id,
-                self._index + 1,
-                mark_fifo,
-                mark_bulk,
-                sum(map(len, payloads)),
+                self._view_id,
+                first,
+                marks[0],
+                marks[1],
+                size,
                 safe,
                 token,
             )
         )
-        self._index += len(payloads)
         if safe:
             self.urgent = True
             self._safe.append((data.epoch, self._index))
@@ -237,32 +251,34 @@ class OrderedLane:
         """At the end of a view: everything up to the cut, by (epoch, rotated rank, sequence)."""
         place = self.epochs.place
         rest = [
-            (arrived.data.epoch, place(member, arrived.data.epoch), arrived.data.sequence, member)
-            for member, stream in self._ins.items()
+            (arrived.data.epoch, place(rank, arrived.data.epoch), arrived.data.sequence, rank)
+            for rank, (member, _, stream) in enumerate(self._by_rank)
             for arrived in stream.waiting
             if arrived.data.sequence <= cut(member)
         ]
-        for _, _, _, member in sorted(rest):
-            self._deliver(member, self._ins[member].waiting.popleft())
+        for _, _, _, rank in sorted(rest):
+            member, incarnation, stream = self._by_rank[rank]
+            self._deliver(member, incarnation, stream, stream.waiting.popleft())
 
     # ------------------------------------------------------------------------ an epoch at once
 
-    def lacks(self, epoch: int, lasts: Mapping[int, int]) -> bool:
-        """Whether the next epoch is this one, and of each other member just this batch is missing.
+    def lacks(self, roll: Roll) -> bool:
+        """Whether the next epoch is that of a roll, and of each other member just that is missing.
 
-        `lasts` names the batch with which each member closes it.
+        What somebody has not said in it, or what stands in it twice, makes it another one.
         """
-        if not self.epochs.lacks(epoch):
+        rows, streams = roll.rows, self._by_rank
+        if len(rows) != len(streams) or not self.epochs.lacks(roll.data.epoch):
             return False
-        for member, last in lasts.items():
-            stream = self._ins.get(member)
-            if stream is None:
+        for rank, (member, _, stream) in enumerate(streams):
+            row = rows[rank]
+            if row[0] != member:
                 return False
             if member == self._node:
-                if stream.held != last or len(stream.waiting) != 1:
+                if stream.held != row[1] or len(stream.waiting) != 1:
                     return False
             elif (
-                stream.held != last - 1
+                stream.held != row[1] - 1
                 or stream.waiting
                 or stream.early
                 or stream.entry_pieces.size
@@ -270,48 +286,59 @@ class OrderedLane:
                 return False
         return True
 
-    def take_roll(
-        self, roll: Roll, payloads: list[bytes], lasts: dict[int, int], now_ns: int
-    ) -> None:
+    def take_roll(self, roll: Roll, payloads: list[bytes], now_ns: int) -> None:
         """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`."""
-        data, node, epochs = roll.data, self._node, self.epochs
-        epoch = data.epoch
+        data, rows, node, epochs = roll.data, roll.rows, self._node, self.epochs
+        epoch, size = data.epoch, sum(map(len, payloads))
         self._note(epoch, now_ns)
-        rows = {row[0]: row for row in roll.rows}
-        # Another member may lack them one day; in a view of two there is none.
-        keep = len(rows) > 2
-        for member in epochs.order(epoch):
-            _, sequence, mark_fifo, mark_bulk, done = rows[member]
-            stream, token = self._ins[member], 0
+        for rank in epochs.order(epoch):
+            row = rows[rank]
+            sequence, token = row[1], 0
+            member, incarnation, stream = self._by_rank[rank]
             if member == node:
                 token = stream.waiting.popleft().token
-                self.told(done)
+                self.told(row[4])
             else:
                 stream.held = sequence
-                if keep:
-                    stream.kept[sequence] = roll
-                epochs.member_done(member, done)
-                self.slowness.ended(member, epoch, now_ns)
+                epochs.rank_done(rank, row[4])
             stream.delivered = sequence
-            self._put(member, data, payloads, mark_fifo, mark_bulk, token)
-        epochs.take(epoch, lasts)
-        self.slowness.completed(epoch)
+            self._put(member, incarnation, data, payloads, size, (row[2], row[3]), token)
+        if len(rows) > 2:
+            # In a view of two there is nobody else who may lack it.
+            self._rolls.append((epoch, roll))
+        epochs.take(epoch, [row[1] for row in rows])
+        self.slowness.brought(epochs.others, epoch, now_ns)
+
+    def rolled(self, origin: int, sequence: int) -> bytes | None:
+        """The DATA body of a batch that came in a roll, while somebody may lack it."""
+        for _, roll in self._rolls:
+            for row in roll.rows:
+                if row[0] == origin and row[1] == sequence and origin != self._node:
+                    return roll.body_of(row)
+        return None
 
     # ----------------------------------------------------------------------------- stability
 
-    def settle(self, view: View, own: OutStream) -> Mapping[int, int] | None:
-        """Which batches, by member, all members hold; None without news. Says what is safe."""
+    def settle(self, own: OutStream) -> bool:
+        """Forget what all members are known to hold, if that is news; says what is safe."""
         epochs = self.epochs
         stable = epochs.settle()
         if stable is None:
-            return None
+            return False
+        done = held = 0
         for node, progress in own.progress.items():
-            held = epochs.own_last(epochs.done[node])
+            of_node = epochs.done_of(node)
+            if of_node != done:
+                done, held = of_node, epochs.own_last(of_node)
             if held > progress.held:
                 own.holds(node, held)
-        last = 0
-        while self._safe and self._safe[0][0] <= epochs.stable:
-            _, last = self._safe.popleft()
+        rolls, safe, last = self._rolls, self._safe, 0
+        while rolls and rolls[0][0] <= epochs.stable:
+            rolls.popleft()
+        for rank, sequence in enumerate(stable):
+            self._by_rank[rank][2].forget_up_to(sequence)
+        while safe and safe[0][0] <= epochs.stable:
+            _, last = safe.popleft()
         if last:
-            self._outputs.stream.append(Stable(view.id, last))
-        return stable
+            self._outputs.stream.append(Stable(self._view_id, last))
+        return True

@@ -30,7 +30,6 @@ def receive_roll(delivery: Delivery, node: int, frame: bytes, offset: int, now_n
 def take_roll(delivery: Delivery, view: View, roll: Roll, now_ns: int) -> bool:
     """Deliver an epoch of which a roll brings all that is missing; False if it is another one."""
     data, ordered = roll.data, delivery.ordered
-    lasts = {row[0]: row[1] for row in roll.rows}
     if (
         delivery.closed
         or data.k != view.id.k
@@ -38,12 +37,11 @@ def take_roll(delivery: Delivery, view: View, roll: Roll, now_ns: int) -> bool:
         or data.addressee
         or data.flags & ~wire_data.SAFE != wire_data.END | wire_data.MEETING
         or data.channel[:1] != "!"
-        or len(lasts) != len(view.incarnations)
-        or not ordered.lacks(data.epoch, lasts)
+        or not ordered.lacks(roll)
     ):
         return False
     payloads = codec.unpack_batch(roll.body, data.offset)
     if not payloads:
         return False
-    ordered.take_roll(roll, payloads, lasts, now_ns)
+    ordered.take_roll(roll, payloads, now_ns)
     return True

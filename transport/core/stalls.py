@@ -85,7 +85,7 @@ class Stalls:
 
     def _lacks_ends(self, node: int) -> bool:
         epochs = self._delivery.epochs
-        return bool(epochs.own_ends) and epochs.own_ends[-1].epoch > epochs.done[node]
+        return bool(epochs.own_ends) and epochs.own_ends[-1].epoch > epochs.done_of(node)
 
     def wait_ns(self) -> int:
         """When to look again: soon if an answer is awaited."""
@@ -153,7 +153,7 @@ class Stalls:
             if progress is not None and progress.outstanding:
                 found[key] = progress.held
         if self._lacks_ends(node):
-            found[_ENDS] = self._delivery.epochs.done[node]
+            found[_ENDS] = self._delivery.epochs.done_of(node)
         return found
 
     def _detour(self, node: int, *, on: bool) -> None:

@@ -17,7 +17,6 @@ from .. import wire_data
 from ..config import Limits
 from ..events import Lane
 from ..wire_data import Data, Meeting, StreamKey
-from ..wire_roll import Roll
 from .batches import Arrived, Queued, Sent, Stamp
 from .framing import Framer
 
@@ -149,7 +148,7 @@ class OutStream:
             done=stamp.done,
             meeting=meeting,
         )
-        frame = framer.data((header, body), addressee=self.key.addressee)
+        frame = framer.data(header, body, addressee=self.key.addressee)
         data = Data(
             stamp.view_id.era,
             stamp.view_id.k,
@@ -329,7 +328,7 @@ class InStream:
     taken: int = 0
     waiting: deque[Arrived] = field(default_factory=deque[Arrived])
     """Held and not delivered: the ordered lane's, and what arrives while the view is closed."""
-    kept: dict[int, Arrived | Roll] = field(default_factory=dict[int, Arrived | Roll])
+    kept: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
     """Batches that some member may still lack."""
     early: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
     """Batches of the ordered lane of which those before are on their way."""
@@ -349,9 +348,10 @@ class InStream:
 
     def forget_up_to(self, sequence: int) -> None:
         """Every member holds these: nobody will ask for them any more."""
-        while self.kept_from <= sequence:
+        while self.kept and self.kept_from <= sequence:
             self.kept.pop(self.kept_from, None)
             self.kept_from += 1
+        self.kept_from = max(self.kept_from, sequence + 1)
 
     def assemble(self, data: Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
         """The messages that this batch completes; None if it is malformed."""
