@@ -7,6 +7,8 @@ meanwhile. What C has checked, Python unpacks without checking it again.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ._codec import lib
 from .twin import (
     END,
@@ -33,14 +35,14 @@ __all__ = [
 ]
 
 # A name of the module is found faster than an attribute of `lib`.
-_crc32c = lib.phx_crc32c
-_frame_crc = lib.phx_frame_crc
-_frame_check = lib.phx_frame_check
-_batch_count = lib.phx_batch_count
-_end = END.pack
-_fields = FIELDS.unpack_from
+_crc32c: Final = lib.phx_crc32c
+_frame_crc: Final = lib.phx_frame_crc
+_frame_check: Final = lib.phx_frame_check
+_batch_count: Final = lib.phx_batch_count
+_end: Final = END.pack
+_fields: Final = FIELDS.unpack_from
 
-_ERRORS = {error.value: error for error in FrameError}
+_ERRORS: Final = {error.value: error for error in FrameError}
 
 
 def unpack_batch(data: bytes, offset: int = 0) -> list[bytes] | None:

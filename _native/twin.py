@@ -15,31 +15,31 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
-WIRE_VERSION = 1
+WIRE_VERSION: Final = 1
 """The version of the wire format that is written here."""
-WIRE_VERSION_OLDEST = 1
+WIRE_VERSION_OLDEST: Final = 1
 """The oldest version that is still read."""
 
-HEADER_BYTES = 64
-MAGIC = 0x4850
+HEADER_BYTES: Final = 64
+MAGIC: Final = 0x4850
 
-START = struct.Struct("<HBBBBHQQIII")
+START: Final = struct.Struct("<HBBBBHQQIII")
 """The header up to the length of the body: the same for all frames of a kind from one sender."""
-END = struct.Struct("<II20x")
+END: Final = struct.Struct("<II20x")
 """The length and the checksum; then reserved bytes and the authentication tag, all zero."""
-FIELDS = struct.Struct("<4xBB2xQQII")
+FIELDS: Final = struct.Struct("<4xBB2xQQII")
 """What a reader wants of a header that has been checked."""
 assert START.size + END.size == HEADER_BYTES, "the two halves make one header"
 
-_CHECKED = struct.Struct("<HBB2xH24xIII20s")
-_U32 = struct.Struct("<I")
-_ONE = struct.Struct("<II")
+_CHECKED: Final = struct.Struct("<HBB2xH24xIII20s")
+_U32: Final = struct.Struct("<I")
+_ONE: Final = struct.Struct("<II")
 """Before the only message of a batch."""
-_U32_MAX = 2**32 - 1
-_TAG_ZERO = bytes(20)
-_BIG_ENDIAN = sys.byteorder == "big"
+_U32_MAX: Final = 2**32 - 1
+_TAG_ZERO: Final = bytes(20)
+_BIG_ENDIAN: Final = sys.byteorder == "big"
 assert array("I").itemsize == _U32.size, "an array's memory is a batch's table of lengths"
 
 
@@ -151,7 +151,7 @@ def _slicing_tables() -> list[tuple[int, ...]]:
 
 
 _T0, _T1, _T2, _T3, _T4, _T5, _T6, _T7 = _slicing_tables()
-_EIGHT = struct.Struct("8B")
+_EIGHT: Final = struct.Struct("8B")
 _Eight: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 
 

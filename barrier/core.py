@@ -14,6 +14,7 @@ if the order does not say it within one lease, the outcome is `Unknown`. Whoever
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from phalanx.transport.config import NODE_ID_MAX, NODES_MAX, ClusterConfig
 from phalanx.transport.errors import UsageError
@@ -30,8 +31,9 @@ from .settings import Count, Entered, Named, Registered, Settings, Strength, nam
 from .state import State
 from .tickets import Kind, Ticket
 
-WAITS_MAX = 1024
+WAITS_MAX: Final = 1024
 """Waits that one node may have open at once."""
+_ARRIVED: Final = Strength.ARRIVED
 
 
 class BarrierCore:
@@ -85,7 +87,7 @@ class BarrierCore:
             self._check_registered(name)
         ticket = tickets.add(name, settings, deadline_ns, Kind.ARRIVE, payload)
         ticket.asked_ns = now_ns
-        if settings.strength is not Strength.ARRIVED:
+        if settings.strength is not _ARRIVED:
             ticket.after, ticket.bulk = after, bulk
         if deadline_ns is not None and deadline_ns <= now_ns:
             self._take_back(ticket, Cause.TIMEOUT, now_ns)

@@ -8,6 +8,7 @@ whoever has a part in it publishes it again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from phalanx.transport.events import Member, Position, View, ViewInstalled
 
@@ -18,10 +19,10 @@ from .settings import Policy, Registered
 from .state import State
 from .tickets import Kind, Ticket
 
-STARTED_OVER = "the cluster started over"
-LOST_ITS_PLACE = "this node lost its place in the cluster"
-LOST = "left the view before its messages were all here"
-NO_REASON = "no reason known"
+STARTED_OVER: Final = "the cluster started over"
+LOST_ITS_PLACE: Final = "this node lost its place in the cluster"
+LOST: Final = "left the view before its messages were all here"
+NO_REASON: Final = "no reason known"
 
 
 class Views:

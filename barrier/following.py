@@ -8,6 +8,7 @@ the release: with strength `agreed`, of each party all that it multicast before 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from phalanx.transport.events import Member, Position
 from phalanx.transport.layers import Ordered
@@ -38,10 +39,12 @@ from .state import State
 from .table import Plain
 from .tickets import Kind, Ticket
 
-REMEMBERED_MAX = 512
+REMEMBERED_MAX: Final = 512
 """Entries whose bytes are remembered with what they mean."""
-REMEMBERED_BYTES_MAX = 256
+REMEMBERED_BYTES_MAX: Final = 256
 """Longer ones are not likely to come again."""
+_ARRIVED: Final = Strength.ARRIVED
+_SAFE: Final = Strength.SAFE
 
 
 @dataclass(slots=True, init=False)
@@ -290,8 +293,8 @@ class Following:
         if ticket.over:
             return  # It got another outcome while it waited.
         strength = generation.settings.strength
-        late = strength is Strength.SAFE and state.stable < position
-        if strength is not Strength.ARRIVED:
+        late = strength is _SAFE and state.stable < position
+        if strength is not _ARRIVED:
             held_back = bool(state.unsafe) and state.unsafe[0] < position
             late = late or held_back or bool(state.not_here(generation))
         if late:

@@ -13,16 +13,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from phalanx.transport.events import Member, Position, View
 
 from .messages import Carried, CarriedRoster
 from .settings import Count, Policy, Settings
 
-NOT_ARRIVED = "not arrived"
-NOT_A_MEMBER = "not a member of the view"
-NOT_ALL_HERE = "arrived, its messages are not all here"
-PAYLOAD_OWED = "arrived, its payload is not here again"
+NOT_ARRIVED: Final = "not arrived"
+NOT_A_MEMBER: Final = "not a member of the view"
+NOT_ALL_HERE: Final = "arrived, its messages are not all here"
+PAYLOAD_OWED: Final = "arrived, its payload is not here again"
 
 
 class Crossing(enum.Enum):

@@ -13,7 +13,7 @@ the same bytes, in one round after the other, and are decoded once in a view.
 from __future__ import annotations
 
 import enum
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -23,13 +23,13 @@ from phalanx.transport.events import Member, Position, ViewId
 
 from .settings import NodeId, Settings
 
-PAYLOAD_BYTES_MAX = 64 << 10
+PAYLOAD_BYTES_MAX: Final = 64 << 10
 """What one arrival may bring along."""
-SPOILED_CHARS_MAX = 200
+SPOILED_CHARS_MAX: Final = 200
 """How much of an exception is told to the others."""
-CARRIED_MAX = 64
+CARRIED_MAX: Final = 64
 """Most generations of one name that one entry carries over from earlier views."""
-WIRE_NAME_BYTES_MAX = NAME_BYTES_MAX + 64
+WIRE_NAME_BYTES_MAX: Final = NAME_BYTES_MAX + 64
 """A user's name, and what is put before it where it names two barriers (`names.py`)."""
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=WIRE_NAME_BYTES_MAX)]

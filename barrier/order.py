@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from phalanx.transport.config import ClusterConfig
 from phalanx.transport.errors import UsageError
@@ -36,7 +36,7 @@ from .channel_items import ChannelItem, Entries, Opening, Published, StateMade, 
 from .channel_messages import CONTROL, PART_BYTES, Can, Have, Open, Part, Take, decode, encode
 
 _Test: TypeAlias = Callable[[Ordered], bool]
-CHANNELS_MAX = 256
+CHANNELS_MAX: Final = 256
 """Channels that one node may have open."""
 
 
@@ -492,4 +492,4 @@ def _last(batch: Ordered) -> Position:
     return Position(*batch.view_id, batch.first + len(batch.payloads) - 1)
 
 
-_CONTROL = CONTROL.encode()
+_CONTROL: Final = CONTROL.encode()

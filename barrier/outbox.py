@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from phalanx._native import codec
 from phalanx.transport.layers import MEETING_RANKS_MAX, Meeting, Numbered, Outgoing
@@ -19,16 +20,17 @@ from .settings import AllParties, Count, Entered, Named, Registered, Settings, S
 from .state import State
 from .tickets import Kind, Ticket
 
-CHANNEL = "!barrier"
-PLAIN_MAX = 256
+CHANNEL: Final = "!barrier"
+PLAIN_MAX: Final = 256
 """Arrivals without payload whose bytes are remembered, by name and settings."""
-_CHANNEL = CHANNEL.encode()
-_LEAVING = {
+_CHANNEL: Final = CHANNEL.encode()
+_LEAVING: Final = {
     Kind.REGISTER: Leaving.TAKE_BACK,
     Kind.QUIT: Leaving.DEREGISTER,
     Kind.ARRIVE_AND_QUIT: Leaving.ARRIVE,
 }
-_ALL_RANKS = (1 << MEETING_RANKS_MAX) - 1
+_ALL_RANKS: Final = (1 << MEETING_RANKS_MAX) - 1
+_SAFE: Final = Strength.SAFE
 
 
 @dataclass(slots=True, init=False)
@@ -195,7 +197,7 @@ class Outbox:
                 continue
             else:
                 ticket.taken = True
-                safe = ticket.settings.strength is Strength.SAFE
+                safe = ticket.settings.strength is _SAFE
                 meeting = self._meeting(ticket) if item.arrives else None
                 taken.append(Outgoing(_CHANNEL, payload, safe, meeting))
             self._said.append(ticket)

@@ -10,6 +10,7 @@ A roster is carried as a whole, so that no generation begins with half of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from phalanx.transport.events import Member, Position, View
 
@@ -18,7 +19,7 @@ from .generation import Roster
 from .messages import CarriedRoster
 from .settings import Settings
 
-ROSTERS_MAX = 1024
+ROSTERS_MAX: Final = 1024
 """Names with registered parties; one more is refused everywhere."""
 
 

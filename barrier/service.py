@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from phalanx.transport.calls import node_of, seconds
 from phalanx.transport.config import S
@@ -32,7 +32,7 @@ __all__ = [
     "StrengthLike",
 ]
 
-LAYER = "barrier"
+LAYER: Final = "barrier"
 """The name under which the core is registered with the transport."""
 
 PartiesLike: TypeAlias = int | Iterable[int | str] | None
@@ -40,8 +40,10 @@ PartiesLike: TypeAlias = int | Iterable[int | str] | None
 StrengthLike: TypeAlias = Literal["arrived", "agreed", "safe"]
 PolicyLike: TypeAlias = Literal["break", "shrink", "wait_for_rejoin"]
 LaneLike: TypeAlias = Literal["bulk"]
+_Sends: TypeAlias = list[tuple[tuple[int, Lane], int]]
+"""As `LayerFace.held` takes them."""
 
-SETTINGS_MAX = 256
+SETTINGS_MAX: Final = 256
 """Settings that are remembered by what callers write."""
 
 
@@ -52,6 +54,10 @@ class HasLayers(Protocol):
     def layer_face(self) -> LayerFace:
         """Where layers meet the cluster."""
         ...
+
+
+_ARRIVED: Final = Strength.ARRIVED
+_SAFE: Final = Strength.SAFE
 
 
 class Barriers:
@@ -123,15 +129,11 @@ class Barriers:
                 another event loop.
             Overloaded: too many barriers are open in the cluster, or too many bytes of payloads.
         """
-        arrival = await self.arrive(
-            name,
-            parties=parties,
-            timeout=timeout,
-            strength=strength,
-            policy=policy,
-            payload=payload,
-            after=after,
-        )
+        self._cluster.check_caller()
+        _check_name(name)
+        settings = self._settings_of(parties, strength, policy)
+        bulk = bool(after) and _has_bulk(after)
+        arrival = await self.arrive_as(name, settings, payload, timeout, bulk=bulk)
         return await arrival.wait()
 
     async def arrive(
@@ -265,7 +267,8 @@ class Barriers:
         deadline_ns = cluster.now_ns() + int(wait_s * S)
         _check_payload(payload)
         self._check_acts(name)
-        await self._held(name, settings, wait_s, bulk=bulk)
+        if sends := self._unheld(settings, bulk=bulk):
+            await self._held(name, sends, wait_s)
         now_ns = cluster.now_ns()
         ticket = self._core.arrive(
             name,
@@ -291,7 +294,8 @@ class Barriers:
         wait_s = self._seconds(timeout)
         _check_payload(payload)
         self._check_acts(name)
-        await self._held(name, settings, wait_s)
+        if sends := self._unheld(settings):
+            await self._held(name, sends, wait_s)
         ticket = self._core.deregister(
             name,
             arrive=arrive,
@@ -380,20 +384,20 @@ class Barriers:
             raise UsageError(f"a timeout is 0 or more seconds, or None, not {timeout!r}")
         return wait_s
 
-    async def _held(
-        self, name: str, settings: Settings, wait_s: float, *, bulk: bool = False
-    ) -> None:
-        """An arrival says that what was sent before is delivered: directed messages too, and with
+    def _unheld(self, settings: Settings, *, bulk: bool = False) -> _Sends:
+        """What was sent before and not all hold that are to hold it before this node arrives.
+
+        An arrival says that what was sent before is delivered: directed messages too, and with
         `safe` that all members hold the others.
         """
-        if settings.strength is Strength.ARRIVED:
-            return
+        if settings.strength is _ARRIVED:
+            return []
         lanes: tuple[Lane, ...] = ()
-        if settings.strength is Strength.SAFE:
+        if settings.strength is _SAFE:
             lanes = (Lane.FIFO, Lane.BULK) if bulk else (Lane.FIFO,)
-        sends = self._cluster.unheld(lanes)
-        if not sends:
-            return
+        return self._cluster.unheld(lanes)
+
+    async def _held(self, name: str, sends: _Sends, wait_s: float) -> None:
         try:
             await self._cluster.held(sends, wait_s)
         except TimeoutError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from phalanx.transport.events import Member, Position, View
 
@@ -11,9 +12,9 @@ from .settings import Entered, Named, Registered, Strength
 from .table import Table
 from .tickets import Ticket, Tickets
 
-NO_POSITION = Position(0, 0, 0)
-NOT_ORDERED = "its arrival is not ordered yet"
-NOT_HELD = "does not say that it holds the release"
+NO_POSITION: Final = Position(0, 0, 0)
+NOT_ORDERED: Final = "its arrival is not ordered yet"
+NOT_HELD: Final = "does not say that it holds the release"
 
 
 class State:

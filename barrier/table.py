@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from phalanx.transport.events import Member, Position, View, ViewId
 
@@ -38,18 +39,18 @@ from .messages import Again, Arrive, Carried, Carry, Leaving, Quit, Register, Vo
 from .rosters import Rosters
 from .settings import AllParties, Count, Entered, Named, Policy, Registered, Settings
 
-OPEN_NAMES_MAX = 1024
+OPEN_NAMES_MAX: Final = 1024
 """Names with an open generation; an arrival that would open one more is refused everywhere."""
-OPEN_GENERATIONS_PER_NAME_MAX = 8
+OPEN_GENERATIONS_PER_NAME_MAX: Final = 8
 """Open generations of one name; there is more than one only while newcomers overtake."""
-PAYLOADS_BYTES_MAX = 64 << 20
+PAYLOADS_BYTES_MAX: Final = 64 << 20
 """Payloads of all open generations; an arrival whose payload would be more is refused everywhere.
 What is carried from an earlier view comes on top of it."""
-SPOILED_MAX = 256
+SPOILED_MAX: Final = 256
 """Spoiled generations that wait for who has not been told; of more the oldest is given up."""
 
-NOT_A_PARTY = "parties of which this node is none"
-SINCE_IT_ENTERED = "left the view since it entered"
+NOT_A_PARTY: Final = "parties of which this node is none"
+SINCE_IT_ENTERED: Final = "left the view since it entered"
 
 
 @dataclass(slots=True, init=False)
@@ -217,6 +218,8 @@ class Table:
 
     def _is_outsider(self, name: str, settings: Settings, member: Member) -> bool:
         """Whether a member is not among those with whom it wants to meet."""
+        if isinstance(settings.parties, AllParties | Count):
+            return False
         if not isinstance(settings.parties, Registered):
             return not settings.allows(member)
         roster = self.rosters.get(name)

@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     ARRIVE_AND_QUIT = enum.auto()
 
 
+_SAFE: Final = Strength.SAFE
 _WORDS: Final[dict[type, str]] = {}
 """By type of outcome, under which name it is counted."""
 
@@ -217,7 +218,7 @@ class Tickets:
         generation, position = ticket.completed, ticket.position
         assert generation is not None, "the order decides releases"
         assert position is not None, "each of them at a position"
-        safe = generation.settings.strength is Strength.SAFE
+        safe = generation.settings.strength is _SAFE
         release = events.Release(
             name=generation.name,
             generation=generation.opened,

@@ -64,16 +64,14 @@ class Plan:
         return cells * self.runs
 
     def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> BarrierReport:
-        """Measure all of it, one system after the other.
+        """Measure all of it, the systems in turn, so that all see the same machine.
 
         Raises:
             BenchFailed: a run did not come to its end.
         """
-        latencies = [
-            self._measure(stage, progress, system, nodes)
-            for nodes in self.nodes
-            for system in self.systems
-        ]
+        latencies: list[Latency] = []
+        for nodes in self.nodes:
+            latencies += self._measure(stage, progress, nodes)
         background = self._background(stage, progress) if self.background_mb_per_s else None
         return BarrierReport(
             machine=machine,
@@ -83,14 +81,15 @@ class Plan:
             verdicts=judge(latencies, background),
         )
 
-    def _measure(self, stage: Stage, progress: Steps, system: System, nodes: int) -> Latency:
+    def _measure(self, stage: Stage, progress: Steps, nodes: int) -> list[Latency]:
         task = Task(kind="barrier", nodes=nodes, count=self.rounds)
-        runs: list[list[Times]] = []
-        with system.up(stage, nodes):
-            for number in range(1, self.runs + 1):
+        runs: dict[str, list[list[Times]]] = {system.name: [] for system in self.systems}
+        for number in range(1, self.runs + 1):
+            for system in self.systems:
                 progress.begin(f"{system.name}, {nodes} nodes, run {number} of {self.runs}")
-                runs.append(run_rounds(stage, system, task))
-        return figures.latency(system.name, nodes, self.rounds, runs)
+                with system.up(stage, nodes):
+                    runs[system.name].append(run_rounds(stage, system, task))
+        return [figures.latency(name, nodes, self.rounds, each) for name, each in runs.items()]
 
     def _background(self, stage: Stage, progress: Steps) -> Background:
         asked, nodes = self.background_mb_per_s, BACKGROUND_NODES
@@ -131,7 +130,7 @@ def main(
     rounds: Annotated[
         int, typer.Option(min=10, max=1_000_000, help="Of each run; the first tenth is dropped.")
     ] = 2000,
-    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 5,
     background: Annotated[
         float | None,
         typer.Option(

@@ -19,7 +19,6 @@ import typer
 
 from peers import figures
 from peers.corosync import SIZE_MAX, Corosync
-from peers.figures import Latency, Throughput
 from peers.lines import Delivered, Task, Times
 from peers.machine import Machine
 from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
@@ -58,17 +57,30 @@ class Plan:
         return len(self.systems) * (len(self.sizes) + 1) * self.runs
 
     def carry_out(self, stage: Stage, progress: Steps, machine: Machine) -> OrderReport:
-        """Measure all of it, one system after the other.
+        """Measure all of it, the systems in turn, so that all see the same machine.
 
         Raises:
             BenchFailed: a run did not come to its end.
         """
-        throughputs: list[Throughput] = []
-        round_trips: list[Latency] = []
-        for system in self.systems:
-            with system.up(stage, self.nodes):
-                round_trips.append(self._round_trip(stage, progress, system))
-                throughputs += [self._flood(stage, progress, system, s) for s in self.sizes]
+        trips: dict[str, list[list[Times]]] = {system.name: [] for system in self.systems}
+        floods: dict[tuple[str, int], list[list[Delivered]]] = {}
+        for number in range(1, self.runs + 1):
+            for system in self.systems:
+                words = f"run {number} of {self.runs}"
+                with system.up(stage, self.nodes):
+                    progress.begin(f"{system.name}, round trip, {words}")
+                    trips[system.name].append(run_rounds(stage, system, self._round_trip))
+                    for size in self.sizes:
+                        progress.begin(f"{system.name}, {size:,} bytes, {words}")
+                        flood = run_flood(stage, system, self._flood(size))
+                        floods.setdefault((system.name, size), []).append(flood)
+        round_trips = [
+            figures.latency(name, self.nodes, self.messages, runs) for name, runs in trips.items()
+        ]
+        throughputs = [
+            figures.throughput(name, self.nodes, size, self.window_ns, runs)
+            for (name, size), runs in floods.items()
+        ]
         return OrderReport(
             machine=machine,
             versions={system.name: system.version() for system in self.systems},
@@ -77,29 +89,20 @@ class Plan:
             verdicts=judge(throughputs, round_trips),
         )
 
-    def _round_trip(self, stage: Stage, progress: Steps, system: System) -> Latency:
-        task = Task(
+    @property
+    def _round_trip(self) -> Task:
+        return Task(
             kind="latency", nodes=self.nodes, count=self.messages, size_bytes=ROUND_TRIP_BYTES
         )
-        runs: list[list[Times]] = []
-        for number in range(1, self.runs + 1):
-            progress.begin(f"{system.name}, round trip, run {number} of {self.runs}")
-            runs.append(run_rounds(stage, system, task))
-        return figures.latency(system.name, self.nodes, self.messages, runs)
 
-    def _flood(self, stage: Stage, progress: Steps, system: System, size: int) -> Throughput:
-        task = Task(
+    def _flood(self, size: int) -> Task:
+        return Task(
             kind="flood",
             nodes=self.nodes,
             size_bytes=size,
             warm_up_ns=self.warm_up_ns,
             window_ns=self.window_ns,
         )
-        runs: list[list[Delivered]] = []
-        for number in range(1, self.runs + 1):
-            progress.begin(f"{system.name}, {size:,} bytes, run {number} of {self.runs}")
-            runs.append(run_flood(stage, system, task))
-        return figures.throughput(system.name, self.nodes, size, self.window_ns, runs)
 
 
 def main(

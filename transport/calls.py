@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Final
 
 from .config import ClusterConfig, NodeConfig
 from .errors import UsageError
 
-FOREVER_S = 1e9
+FOREVER_S: Final = 1e9
 """What a longer time-out, or an infinite one, is taken for: 31 years."""
 
 
@@ -22,7 +23,7 @@ class _Process:
         self.forks += 1
 
 
-PROCESS = _Process()
+PROCESS: Final = _Process()
 os.register_at_fork(after_in_child=PROCESS.forked)
 
 

@@ -8,36 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-MS = 1_000_000
+MS: Final = 1_000_000
 """Nanoseconds in a millisecond."""
 S = 1_000_000_000
 """Nanoseconds in a second."""
 
-NODE_ID_MAX = 2**31 - 1
-NODES_MAX = 64
-RAILS_MAX = 8
-NAME_BYTES_MAX = 64
+NODE_ID_MAX: Final = 2**31 - 1
+NODES_MAX: Final = 64
+RAILS_MAX: Final = 8
+NAME_BYTES_MAX: Final = 64
 """Longest name of a cluster, node, rail or channel, in bytes of UTF-8."""
-VOTES_MAX = 1000
+VOTES_MAX: Final = 1000
 """Most votes of one node."""
-PORT_MAX = 65_535
-DURATION_NS_MAX = 3600 * S
+PORT_MAX: Final = 65_535
+DURATION_NS_MAX: Final = 3600 * S
 """Longest duration that can be configured."""
-DRIFT_MAX = 2.0
-BUFFER_BYTES_MAX = 1 << 30
+DRIFT_MAX: Final = 2.0
+BUFFER_BYTES_MAX: Final = 1 << 30
 """Largest value of any setting that bounds memory."""
-BATCH_BYTES_MIN = 1 << 10
-BATCH_BYTES_MAX = 60 << 10
+BATCH_BYTES_MIN: Final = 1 << 10
+BATCH_BYTES_MAX: Final = 60 << 10
 """A batch and its headers must fit into the 64 KiB frame that every driver takes."""
-BATCH_MESSAGES_CEILING = 65_535
-SOCKET_BUFFER_BYTES_MIN = 128 << 10
+BATCH_MESSAGES_CEILING: Final = 65_535
+SOCKET_BUFFER_BYTES_MIN: Final = 128 << 10
 """A buffer of an association must hold a whole frame and the one behind it."""
-SACK_DELAY_MS_MAX = 500
+SACK_DELAY_MS_MAX: Final = 500
 """RFC 9260 section 6.2: an acknowledgement must not be delayed by more than this."""
-SCTP_COUNT_MAX = 65_535
+SCTP_COUNT_MAX: Final = 65_535
 """The socket interface (RFC 6458) carries retransmission counts in 16 bits."""
-INIT_TIMEOUT_MS_MAX = 65_535
+INIT_TIMEOUT_MS_MAX: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ All of it is called from the cluster's own event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from .calls import Home
 from .config import ClusterConfig
@@ -17,7 +17,7 @@ from .runtime import Runtime, now_ns
 from .sending import Sending
 from .waking import Waiter
 
-_SMALL = (Lane.FIFO, Lane.ORDERED)
+_SMALL: Final = (Lane.FIFO, Lane.ORDERED)
 _Service = TypeVar("_Service")
 
 
@@ -204,7 +204,7 @@ class LayerFace:
         return {
             lane: accepted
             for lane in (MULTICAST if bulk else _SMALL)
-            if (accepted := endpoint.accepted(lane)) > endpoint.numbered(lane)
+            if (accepted := endpoint.delivery.unnumbered(lane))
         }
 
     def unheld(self, multicasts: Collection[Lane]) -> list[tuple[tuple[int, Lane], int]]:

@@ -9,7 +9,7 @@ between which those go on who have waited for what the first one brought.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from .core.endpoint import Endpoint
 from .core.outputs import (
@@ -31,13 +31,15 @@ from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import DirectingLayer, Layer
 
-OWNERS_MAX = 4096
+LOOKS_MAX: Final = 8
+"""How often datagrams are looked for again in a turn, while the others of a meeting speak."""
+OWNERS_MAX: Final = 4096
 """Channels whose layer is remembered."""
 FRAMES, DATAGRAMS, LIFELINES = 1, 2, 4
 """Where inputs may lie: what `turn` is told is a sum of these."""
-EVERYWHERE = FRAMES | DATAGRAMS | LIFELINES
-NOWHERE = 0
-_NEVER_NS = 1 << 62
+EVERYWHERE: Final = FRAMES | DATAGRAMS | LIFELINES
+NOWHERE: Final = 0
+_NEVER_NS: Final = 1 << 62
 
 
 class LifelineSide(Protocol):
@@ -128,8 +130,7 @@ class Pump:
                 else:
                     endpoint.notice(given, now_ns)
         if look & DATAGRAMS and self._datagrams is not None:
-            for node, rail, frame in self._datagrams.poll():
-                endpoint.receive_datagram(node, rail, frame, now_ns)
+            self._take_datagrams(self._datagrams, now_ns)
         if look & LIFELINES and self._lifelines is not None:
             self._lifelines.feed(endpoint, now_ns)
         for layer in self._layers.values():
@@ -138,6 +139,19 @@ class Pump:
         endpoint.wake(now_ns)
         self._hand_over(now_ns)
         self._now_ns = now_ns
+
+    def _take_datagrams(self, datagrams: Datagrams, now_ns: int) -> None:
+        """Take what has come; and what others are about to send, if all is passed on together."""
+        endpoint = self.endpoint
+        taken = datagrams.poll(patient=endpoint.gathering)
+        looks = 0
+        while taken:
+            for node, rail, frame in taken:
+                endpoint.receive_datagram(node, rail, frame, now_ns)
+            looks += 1
+            if looks > LOOKS_MAX or not endpoint.gathering:
+                return
+            taken = datagrams.poll(patient=True)
 
     def put_out(self, *, more: bool = False) -> int | None:
         """The second half; with `more` if anything was asked of the core between the two.
@@ -151,10 +165,11 @@ class Pump:
             if due_ns is not None and now_ns >= due_ns:
                 # It took its time: nobody is taken for silent whose word has come meanwhile.
                 return self.turn()
-        while self._publish() or more or endpoint.outputs.pending:
+        given = True
+        while (given and self._publish()) or more or endpoint.outputs.pending:
             more = False
             endpoint.settle(now_ns)
-            self._hand_over(now_ns)
+            given = self._hand_over(now_ns)
         if self._to_store is not None:
             self._disk.store(self._to_store.token, self._to_store.data)
             self._to_store = None
@@ -166,8 +181,11 @@ class Pump:
             endpoint.expect_wake(max(deadline, now_ns))
         return deadline
 
-    def _hand_over(self, now_ns: int) -> None:
-        """Everything that the core has put out, to the drivers, the layers and the cluster."""
+    def _hand_over(self, now_ns: int) -> bool:
+        """Everything that the core has put out, to the drivers, the layers and the cluster.
+
+        False if nothing was for the layers, which so have nothing new to say.
+        """
         self._cast()
         transmits, commands, stream = self.endpoint.outputs.take()
         # Frames of the turn that leaves a path must not be given to it any more.
@@ -179,6 +197,7 @@ class Pump:
             self._carry_out(command)
         if stream:
             self._give(stream, now_ns)
+        return bool(stream)
 
     def _leave_paths(self, commands: list[Command]) -> None:
         for command in commands:
@@ -340,7 +359,7 @@ class _Numbered:
     def get(self, lane: Lane, default: int, /) -> int:
         """The token up to which the multicasts of a lane have been numbered."""
         del default  # this node has a stream on each lane
-        return self._endpoint.numbered(lane)
+        return self._endpoint.delivery.numbered(lane)
 
 
 def _reason(event: PrimaryLost | Evicted) -> str:

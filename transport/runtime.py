@@ -12,6 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -34,13 +35,16 @@ from .record_file import RecordFile, state_directory
 from .waking import Waking
 from .writer import Writer
 
-CLOCK = time.CLOCK_BOOTTIME
+CLOCK: Final = time.CLOCK_BOOTTIME
 """Counts the time in which the machine was suspended: leases run out in it too."""
+
+
+_clock_ns: Final = functools.partial(time.clock_gettime_ns, CLOCK)
 
 
 def now_ns() -> int:
     """The clock of every core, in nanoseconds."""
-    return time.clock_gettime_ns(CLOCK)
+    return _clock_ns()
 
 
 class _LifelineSide:
@@ -352,24 +356,38 @@ class Runtime:
         self._hurried = self._more = False
         self._taking = True
         try:
-            self.waking.turn(self._take_in, where)
+            self.waking.begin()
+            try:
+                self._take_in(pump, where)
+            finally:
+                self.waking.end()
         finally:
             taking, self._taking = self._taking, False
             if pump is not self.pump:
                 if self._more:
                     self.kick()
             elif taking:
-                self._turn(functools.partial(pump.put_out, more=self._more))
+                self._put_out(pump)
 
-    def _take_in(self, where: int) -> None:
-        assert self.pump is not None, "checked by the caller"
+    def _take_in(self, pump: Pump, where: int) -> None:
         try:
-            self.pump.take_in(where)
+            pump.take_in(where)
         except Exception as error:  # a defect, which ends this cluster and not its event loop
             self._taking = False  # and there is no second half
             self._failed(error)
             return
         self._turned()
+
+    def _put_out(self, pump: Pump) -> None:
+        self._turning = True
+        try:
+            deadline = pump.put_out(more=self._more)
+        except Exception as error:  # as above
+            self._failed(error)
+            return
+        finally:
+            self._turning = False
+        self._turned_until(deadline)
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
         self._turning = True
@@ -380,6 +398,9 @@ class Runtime:
             return
         finally:
             self._turning = False
+        self._turned_until(deadline)
+
+    def _turned_until(self, deadline: int | None) -> None:
         if deadline is not None:
             self._be_woken_at(deadline)
         self._turned()

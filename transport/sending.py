@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Final
 
 from .calls import Home, seconds
 from .config import NAME_BYTES_MAX, ClusterConfig
@@ -19,9 +20,9 @@ from .receipts import Ledger, Receipt
 from .runtime import Runtime
 from .waiting_line import WaitingLine
 
-HURRY_MAX = 16
+HURRY_MAX: Final = 16
 """Whoever publishes no more than this waits for each; others for room, and gain by batches."""
-LANES = {"fifo": Lane.FIFO, "bulk": Lane.BULK}
+LANES: Final = {"fifo": Lane.FIFO, "bulk": Lane.BULK}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .errors import PhalanxError, again
 
-AT_ONCE = 64
+AT_ONCE: Final = 64
 """Waiters served, or told that their time is over, in one turn of the event loop."""
 
 Attempt: TypeAlias = Callable[[], bool]

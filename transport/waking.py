@@ -28,20 +28,22 @@ class Waking:
         self._turning = False
         self._woken: deque[Waiter] = deque()
 
-    def turn(self, turn: Callable[[int], None], where: int) -> None:
-        """For a callback of the event loop: make a turn, and run whoever was woken in it."""
+    def begin(self) -> None:
+        """A callback of the event loop makes a turn; `end` is called behind it."""
         self._turning = True
+
+    def end(self) -> None:
+        """Run whoever was woken since `begin`."""
+        self._turning = False
+        if not self._woken:
+            return
+        woken, self._woken = self._woken, deque()
         try:
-            turn(where)
-        finally:
-            self._turning = False
-            woken, self._woken = self._woken, deque()
-            try:
-                while woken:
-                    woken.popleft().go_on()
-            finally:  # a task that ends the program must not keep the others from hearing of it
-                for waiter in woken:
-                    self.loop.call_soon(waiter.go_on)
+            while woken:
+                woken.popleft().go_on()
+        finally:  # a task that ends the program must not keep the others from hearing of it
+            for waiter in woken:
+                self.loop.call_soon(waiter.go_on)
 
     def wake(self, waiter: Waiter) -> None:
         """Somebody is to go on."""

@@ -14,30 +14,31 @@ from typing import Final, NamedTuple
 
 from .events import Lane, ViewId
 
-_DATA = struct.Struct("<IIIIBBHQQQQ")
-_ORDERED = struct.Struct("<Q")
-_MET = struct.Struct("<QIBQ")
+_DATA: Final = struct.Struct("<IIIIBBHQQQQ")
+_ORDERED: Final = struct.Struct("<Q")
+_MET: Final = struct.Struct("<QIBQ")
 """The same, and the meeting."""
+_MEETING_DATA: Final = struct.Struct(_DATA.format + _MET.format[1:])
 DATA_HEADER_BYTES: Final = _DATA.size
 _ORDERED_BYTES: Final = _ORDERED.size
 _MET_BYTES: Final = _MET.size
 ORDERED_LANE: Final = int(Lane.ORDERED)
 """As it stands in a header: numbers are compared faster than members of an enumeration."""
 
-FRAGMENT = 1
+FRAGMENT: Final = 1
 """The body is a piece of one message, not a batch."""
-FIRST = 2
+FIRST: Final = 2
 """The first piece of a message."""
-LAST = 4
+LAST: Final = 4
 """The last piece of a message."""
-END = 8
+END: Final = 8
 """The last batch of its sender in this epoch: an END (PROTOCOL 5) that costs nothing."""
-SAFE = 16
+SAFE: Final = 16
 """Somebody waits until every member holds it: who has its epoch says so at once."""
-MEETING = 32
+MEETING: Final = 32
 """A `Meeting` follows."""
 
-MEETING_RANKS_MAX = 64
+MEETING_RANKS_MAX: Final = 64
 
 
 class StreamKey(NamedTuple):
@@ -150,12 +151,29 @@ def encode_data(
     origin, addressee, lane = key
     if meeting is not None:
         flags |= MEETING
+    if meeting is not None:
+        head = _MEETING_DATA.pack(
+            era,
+            k,
+            origin,
+            addressee,
+            lane,
+            flags,
+            len(channel),
+            epoch,
+            sequence,
+            mark_fifo,
+            mark_bulk,
+            done,
+            meeting.key,
+            meeting.wanted,
+            meeting.ranks,
+        )
+        return head + channel
     head = _DATA.pack(
         era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
     )
-    if meeting is not None:
-        head += _MET.pack(done, meeting.key, meeting.wanted, meeting.ranks)
-    elif lane == ORDERED_LANE:
+    if lane == ORDERED_LANE:
         head += _ORDERED.pack(done)
     return head + channel if channel else head
 

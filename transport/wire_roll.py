@@ -9,21 +9,21 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from . import wire_data
 from .wire_data import Data, decode_data
 
-_COUNT = struct.Struct("<B")
-_ROW = struct.Struct("<IQQQQ")
-_ORIGIN = struct.Struct("<I")
-_NUMBERS = struct.Struct("<QQQQ")
+_COUNT: Final = struct.Struct("<B")
+_ROW: Final = struct.Struct("<IQQQQ")
+_ORIGIN: Final = struct.Struct("<I")
+_NUMBERS: Final = struct.Struct("<QQQQ")
 # Of a DATA body on the ordered lane (`wire_data.py`): what lies between is in the row.
 _VIEW_END, _ORIGIN_END = 8, 12
 _EPOCH_END, _DONE_END = 28, 60
-_LANE = 16
-_MIDDLE_BYTES = _EPOCH_END - _ORIGIN_END
-ROWS_MAX = 255
+_LANE: Final = 16
+_MIDDLE_BYTES: Final = _EPOCH_END - _ORIGIN_END
+ROWS_MAX: Final = 255
 
 Row: TypeAlias = tuple[int, int, int, int, int]
 """Origin, sequence, the marks of fifo and bulk, and `done`."""

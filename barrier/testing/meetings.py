@@ -87,7 +87,7 @@ def _arrive(
             payload=payload,
             deadline_ns=deadline_ns,
             now_ns=now_ns,
-            after=_accepted(node),
+            after=_unnumbered(node),
         )
     except UsageError:
         return None  # It waits there already, or is not registered.
@@ -95,8 +95,8 @@ def _arrive(
     return ticket
 
 
-def _accepted(node: SimulatedNode) -> dict[Lane, int]:
-    return {lane: node.endpoint.accepted(lane) for lane in _LANES}
+def _unnumbered(node: SimulatedNode) -> dict[Lane, int]:
+    return {lane: token for lane in _LANES if (token := node.endpoint.delivery.unnumbered(lane))}
 
 
 def _all_held(node: SimulatedNode) -> bool:
@@ -130,7 +130,7 @@ def take_part(
         at_once = bool(payload)
         try:
             ticket = core.deregister(
-                name, arrive=at_once, payload=payload, deadline_ns=None, after=_accepted(node)
+                name, arrive=at_once, payload=payload, deadline_ns=None, after=_unnumbered(node)
             )
         except UsageError:
             return

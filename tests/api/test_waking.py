@@ -17,11 +17,10 @@ from phalanx.transport.waking import Waiter, Waking
 def turn(waking: Waking, *woken: Waiter) -> None:
     """A callback of the event loop that wakes them."""
 
-    def wake_all(_where: int) -> None:
-        for waiter in woken:
-            waiter.wake()
-
-    waking.turn(wake_all, 0)
+    waking.begin()
+    for waiter in woken:
+        waiter.wake()
+    waking.end()
 
 
 async def all_wait() -> None:
@@ -49,12 +48,11 @@ def test_a_turn_ends_with_the_tasks_that_it_wakes_in_their_order() -> None:
         await all_wait()
 
         def callback() -> None:
-            def wake(_where: int) -> None:
-                waiters["b"].wake()
-                waiters["a"].wake()
-                said.append("turn")
-
-            waking.turn(wake, 0)
+            waking.begin()
+            waiters["b"].wake()
+            waiters["a"].wake()
+            said.append("turn")
+            waking.end()
             said.append("callback")
 
         asyncio.get_running_loop().call_soon(callback)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Final
 
 from .. import wire
 from ..events import Member
 from ..wire import Ballot, ViewValue
 
-PATIENCE_DOUBLINGS_MAX = 5
+PATIENCE_DOUBLINGS_MAX: Final = 5
 """The longest a phase may take is its first time-out, doubled so often."""
-FAILURES_UNTIL_RESET = 2
+FAILURES_UNTIL_RESET: Final = 2
 """So many attempts in a row fail before the associations to those that were silent are reset, and
 to those that were asked in vain for what the view lacks.
 """
-BACK_OFF_PARTS = 20
+BACK_OFF_PARTS: Final = 20
 """Of a phase's time-out; by each place in the order of ids a proposer waits one part longer."""
-BACK_OFF_FAILURES_MAX = 16
+BACK_OFF_FAILURES_MAX: Final = 16
 """After each failure it waits for as much again, up to this many."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from ..config import Limits, Timing
 from ..drivers.base import DATAGRAM_BYTES_MAX, Stream
@@ -26,8 +27,8 @@ from .peers import Peers
 from .streams import OutStream
 from .timers import Timer, TimerTable
 
-STREAM_OF = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
-BUNDLE_BYTES_MAX = DATAGRAM_BYTES_MAX - HEADER_BYTES
+STREAM_OF: Final = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
+BUNDLE_BYTES_MAX: Final = DATAGRAM_BYTES_MAX - HEADER_BYTES
 """What the bodies of a bundle take, their lengths included."""
 
 

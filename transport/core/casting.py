@@ -13,15 +13,16 @@ row it is sent none until it has answered anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from ..config import Timing
 from .hearing import Hearing
 from .outputs import Cast, Outputs
 from .paths import Paths
 
-FAILURES_MAX = 3
+FAILURES_MAX: Final = 3
 """So many times in a row nothing was heard in time of what was cast: no more is."""
-PATIENCE_MAX = 4
+PATIENCE_MAX: Final = 4
 """What was cast is given up to so many times the first time-out."""
 
 

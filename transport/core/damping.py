@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Final
 
 from ..config import Timing
 from ..events import Member
 
-UNREACHABLE = "unreachable"
+UNREACHABLE: Final = "unreachable"
 """The reason for which a view leaves out a node that has gone silent."""
-SLOW = "it held the others up"
+SLOW: Final = "it held the others up"
 """The same for one that answers, and that the others wait for (`traffic.evict_slow_ms`)."""
-FREE = 1.0
+FREE: Final = 1.0
 """Up to this figure a node joins like any other."""
-DOUBLINGS_MAX = 30
+DOUBLINGS_MAX: Final = 30
 """More would be past any configured maximum."""
 
 

@@ -33,7 +33,7 @@ from .peers import Peers
 from .streams import Holders, InStream, OutStream
 from .timers import Timer, TimerTable
 
-_LANES = {int(lane): lane for lane in MULTICAST}
+_LANES: Final = {int(lane): lane for lane in MULTICAST}
 _ORDERED: Final = Lane.ORDERED
 
 
@@ -126,6 +126,16 @@ class Delivery:
     ) -> None:
         """Queue an entry of a layer on the ordered lane."""
         self.entries.accept_entry(payload, channel, safe=safe, meeting=meeting)
+
+    def numbered(self, lane: Lane) -> int:
+        """Up to which token the multicasts of a lane have been numbered."""
+        return self.out[0, lane].token_numbered
+
+    def unnumbered(self, lane: Lane) -> int:
+        """The token of the last multicast on a lane; 0 if all of them have been numbered."""
+        stream = self.out[0, lane]
+        accepted = stream.token_accepted
+        return accepted if accepted > stream.token_numbered else 0
 
     def flush(self, now_ns: int, *, may_number: bool) -> None:
         """Number what the windows allow, close the epoch, and hand over what is new."""

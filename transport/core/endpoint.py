@@ -8,14 +8,16 @@ An endpoint is one incarnation of one node; a node that comes back is a new endp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ..._native import codec
 from .. import wire
 from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
 from ..events import Lane, Member, View, ViewId
-from ..wire import NO_VIEW, Kind
+from ..wire import NO_VIEW
 from ..wire_data import Meeting
+from . import kinds
 from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
@@ -24,13 +26,7 @@ from .rolls import receive_roll
 from .slow_watch import SlowWatch
 from .timers import Timer
 
-# Numbers are compared faster than members of an enumeration.
-_HELLO: Final = int(Kind.HELLO)
-_DATA: Final = int(Kind.DATA)
-_BUNDLE: Final = int(Kind.BUNDLE)
-_ROLL: Final = int(Kind.ROLL)
-_PROBE: Final = int(Kind.PROBE)
-_CONTROL: Final = int(Kind.CONTROL)
+_decode_frame: Final[Callable[[bytes, int], codec.Frame | codec.FrameError]] = codec.decode_frame
 
 
 class Endpoint:
@@ -91,12 +87,12 @@ class Endpoint:
         if self.standing.evicted or self.standing.left:
             return  # nothing follows in this incarnation
         link, _, frame = received
-        header = codec.decode_frame(frame, self.framer.cluster)
+        header = _decode_frame(frame, self.framer.cluster)
         if isinstance(header, codec.FrameError):
             self.outputs.counters[f"frame_{header.name.lower()}"] += 1
             return
         kind, node = header.kind, self.peers.node_of(link)
-        if kind == _HELLO:
+        if kind == kinds.HELLO:
             self._hello(link, frame, header.body_offset, now_ns)
         elif not node:
             self._from_nobody(link, kind, frame, header.body_offset)
@@ -104,18 +100,18 @@ class Endpoint:
             self.outputs.counters["frame_of_other_node"] += 1
         elif header.addressee not in (0, self.node):
             self.outputs.counters["frame_for_other_node"] += 1
-        elif kind == _DATA:
+        elif kind == kinds.DATA:
             self.delivery.receive(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
-        elif kind == _BUNDLE:
+        elif kind == kinds.BUNDLE:
             self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
-        elif kind == _ROLL:
+        elif kind == kinds.ROLL:
             receive_roll(self.delivery, node, frame, header.body_offset, now_ns)
             self._changed |= self.delivery.closed
-        elif kind == _PROBE:
+        elif kind == kinds.PROBE:
             self._probe(node, "", frame, header.body_offset, now_ns)
-        elif kind == _CONTROL:
+        elif kind == kinds.CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
         else:
             self.outputs.counters["frame_of_unknown_kind"] += 1
@@ -124,7 +120,7 @@ class Endpoint:
         """A frame beside the association, from the address of a node on a rail."""
         if self.standing.evicted or self.standing.left:
             return
-        header = codec.decode_frame(frame, self.framer.cluster)
+        header = _decode_frame(frame, self.framer.cluster)
         if isinstance(header, codec.FrameError):
             self.outputs.counters[f"frame_{header.name.lower()}"] += 1
             return
@@ -134,15 +130,15 @@ class Endpoint:
             self.outputs.counters["datagram_of_other_node"] += 1
             return
         kind, offset = header.kind, header.body_offset
-        if kind == _DATA:
+        if kind == kinds.DATA:
             self.delivery.receive(node, frame, offset, now_ns)
-        elif kind == _BUNDLE:
+        elif kind == kinds.BUNDLE:
             self.delivery.receive_bundle(node, frame, offset, now_ns)
-        elif kind == _ROLL:
+        elif kind == kinds.ROLL:
             receive_roll(self.delivery, node, frame, offset, now_ns)
-        elif kind == _PROBE:
+        elif kind == kinds.PROBE:
             self._probe(node, rail, frame, offset, now_ns)
-        elif kind == _CONTROL:
+        elif kind == kinds.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
                 self.delivery.end(node, message, now_ns)
@@ -244,14 +240,6 @@ class Endpoint:
         """Queue an entry of a layer on the ordered lane, before all that waits there."""
         self.delivery.submit_entry(channel, payload, safe=safe, meeting=meeting)
 
-    def numbered(self, lane: Lane) -> int:
-        """Up to which token the multicasts of a lane have been numbered."""
-        return self.delivery.out[0, lane].token_numbered
-
-    def accepted(self, lane: Lane) -> int:
-        """The token of the last multicast on a lane."""
-        return self.delivery.out[0, lane].token_accepted
-
     def leave(self, deadline_ns: int, now_ns: int) -> None:
         """Step down in good order, at the latest at the deadline."""
         self.standing.leaving = True
@@ -290,6 +278,11 @@ class Endpoint:
             and self.leases.acting(now_ns)
         )
 
+    @property
+    def gathering(self) -> bool:
+        """Whether others are about to say what this node passes on to all."""
+        return self.delivery.ordered.meetings.relaying
+
     def next_deadline(self) -> int | None:
         """When `wake` is wanted."""
         return self.timers.next_deadline()
@@ -325,7 +318,7 @@ class Endpoint:
 
     def _from_nobody(self, link: int, kind: int, frame: bytes, offset: int) -> None:
         """Before its HELLO is accepted a peer may only say why it turns us away."""
-        if kind == _CONTROL:
+        if kind == kinds.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.Refuse):
                 self._refused_by(self.peers.peer_of_link(link), message)

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-IN_FLIGHT_MAX = 8
+IN_FLIGHT_MAX: Final = 8
 """Epochs that a member closes of its own accord before the oldest is complete."""
 
 

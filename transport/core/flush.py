@@ -6,6 +6,7 @@ PROTOCOL 2, steps 2 to 4 and 6. The functions work on a `Delivery` whose view is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from ..drivers.base import Stream
 from ..events import Lane
@@ -15,7 +16,7 @@ from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
 from .outputs import Settled, Transmit
 
-FETCH_MAX = 1 << 16
+FETCH_MAX: Final = 1 << 16
 """Batches that one FETCH may ask for."""
 
 

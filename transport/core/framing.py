@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from ..._native import codec
 from .. import wire
 
-HEADER_BYTES = 64
+HEADER_BYTES: Final = 64
 """Size of the frame header (docs/wire.md)."""
 
 
-_LENGTH = struct.Struct("<H")
+_LENGTH: Final = struct.Struct("<H")
 
 
 def unbundle(frame: bytes, offset: int) -> list[bytes] | None:

@@ -6,11 +6,13 @@ cast now and then beside the heartbeat over the association (`paths.py`); where 
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..config import Timing
 
-ASK_INTERVALS = 5
+ASK_INTERVALS: Final = 5
 """Where no datagram is known to arrive, one is tried every so many heartbeat intervals."""
-TRUST_INTERVALS = 20
+TRUST_INTERVALS: Final = 20
 """An answer holds for so many heartbeat intervals."""
 
 

@@ -10,9 +10,10 @@ views at the same time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
-FOR_EVER_NS = 1 << 62
-LONG_AGO_NS = -FOR_EVER_NS
+FOR_EVER_NS: Final = 1 << 62
+LONG_AGO_NS: Final = -FOR_EVER_NS
 
 
 class Quorum:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ..wire_data import Meeting
 from .batches import Arrived
 from .ranks import RankSet
 from .spread import Forward, Kind, Spread, choose, make
 
-RELAYED_BYTES_MAX = 1024
+RELAYED_BYTES_MAX: Final = 1024
 """Larger batches go from each to each."""
-OPEN_MAX = 1024
+OPEN_MAX: Final = 1024
 """Meetings that are remembered; of the oldest it is forgotten that this node has spoken."""
 
 

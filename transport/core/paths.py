@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from .. import wire
 from ..config import Timing
@@ -31,7 +32,7 @@ from .outputs import Cast, Outputs, SetPrimary, Transmit
 from .peers import Peers
 from .timers import Timer, TimerTable
 
-CAST_IN_A_ROW = 3
+CAST_IN_A_ROW: Final = 3
 """After so many heartbeats as datagrams one goes over the association."""
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Final
 
-_FEW_RANGES = 8
+_FEW_RANGES: Final = 8
 """Up to so many are put in one by one; more are merged, which looks at every range of both."""
 
 
@@ -145,7 +146,7 @@ class RankSet:
         return self - (self - other)
 
 
-NOBODY = RankSet()
+NOBODY: Final = RankSet()
 
 
 def _merged(ranges: list[tuple[int, int]]) -> RankSet:

@@ -24,11 +24,11 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .ranks import NOBODY, RankSet
 
-GROUP_MAX = 64
+GROUP_MAX: Final = 64
 """Ranks of a group; when a tree of two levels would need larger groups it gets another level."""
 
 
@@ -49,8 +49,8 @@ TABLE: tuple[tuple[int, Kind], ...] = (
     (64, Kind.COORDINATOR),
     (1024, Kind.DISSEMINATION),
 )
-BEYOND_TABLE = Kind.TREE
-TAKES_SOME = frozenset({Kind.ALL_TO_ALL, Kind.COORDINATOR})
+BEYOND_TABLE: Final = Kind.TREE
+TAKES_SOME: Final = frozenset({Kind.ALL_TO_ALL, Kind.COORDINATOR})
 """Schedules in which not everybody has to take part; the others wait for each rank."""
 
 

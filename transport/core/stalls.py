@@ -16,7 +16,7 @@ other one, too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..config import MS, Timing
 from ..drivers.base import Stream
@@ -26,9 +26,9 @@ from .outputs import Outputs
 from .paths import Paths
 from .peers import Peers
 
-DETOUR_INTERVALS = 50
+DETOUR_INTERVALS: Final = 50
 """For so many intervals new batches go round a stalled stream."""
-_ENDS = (0, Lane.CONTROL)
+_ENDS: Final = (0, Lane.CONTROL)
 """Stands for the ENDs that a peer lacks. Whether it has them depends on others as well."""
 
 

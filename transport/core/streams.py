@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from ..._native import codec
 from .. import wire_data
@@ -20,9 +21,9 @@ from ..wire_data import Data, Meeting, StreamKey
 from .batches import Arrived, Queued, Sent, Stamp
 from .framing import Framer
 
-MESSAGE_COST_BYTES = 64
+MESSAGE_COST_BYTES: Final = 64
 """What a message takes of a queue besides its payload: empty ones must not be free."""
-EARLY_MAX = 64
+EARLY_MAX: Final = 64
 """Batches of one stream that are kept although something before them is missing."""
 
 

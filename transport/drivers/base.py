@@ -19,7 +19,7 @@ import enum
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 Link: TypeAlias = int
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -38,7 +38,7 @@ class Stream(enum.IntEnum):
     REPAIR = 4
 
 
-STREAMS = len(Stream)
+STREAMS: Final = len(Stream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,9 +248,9 @@ class Driver(Protocol):
 
 # ------------------------------------------------------------------------------- datagrams
 
-DATAGRAM_BYTES_MAX = 1400
+DATAGRAM_BYTES_MAX: Final = 1400
 """Fits into one packet of 1,500 bytes over IPv6, and over a tunnel or two."""
-DATAGRAMS_POLL_MAX = 256
+DATAGRAMS_POLL_MAX: Final = 256
 """Most datagrams of one `poll`: what comes in must not keep what goes out waiting."""
 
 
@@ -292,10 +292,11 @@ class Datagrams(Protocol):
         """A descriptor that is readable while `poll` has something to give."""
         ...
 
-    def poll(self) -> list[Datagram]:
+    def poll(self, *, patient: bool = False) -> list[Datagram]:
         """What has come since the last call, `DATAGRAMS_POLL_MAX` at most.
 
-        If the bound cuts the list, `fileno()` stays readable.
+        If the bound cuts the list, `fileno()` stays readable. `patient` lets other processes of
+        this processor go first, where there are any: they may be about to send.
         """
         ...
 

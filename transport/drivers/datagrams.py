@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ..errors import UsageError
 from .base import (
@@ -32,7 +32,7 @@ from .base import (
 from .descriptors import family_of
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
-SOCKET_BUFFER_BYTES = 1 << 20
+SOCKET_BUFFER_BYTES: Final = 1 << 20
 """Of each direction; without CAP_NET_ADMIN at most what net.core allows."""
 
 _Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -165,12 +165,14 @@ class UdpDatagrams:
         self._check_open()
         return self._ready.fileno()
 
-    def poll(self) -> list[Datagram]:
+    def poll(self, *, patient: bool = False) -> list[Datagram]:
         """What has come since the last call; see `base.Datagrams`."""
         taken: list[Datagram] = []
         # Most turns find nothing, and asking once is cheaper than a failed read on each rail.
         if not self._open:
             self._check_open()
+        if patient:
+            os.sched_yield()
         ready = self._ready.poll(0)
         # One of each at first: often that is all, and asking costs less than a read that fails.
         most = 1

@@ -134,8 +134,9 @@ class InProcessDatagrams(abc.ABC):
 
     # -------------------------------------------------------------------------------- inputs
 
-    def poll(self) -> list[Datagram]:
-        """What has come since the last call; see `base.Datagrams`."""
+    def poll(self, *, patient: bool = False) -> list[Datagram]:
+        """What has come since the last call; see `base.Datagrams`. All is in one process."""
+        del patient
         self._check_open()
         taken: list[Datagram] = []
         while self._unread and len(taken) < DATAGRAMS_POLL_MAX:

@@ -49,12 +49,12 @@ class MemoryDatagrams(InProcessDatagrams):
         assert self._alarm is not None, "it is there from `open` to `close`"
         return self._alarm.fd
 
-    def poll(self) -> list[Datagram]:
+    def poll(self, *, patient: bool = False) -> list[Datagram]:
         """What has come since the last call; see `drivers.base.Datagrams`."""
         now_ns = time.monotonic_ns()
         while self._late and self._late[0][0] <= now_ns:
             self.arrive(heapq.heappop(self._late)[2])
-        taken = super().poll()
+        taken = super().poll(patient=patient)
         self._arm()
         return taken
 
