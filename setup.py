@@ -13,7 +13,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-BUILDERS = ("build_codec.py", "build_usrsctp.py")
+BUILDERS = ("build_codec.py", "build_udp.py", "build_usrsctp.py")
 COMPILING = os.environ.get("PHALANX_COMPILE") == "1"
 BASE = Path("build", "compiled")
 """Apart: a later wheel without them must not find compiled modules among what was built before."""
@@ -24,6 +24,7 @@ COMPILED = (
     "transport/calls.py",
     "transport/cluster.py",
     "transport/delays.py",
+    "transport/drivers/datagram_rails.py",
     "transport/drivers/datagrams.py",
     "transport/layer_face.py",
     "transport/pump.py",

@@ -254,13 +254,9 @@ DATAGRAMS_POLL_MAX: Final = 256
 """Most datagrams of one `poll`: what comes in must not keep what goes out waiting."""
 
 
-class Datagram(NamedTuple):
-    """One frame that came as a datagram, or a copy of one."""
-
-    node: int
-    """Whose address it came from: anybody on the rail can claim that."""
-    rail: str
-    frame: bytes
+Datagram: TypeAlias = tuple[int, str, bytes]
+"""One frame that came as a datagram, or a copy of one: the node whose address it came from (anybody
+on the rail can claim that), the rail, and the frame."""
 
 
 class Datagrams(Protocol):

@@ -1,9 +1,7 @@
 """Small frames as UDP datagrams: one socket for each rail, bound to this node's address there.
 
-It runs several thousand times a second, so that everything that can be is made in `open`: the
-address of each node, and which node each address is. One system call carries one datagram: with
-`sendmmsg` and `recvmmsg` in C a barrier among 4 or 8 nodes took as long as without (compiled, four
-runs of each in turn), for what costs is the way through the kernel.
+It runs several thousand times a second, so that everything that can be is made in `open`. The
+system calls are in `datagram_rails.py`.
 
 The sockets are not connected. So no port-unreachable of one peer stops them (the kernel gives it
 to nobody), and the address of the sender is looked at here.
@@ -15,11 +13,9 @@ import errno
 import os
 import select
 import socket
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from ..errors import UsageError
 from .base import (
@@ -29,29 +25,12 @@ from .base import (
     LocalEndpoint,
     PeerEndpoint,
 )
+from .datagram_rails import Address, Rail, Traffic, make
 from .descriptors import family_of
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
 SOCKET_BUFFER_BYTES: Final = 1 << 20
 """Of each direction; without CAP_NET_ADMIN at most what net.core allows."""
-
-_Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
-"""As the kernel gives it: in its own spelling, and with flow and scope for IPv6."""
-
-
-@dataclass(slots=True)
-class _Rail:
-    """One socket, and who is where on its rail."""
-
-    name: str
-    sock: socket.socket
-    send: Callable[[bytes, Any], int] = field(init=False)
-    receive: Callable[[int], tuple[bytes, Any]] = field(init=False)
-    address_of: dict[int, _Address] = field(default_factory=dict[int, _Address])
-    node_at: dict[_Address, int] = field(default_factory=dict[_Address, int])
-
-    def __post_init__(self) -> None:
-        self.send, self.receive = self.sock.sendto, self.sock.recvfrom
 
 
 class UdpDatagrams:
@@ -64,14 +43,11 @@ class UdpDatagrams:
         self._local = local
         self._peers = dict(peers)
         self._known = frozenset(local.networks)
-        self._rails: dict[str, _Rail] = {}
-        self._by_descriptor: dict[int, _Rail] = {}
+        self._rails: dict[str, Rail] = {}
         self._ready: select.epoll
         self._open = False
         self._closed_because = "they were not opened"
-        self._frames_sent = self._bytes_sent = 0
-        self._frames_received = self._bytes_received = 0
-        self._drops: Counter[str] = Counter()
+        self._traffic = Traffic()
 
     # ------------------------------------------------------------------ opening and closing
 
@@ -94,21 +70,19 @@ class UdpDatagrams:
         if self._open:
             raise UsageError("these datagrams are open already")
         self._open = True
-        self._frames_sent = self._bytes_sent = 0
-        self._frames_received = self._bytes_received = 0
-        self._drops.clear()
+        self._traffic = Traffic()
         self._ready = select.epoll()
         for name, address in self._local.addresses.items():
             try:
                 rail = self._open_rail(name, address)
             except OSError as error:
-                self._count("rail", error)
+                self._traffic.count("rail", error.errno or 0)
                 continue
-            self._rails[name] = self._by_descriptor[rail.sock.fileno()] = rail
+            self._rails[name] = rail
             self._ready.register(rail.sock, select.EPOLLIN)
         _instances.add(self)
 
-    def _open_rail(self, name: str, address: str) -> _Rail:
+    def _open_rail(self, name: str, address: str) -> Rail:
         port = self._local.datagram_port
         if not port:
             raise OSError(errno.EADDRNOTAVAIL, "this node has no port for datagrams")
@@ -122,14 +96,12 @@ class UdpDatagrams:
         except OSError:
             sock.close()
             raise
-        rail = _Rail(name, sock)
-        for node, peer in self._peers.items():
-            there = peer.addresses.get(name)
-            if there is not None and peer.datagram_port:
-                target = _as_the_kernel_spells_it(there, peer.datagram_port)
-                rail.address_of[node] = target
-                rail.node_at[target] = node
-        return rail
+        addresses = {
+            node: _as_the_kernel_spells_it(there, peer.datagram_port)
+            for node, peer in self._peers.items()
+            if (there := peer.addresses.get(name)) is not None and peer.datagram_port
+        }
+        return make(name, sock, addresses, self._traffic)
 
     def close(self) -> None:
         """Free everything; idempotent."""
@@ -148,7 +120,6 @@ class UdpDatagrams:
             rail.sock.close()
         self._ready.close()  # nothing is unregistered: a fork shares it with its parent
         self._rails.clear()
-        self._by_descriptor.clear()
         _instances.discard(self)
 
     def _check_open(self) -> None:
@@ -167,75 +138,27 @@ class UdpDatagrams:
 
     def poll(self, *, patient: bool = False) -> list[Datagram]:
         """What has come since the last call; see `base.Datagrams`."""
-        taken: list[Datagram] = []
-        # Most turns find nothing, and asking once is cheaper than a failed read on each rail.
         if not self._open:
             self._check_open()
         if patient:
             os.sched_yield()
-        ready = self._ready.poll(0)
-        # One of each at first: often that is all, and asking costs less than a read that fails.
-        most = 1
-        left = DATAGRAMS_POLL_MAX
-        while ready:
-            for place, (descriptor, _) in enumerate(ready):
-                # A rail that is flooded leaves the others their share.
-                share = min(most, left // (len(ready) - place))
-                left -= self._read(self._by_descriptor[descriptor], share, taken)
-            if most > 1 or not left:
-                break
-            most = left
-            ready = self._ready.poll(0)
-        self._frames_received += len(taken)
+        taken: list[Datagram] = []
+        left, rails = DATAGRAMS_POLL_MAX, len(self._rails)
+        for place, rail in enumerate(self._rails.values()):
+            # A rail that is flooded leaves the others their share.
+            left -= rail.read(left // (rails - place), taken)
         return taken
-
-    def _read(self, rail: _Rail, most: int, taken: list[Datagram]) -> int:
-        """Read one socket until it is empty; how many times something was there."""
-        receive, node_at, name = rail.receive, rail.node_at.get, rail.name
-        append, size, count = taken.append, 0, 0
-        while count < most:
-            try:
-                # One byte more, by which a frame that is too long is known.
-                frame, source = receive(DATAGRAM_BYTES_MAX + 1)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                count += 1
-                self._count("receive", error)
-                continue
-            count += 1
-            node = node_at(source)
-            if node is None:
-                self._drops["strangers"] += 1
-            elif 0 < len(frame) <= DATAGRAM_BYTES_MAX:
-                append(Datagram(node, name, frame))
-                size += len(frame)
-            else:
-                self._drops["sizes_received"] += 1
-        self._bytes_received += size
-        return count
 
     # ----------------------------------------------------------------------------- commands
 
     def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
         """Send one frame to several nodes on one rail, or lose it; see `base.Datagrams`."""
         found = self._rails.get(rail)
-        length = len(frame)
-        if found is None or not 0 < length <= DATAGRAM_BYTES_MAX:
-            self._check_cast(rail, length)
-            self._drops["rail_missing"] += len(nodes)
-            return
-        send, address_of, sent = found.send, found.address_of, 0
-        for node in nodes:
-            try:
-                send(frame, address_of[node])
-                sent += 1
-            except KeyError:
-                self._drops["without_address"] += 1
-            except OSError as error:
-                self._count("send", error)
-        self._frames_sent += sent
-        self._bytes_sent += sent * length
+        if found is None or not 0 < len(frame) <= DATAGRAM_BYTES_MAX:
+            self._check_cast(rail, len(frame))
+            self._traffic.drops["rail_missing"] += len(nodes)
+        else:
+            found.cast(nodes, frame)
 
     def _check_cast(self, rail: str, length: int) -> None:
         self._check_open()
@@ -247,19 +170,16 @@ class UdpDatagrams:
 
     # ------------------------------------------------------------------------------ queries
 
-    def _count(self, what: str, error: OSError) -> None:
-        number = error.errno or 0
-        self._drops[f"{what}_{errno.errorcode.get(number, str(number)).lower()}"] += 1
-
     def stats(self) -> dict[str, int]:
         """Counters since `open`: datagrams and bytes each way, drops by reason."""
         self._check_open()
+        traffic = self._traffic
         return {
-            "frames_sent": self._frames_sent,
-            "bytes_sent": self._bytes_sent,
-            "frames_received": self._frames_received,
-            "bytes_received": self._bytes_received,
-            **self._drops,
+            "frames_sent": traffic.frames_sent,
+            "bytes_sent": traffic.bytes_sent,
+            "frames_received": traffic.frames_received,
+            "bytes_received": traffic.bytes_received,
+            **traffic.drops,
         }
 
 
@@ -276,7 +196,7 @@ def _enlarge(sock: socket.socket) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, allowed, SOCKET_BUFFER_BYTES)
 
 
-def _as_the_kernel_spells_it(address: str, port: int) -> _Address:
+def _as_the_kernel_spells_it(address: str, port: int) -> Address:
     """What `recvfrom` gives for a packet from there."""
     family = family_of(address)
     text = socket.inet_ntop(family, socket.inet_pton(family, address))

@@ -142,8 +142,9 @@ class InProcessDatagrams(abc.ABC):
         while self._unread and len(taken) < DATAGRAMS_POLL_MAX:
             datagram = self._unread.popleft()
             taken.append(datagram)
-            self._unread_bytes -= len(datagram.frame) + DATAGRAM_COST_BYTES
-            self._stats["bytes_received"] += len(datagram.frame)
+            size = len(datagram[2])
+            self._unread_bytes -= size + DATAGRAM_COST_BYTES
+            self._stats["bytes_received"] += size
         if taken:
             self._stats["frames_received"] += len(taken)
         if self._unread:
@@ -152,9 +153,10 @@ class InProcessDatagrams(abc.ABC):
 
     def arrive(self, datagram: Datagram) -> None:
         """A datagram has come; without room for it, nobody hears of it."""
-        if not self._open or datagram.rail not in self.present:
+        _, rail, frame = datagram
+        if not self._open or rail not in self.present:
             return
-        cost = len(datagram.frame) + DATAGRAM_COST_BYTES
+        cost = len(frame) + DATAGRAM_COST_BYTES
         if self._unread_bytes + cost > SOCKET_BUFFER_BYTES:
             self._stats["overflows"] += 1
             return

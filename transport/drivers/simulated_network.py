@@ -228,7 +228,7 @@ class Network:
         for late_ns in copies:
             delay_ns = options.delay_ns + fates.random.randrange(options.jitter_ns + 1)
             slow_ns = fates.random.randrange(most_ns + 1) if most_ns else 0
-            arrives = partial(self._arrive, target, Datagram(source, rail, frame))
+            arrives = partial(self._arrive, target, (source, rail, frame))
             self.after(delay_ns + late_ns + slow_ns, arrives)
 
     def _arrive(self, target: int, datagram: Datagram) -> None:

@@ -77,7 +77,7 @@ class MemoryDatagrams(InProcessDatagrams):
         there = self._network.find_datagrams(node)
         if there is None or self.dead or not self._network.works(self.node, node, rail):
             return
-        datagram = Datagram(self.node, rail, frame)
+        datagram = (self.node, rail, frame)
         for late_ns in self._network.fates.draw():
             if late_ns:
                 there.arrive_late(datagram, late_ns)
