@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from phalanx.transport.events import Position, ViewInstalled
+import msgspec
+
+from phalanx.transport.events import Position, View, ViewInstalled
 
 
-class Entries(NamedTuple):
+class Entries(msgspec.Struct, frozen=True):
     """Consecutive entries of one channel and one sender, in the agreed order."""
 
     sender: int
@@ -55,10 +57,16 @@ class StateMade:
 ChannelItem: TypeAlias = Entries | ViewInstalled | Opening | StateMark | StateMade
 
 
-class Published(NamedTuple):
+class Published(msgspec.Struct, frozen=True):
     """Messages of this node have got their place; tokens and positions go up together."""
 
     last_token: int
     number: int
     first: Position
     safe: bool
+
+
+def follows(event: ViewInstalled, before: View) -> bool:
+    """Whether a view continues the order of the one before."""
+    era, k = before.id
+    return event.view.id == (era, k + 1) and not event.started_over

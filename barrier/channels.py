@@ -69,6 +69,8 @@ class _Service:
     def collect(self) -> None:
         """After a turn: give entries to queues, and positions to whoever waits for them."""
         core, face = self.core, self.face
+        if not core.has_news and face.ended is None:
+            return
         for name, item in core.take_items():
             queue = self.queues.get(name)
             if queue is not None:
@@ -97,8 +99,8 @@ class _Service:
         waiting = self._waiting[published.safe]
         if not waiting:
             return
-        last_token, number, first, _ = published
-        first_token = last_token - number + 1
+        last_token, first = published.last_token, published.first
+        first_token = last_token - published.number + 1
         while waiting and waiting[0].token <= last_token:
             token, publication = waiting.popleft()
             place = first.index + max(0, token - first_token)

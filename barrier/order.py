@@ -32,7 +32,7 @@ from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Member, Position, View, ViewInstalled
 from phalanx.transport.layers import Numbered, Ordered, Outgoing
 
-from .channel_items import ChannelItem, Entries, Opening, Published, StateMade, StateMark
+from .channel_items import ChannelItem, Entries, Opening, Published, StateMade, StateMark, follows
 from .channel_messages import CONTROL, PART_BYTES, Can, Have, Open, Part, Take, decode, encode
 
 _Test: TypeAlias = Callable[[Ordered], bool]
@@ -103,6 +103,7 @@ class ChannelsCore:
         self._unsafe: deque[Ordered] = deque()
         """Own batches that are to be reported when they are safe."""
         self._detached = ""
+        self._turned = False  # something that a reader may wait for has changed
         self._stats: Counter[str] = Counter()
 
     # ------------------------------------------------------------------- commands of this node
@@ -154,8 +155,14 @@ class ChannelsCore:
             return False
         return True
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything has changed for readers or publishers since things were taken."""
+        return self._turned or bool(self._items or self._published or self._detached)
+
     def take_items(self) -> list[tuple[str, ChannelItem]]:
         """What channels deliver since the last call, in order, each with its channel's name."""
+        self._turned = False
         items, self._items = self._items, []
         return items
 
@@ -206,7 +213,7 @@ class ChannelsCore:
             self._items.append((channel.name, item))
 
     def _publish(self, batch: Ordered) -> None:
-        first = Position(*batch.view_id, batch.first)
+        first = Position(batch.view_id.era, batch.view_id.k, batch.first)
         self._published.append(Published(batch.token, len(batch.payloads), first, batch.safe))
 
     def held_back(self, position: Position, *, now_ns: int) -> None:
@@ -279,7 +286,7 @@ class ChannelsCore:
         before, self._view = self._view, event.view
         self._me = next(m for m in event.view.incarnations if m.node == self._node)
         went_on = before is not None and self._me in before.incarnations
-        if before is None or not (went_on and _follows(event, before)):
+        if before is None or not (went_on and follows(event, before)):
             self._begin_anew(event)
             return
         self._release(lambda _: True)
@@ -335,10 +342,12 @@ class ChannelsCore:
 
     def next_deadline(self) -> int | None:
         """When somebody who has not answered is waited for no longer."""
-        if not self._channels:
-            return None
-        times = (channel.ask_until_ns for channel in self._channels.values())
-        return min((at for at in times if at is not None), default=None)
+        earliest: int | None = None
+        for channel in self._channels.values():
+            at = channel.ask_until_ns
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def take_entries(self, numbered: Numbered) -> list[Outgoing]:
         """Openings and answers."""
@@ -378,12 +387,14 @@ class ChannelsCore:
 
     def _refuse_all(self, channel: _Channel) -> None:
         """Who waits for the state of this node has to ask somebody else."""
+        self._turned = True
         for position, donation in channel.donations.items():
             if donation.donor == self._node:
                 self._send_state(channel.name, position, donation.opener, None)
         channel.donations.clear()
 
     def _control(self, batch: Ordered, at: Position, payload: bytes, now_ns: int) -> None:
+        self._turned = True
         message = decode(payload)
         sender = Member(batch.sender, batch.incarnation)
         match message:
@@ -477,14 +488,8 @@ class ChannelsCore:
             self._directed.append((opener.node, encode(part)))
 
 
-def _follows(event: ViewInstalled, before: View) -> bool:
-    """Whether a view continues the order of the one before."""
-    era, k = before.id
-    return event.view.id == (era, k + 1) and not event.started_over
-
-
 def _entries(batch: Ordered) -> Entries:
-    first = Position(*batch.view_id, batch.first)
+    first = Position(batch.view_id.era, batch.view_id.k, batch.first)
     return Entries(batch.sender, batch.payloads, first, batch.size)
 
 

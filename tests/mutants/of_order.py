@@ -149,7 +149,8 @@ CHANNELS = (
         "told-the-next-place",
         "guarantee 6: publishers are told where their entries are",
         CHANNELS_CORE,
-        "        first = Position(*batch.view_id, batch.first)\n        self._published",
+        "        first = Position(batch.view_id.era, batch.view_id.k, batch.first)\n"
+        "        self._published",
         "        first = Position(*batch.view_id, batch.first + batch.safe)\n"
         "        self._published",
     ),

@@ -196,7 +196,7 @@ class Stable(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, init=False)
 class Settled:
     """Every message of a local stream up to `token` has met its fate.
 
@@ -209,6 +209,12 @@ class Settled:
     lane: Lane
     token: int
     missing: Mapping[int, str]
+
+    def __init__(self, addressee: int, lane: Lane, token: int, missing: Mapping[int, str]) -> None:
+        self.addressee = addressee
+        self.lane = lane
+        self.token = token
+        self.missing = missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
