@@ -27,6 +27,10 @@ class Waking:
         self.loop = loop
         self._turning = False
         self._woken: deque[Waiter] = deque()
+        self._until: dict[Waiter, float] = {}
+        """Who waits until when, in the time of the event loop."""
+        self._timer: asyncio.TimerHandle | None = None
+        """For the earliest of them, or for one that waits no more: one timer serves all."""
 
     def begin(self) -> None:
         """A callback of the event loop makes a turn; `end` is called behind it."""
@@ -52,6 +56,30 @@ class Waking:
         else:
             # A task calls this: another one cannot run before it waits.
             self.loop.call_soon(waiter.go_on)
+
+    def expire_at(self, waiter: Waiter, deadline_s: float) -> None:
+        """Somebody waits until then at the latest, or until `forget`."""
+        self._until[waiter] = deadline_s
+        if self._timer is None or deadline_s < self._timer.when():
+            self._expire_next_at(deadline_s)
+
+    def forget(self, waiter: Waiter) -> None:
+        """It waits no more."""
+        self._until.pop(waiter, None)
+
+    def _expire_next_at(self, deadline_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(deadline_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now_s = self.loop.time()
+        for waiter in [it for it, until_s in self._until.items() if until_s <= now_s]:
+            del self._until[waiter]
+            waiter.expire()
+        if self._until:
+            self._expire_next_at(min(self._until.values()))
 
 
 def future_like() -> Waiter:
@@ -88,13 +116,14 @@ class Waiter:
         Raises:
             TimeoutError: it was not woken by then.
         """
-        timer = self._waking.loop.call_at(deadline_s, self._expire)
+        self._waking.expire_at(self, deadline_s)
         try:
             await self
         finally:
-            timer.cancel()
+            self._waking.forget(self)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """For `Waking`: its time is over."""
         if not self._done:
             self._expired = True
             self.wake()

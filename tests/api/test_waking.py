@@ -229,3 +229,32 @@ def test_what_a_woken_task_asks_for_goes_out_in_the_turn_that_woke_it(
 
     asyncio.run(scene())
     assert halves.count(True) >= 90
+
+
+def test_deadlines_are_kept_in_whatever_order_they_are_asked_for() -> None:
+    """All share one timer, and who is woken in time is none of its business."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        waking, begun = Waking(loop), loop.time()
+        over: list[str] = []
+
+        async def wait(name: str, waiter: Waiter, after_s: float) -> None:
+            with pytest.raises(TimeoutError):
+                await waiter.within(begun + after_s)
+            assert loop.time() >= begun + after_s - 0.001
+            over.append(name)
+
+        woken = Waiter(waking)
+        goes_on = asyncio.create_task(woken.within(begun + 0.01))
+        tasks = [
+            asyncio.create_task(wait(name, Waiter(waking), after_s))
+            for name, after_s in (("last", 0.09), ("first", 0.03), ("second", 0.06))
+        ]
+        await all_wait()
+        woken.wake()
+        await goes_on
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert over == ["first", "second", "last"]
+
+    asyncio.run(scene())
