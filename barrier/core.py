@@ -256,8 +256,7 @@ class BarrierCore:
 
     def ordered(self, batches: Sequence[Ordered], *, now_ns: int) -> None:
         """Decide what the next entries decide; what cannot be understood is counted."""
-        for batch in batches:
-            self._following.ordered(batch, now_ns)
+        self._following.ordered(batches, now_ns)
 
     def held_back(self, position: Position, *, now_ns: int) -> None:
         """What was published before an arrival may not be delivered when that is ordered."""

@@ -7,6 +7,7 @@ the release: with strength `agreed`, of each party all that it multicast before 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,30 +79,35 @@ class Following:
 
     # ------------------------------------------------------------------------------- entries
 
-    def ordered(self, batch: Ordered, now_ns: int) -> None:
+    def ordered(self, batches: Sequence[Ordered], now_ns: int) -> None:
         """Decide what the next entries decide; what cannot be understood is counted.
 
         Time is noted and never decides: only positions do.
         """
         state = self._state
-        table = state.table
-        member = state.members.get(batch.sender)
-        if table is None or member is None or member.incarnation != batch.incarnation:
-            state.stats["entries_stale"] += len(batch.payloads)
-            return
-        own = batch.sender == state.node
-        mark, index = batch.mark_fifo, batch.first
-        for payload in batch.payloads:
-            known = self._known.get(payload) or self._read(payload)
-            if known is not None:
-                ticket = self._outbox.came_back() if own else None
-                plain = known.plain
-                counted = table.count(plain, member, mark, now_ns) if plain is not None else None
-                if counted is None:
-                    self._follow(known.message, member, batch, index, ticket, now_ns)
-                elif ticket is not None and ticket.kind is Kind.ARRIVE:
-                    ticket.opened = counted.opened
-            index += 1
+        table, members, node = state.table, state.members, state.node
+        payload, known = b"", None
+        for batch in batches:
+            member = members.get(batch.sender)
+            if table is None or member is None or member.incarnation != batch.incarnation:
+                state.stats["entries_stale"] += len(batch.payloads)
+                continue
+            own, mark, index = batch.sender == node, batch.mark_fifo, batch.first
+            for each in batch.payloads:
+                # Those who meet all say the same, and often it is one object.
+                if each is not payload or known is None:
+                    payload, known = each, self._known.get(each) or self._read(each)
+                if known is not None:
+                    ticket = self._outbox.came_back() if own else None
+                    plain = known.plain
+                    counted = None
+                    if plain is not None:
+                        counted = table.count(plain, member, mark, now_ns)
+                    if counted is None:
+                        self._follow(known.message, member, batch, index, ticket, now_ns)
+                    elif ticket is not None and ticket.kind is Kind.ARRIVE:
+                        ticket.opened = counted.opened
+                index += 1
 
     def _follow(
         self,

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -129,14 +129,15 @@ def accepts_entries_of_older_views(patch: pytest.MonkeyPatch) -> None:
     """What was queued during a view change then counts beside what was published anew."""
     original = Following.ordered
 
-    def ordered(self: Following, batch: Ordered, now_ns: int) -> None:
-        message, state = messages.decode(batch.payloads[0]), self._state
-        if isinstance(message, Arrive) and state.view is not None:
-            if message.view != state.view.id:
-                self._outbox._said.appendleft(None)
-            stamped = msgspec.structs.replace(message, view=state.view.id)
-            batch = replace(batch, payloads=[messages.encode(stamped)])
-        original(self, batch, now_ns)
+    def ordered(self: Following, batches: Sequence[Ordered], now_ns: int) -> None:
+        for batch in batches:
+            message, state = messages.decode(batch.payloads[0]), self._state
+            if isinstance(message, Arrive) and state.view is not None:
+                if message.view != state.view.id:
+                    self._outbox._said.appendleft(None)
+                stamped = msgspec.structs.replace(message, view=state.view.id)
+                batch = replace(batch, payloads=[messages.encode(stamped)])  # noqa: PLW2901
+            original(self, [batch], now_ns)
 
     patch.setattr(Following, "ordered", ordered)
 

@@ -286,7 +286,7 @@ def test_what_a_member_is_known_to_hold_is_not_sent_to_it_again() -> None:
         number(out)
     for node, progress in out.progress.items():
         progress.sent = 0  # on a new association, where it has not said what it holds
-        out.holds(node, 1)
+        out.progress[node].holds(1)
     out.settle()
     assert sorted(out.sent) == [2]
     assert all(progress.sent == 1 for progress in out.progress.values())

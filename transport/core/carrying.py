@@ -145,19 +145,19 @@ class Carrying:
     def relayed(self, stream: OutStream, bundles: Iterable[Bundle], now_ns: int) -> None:
         """The last batch goes to some, who pass it on to the others."""
         last, synced = stream.last, self.synced
-        shortest_ns = 0
+        since_ns = now_ns + self._relayed_ns
+        earliest_ns = 0
         for node, progress in stream.progress.items():
             if progress.sent != last - 1:
                 self.to_push = True
             elif node in synced:
-                wait_ns = self._casting.wait_ns(node)
-                progress.cast.append((last, now_ns + self._relayed_ns + wait_ns))
+                again_ns = since_ns + self._casting.wait_ns(node)
+                progress.cast.append((last, again_ns))
                 progress.sent = last
-                if not shortest_ns or wait_ns < shortest_ns:
-                    shortest_ns = wait_ns
-        if shortest_ns:
-            again_ns = now_ns + self._relayed_ns + shortest_ns
-            self._timers.arm_earlier(Timer.RECAST, "", again_ns)
+                if not earliest_ns or again_ns < earliest_ns:
+                    earliest_ns = again_ns
+        if earliest_ns:
+            self._timers.arm_earlier(Timer.RECAST, "", earliest_ns)
         self.bundle(bundles)
 
     def tell_all(self, frame: bytes) -> None:

@@ -43,7 +43,7 @@ class Epochs:
         self._members = tuple(sorted(members))
         self._count = len(self._members)
         self._rank_of = {member: rank for rank, member in enumerate(self._members)}
-        self._rank = self._rank_of[node]
+        self.rank = self._rank_of[node]
         self._orders: dict[int, list[int]] = {}
         """By who is first, as far as they have been asked for."""
         self.others = tuple(member for member in self._members if member != node)
@@ -165,7 +165,7 @@ class Epochs:
         del self._ends[epoch]
         self._unstable.append((epoch, lasts))
         self.complete = epoch
-        self.done[self._rank] = epoch
+        self.done[self.rank] = epoch
         self._done_news = True
 
     def owing(self, streams: Mapping[int, Held]) -> list[int]:

@@ -325,13 +325,15 @@ class OrderedLane:
         stable = epochs.settle()
         if stable is None:
             return False
-        done = held = 0
-        for node, progress in own.progress.items():
-            of_node = epochs.done_of(node)
-            if of_node != done:
-                done, held = of_node, epochs.own_last(of_node)
-            if held > progress.held:
-                own.holds(node, held)
+        done = held = rank = 0
+        for progress in own.progress.values():  # of all others, by rank
+            if rank == epochs.rank:
+                rank += 1
+            of_member = epochs.done[rank]
+            rank += 1
+            if of_member != done:
+                done, held = of_member, epochs.own_last(of_member)
+            progress.holds(held)
         rolls, safe, last = self._rolls, self._safe, 0
         while rolls and rolls[0][0] <= epochs.stable:
             rolls.popleft()

@@ -41,6 +41,12 @@ class Progress:
     frozen: bool = False
     """Its application does not read this lane: it is granted no window."""
 
+    def holds(self, held: int) -> None:
+        """It has said by other means than an acknowledgement how far it holds the stream."""
+        if held > self.held:
+            self.held = held
+            self.sent = max(self.sent, held)
+
     @property
     def outstanding(self) -> bool:
         """Whether the association owes it the next batch; what was cast is waited for elsewhere."""
@@ -242,12 +248,6 @@ class OutStream:
         sizes = self._sizes
         while sizes and sizes[0][0] <= lowest:
             self._window_used -= sizes.popleft()[1]
-
-    def holds(self, node: int, held: int) -> None:
-        """An addressee has said by other means how far it holds this stream."""
-        progress = self.progress[node]
-        progress.held = max(progress.held, held)
-        progress.sent = max(progress.sent, progress.held)
 
     def freeze(self, node: int, *, frozen: bool) -> None:
         """An addressee's application does not read (or does again)."""
