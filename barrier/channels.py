@@ -67,10 +67,14 @@ class _Service:
         face.add_layer_listener(self.collect)
 
     def collect(self) -> None:
-        """After a turn: give entries to queues, and positions to whoever waits for them."""
+        """After a turn: give positions to whoever waits for them, and entries to queues."""
         core, face = self.core, self.face
         if not core.has_news and face.ended is None:
             return
+        reason = core.take_detached()
+        if face.ended is None and not reason and face.primary:
+            for published in core.take_published():
+                self._published(published)
         for name, item in core.take_items():
             queue = self.queues.get(name)
             if queue is not None:
@@ -79,7 +83,6 @@ class _Service:
                     self.opened[name].set_result(item.position)
         for queue in self.queues.values():
             queue.wake()
-        reason = core.take_detached()
         if face.ended is not None:
             self._fail(face.ended)
             for opened in self.opened.values():
@@ -91,9 +94,6 @@ class _Service:
         elif reason:
             core.take_published()
             self._fail(NoQuorum(f"not known whether it was ordered: {reason}", outcome="unknown"))
-        elif face.primary:
-            for published in core.take_published():
-                self._published(published)
 
     def _published(self, published: Published) -> None:
         waiting = self._waiting[published.safe]
