@@ -212,12 +212,15 @@ class OrderedLane:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
         size, marks = sum(map(len, payloads)), (data.mark_fifo, data.mark_bulk)
-        self._put(member, incarnation, data, payloads, size, marks, arrived.token)
+        here = self._view_id
+        view_id = here if data.k == here.k and data.era == here.era else data.view_id
+        self._put(member, incarnation, view_id, data, payloads, size, marks, arrived.token)
 
     def _put(
         self,
         member: int,
         incarnation: int,
+        view_id: ViewId,
         data: Data,
         payloads: list[bytes],
         size: int,
@@ -234,7 +237,7 @@ class OrderedLane:
                 incarnation,
                 data.channel,
                 payloads,
-                self._view_id,
+                view_id,
                 first,
                 marks[0],
                 marks[1],
@@ -289,7 +292,7 @@ class OrderedLane:
     def take_roll(self, roll: Roll, payloads: list[bytes], now_ns: int) -> None:
         """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`."""
         data, rows, node, epochs = roll.data, roll.rows, self._node, self.epochs
-        epoch, size = data.epoch, sum(map(len, payloads))
+        epoch, size, view_id = data.epoch, sum(map(len, payloads)), self._view_id
         self._note(epoch, now_ns)
         for rank in epochs.order(epoch):
             row = rows[rank]
@@ -302,7 +305,8 @@ class OrderedLane:
                 stream.held = sequence
                 epochs.rank_done(rank, row[4])
             stream.delivered = sequence
-            self._put(member, incarnation, data, payloads, size, (row[2], row[3]), token)
+            marks = row[2], row[3]
+            self._put(member, incarnation, view_id, data, payloads, size, marks, token)
         if len(rows) > 2:
             # In a view of two there is nobody else who may lack it.
             self._rolls.append((epoch, roll))
