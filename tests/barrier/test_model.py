@@ -130,13 +130,14 @@ def accepts_entries_of_older_views(patch: pytest.MonkeyPatch) -> None:
     original = Following.ordered
 
     def ordered(self: Following, batches: Sequence[Ordered], now_ns: int) -> None:
-        for batch in batches:
+        for each in batches:
+            batch = each
             message, state = messages.decode(batch.payloads[0]), self._state
             if isinstance(message, Arrive) and state.view is not None:
                 if message.view != state.view.id:
                     self._outbox._said.appendleft(None)
                 stamped = msgspec.structs.replace(message, view=state.view.id)
-                batch = replace(batch, payloads=[messages.encode(stamped)])  # noqa: PLW2901
+                batch = replace(batch, payloads=[messages.encode(stamped)])
             original(self, [batch], now_ns)
 
     patch.setattr(Following, "ordered", ordered)
