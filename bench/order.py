@@ -113,7 +113,7 @@ def main(
     sizes: Annotated[
         str, typer.Option(help=f"Of messages in bytes, multiples of {SIZE_STEP}.")
     ] = "64,1024,16384,65536",
-    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 5,
     seconds: Annotated[
         float, typer.Option(min=0.1, max=600, help="In which deliveries are counted.")
     ] = 2.0,
