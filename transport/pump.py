@@ -8,7 +8,7 @@ between which those go on who have waited for what the first one brought.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from .core.endpoint import Endpoint
@@ -27,7 +27,7 @@ from .core.outputs import (
     StreamItem,
     Transmit,
 )
-from .drivers.base import Datagrams, Driver, PeerEndpoint, Received
+from .drivers.base import Datagram, Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import DirectingLayer, Layer
 
@@ -120,19 +120,9 @@ class Pump:
 
         Whoever goes on now may have more to say before `put_out`.
         """
-        endpoint, now_ns = self.endpoint, self._clock()
-        if now_ns >= self._due_ns:
-            look = EVERYWHERE
-        if look & FRAMES:
-            for given in self._driver.poll():
-                if isinstance(given, Received):
-                    endpoint.receive(given, now_ns)
-                else:
-                    endpoint.notice(given, now_ns)
-        if look & DATAGRAMS and self._datagrams is not None:
-            self._take_datagrams(self._datagrams, now_ns)
-        if look & LIFELINES and self._lifelines is not None:
-            self._lifelines.feed(endpoint, now_ns)
+        endpoint, now_ns = self.endpoint, self._look(look)
+        if now_ns >= self._due_ns and look != EVERYWHERE:
+            now_ns = self._look(EVERYWHERE)
         for layer in self._layers.values():
             layer.wake(now_ns)
         self._publish()
@@ -140,18 +130,37 @@ class Pump:
         self._hand_over(now_ns)
         self._now_ns = now_ns
 
-    def _take_datagrams(self, datagrams: Datagrams, now_ns: int) -> None:
-        """Take what has come; and what others are about to send, if all is passed on together."""
+    def _look(self, where: int) -> int:
+        """Take what lies there; returns the time by which all of it had come.
+
+        The clock is read behind what it stamps: whoever answers a heartbeat that came while this
+        process stood still before it read must not believe that it did so earlier (PROTOCOL 3).
+        """
         endpoint = self.endpoint
-        taken = datagrams.poll(patient=endpoint.gathering)
+        datagrams = self._datagrams if where & DATAGRAMS else None
+        given = self._driver.poll() if where & FRAMES else ()
+        cast = datagrams.poll(patient=endpoint.gathering) if datagrams is not None else ()
+        now_ns = self._clock()
+        for item in given:
+            if isinstance(item, Received):
+                endpoint.receive(item, now_ns)
+            else:
+                endpoint.notice(item, now_ns)
+        self._receive(cast, now_ns)
         looks = 0
-        while taken:
-            for node, rail, frame in taken:
-                endpoint.receive_datagram(node, rail, frame, now_ns)
+        while cast and datagrams is not None and endpoint.gathering and looks < LOOKS_MAX:
+            # What the others of a meeting are about to say is passed on together with this.
             looks += 1
-            if looks > LOOKS_MAX or not endpoint.gathering:
-                return
-            taken = datagrams.poll(patient=True)
+            cast = datagrams.poll(patient=True)
+            now_ns = self._clock()
+            self._receive(cast, now_ns)
+        if where & LIFELINES and self._lifelines is not None:
+            self._lifelines.feed(endpoint, now_ns)
+        return now_ns
+
+    def _receive(self, cast: Sequence[Datagram], now_ns: int) -> None:
+        for node, rail, frame in cast:
+            self.endpoint.receive_datagram(node, rail, frame, now_ns)
 
     def put_out(self, *, more: bool = False) -> int | None:
         """The second half; with `more` if anything was asked of the core between the two.

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from phalanx.transport.config import MS
 from phalanx.transport.core.leases import Leases, Quorum
 
+from .scenes import casting
+
 LEASE_NS = 400 * MS
 DRIFT = 1.05
 
@@ -114,3 +116,34 @@ def test_a_single_node_needs_nobody() -> None:
 def test_of_two_nodes_the_tie_breaker_acts_alone(tie_breaker: int, acts: bool) -> None:
     """Two-node mode: exactly one of them survives the loss of the other."""
     assert leases(2, tie_breaker).acting(0) is acts
+
+
+@pytest.mark.parametrize("carrier", ["driver", "datagrams"])
+def test_a_grant_is_as_young_as_the_reading_of_the_heartbeat_that_it_answers(
+    monkeypatch: pytest.MonkeyPatch, carrier: str
+) -> None:
+    """A process may stand still before it reads what has come. What came meanwhile was sent
+    meanwhile: taken for older it would let another view begin before that lease is over.
+    """
+    simulation = casting(3)
+    node = simulation.nodes[1]
+    granted: list[tuple[int, int]] = []
+    give = Leases.give
+
+    def note(self: Leases, peer: int, now_ns: int) -> None:
+        if self is node.endpoint.leases:
+            granted.append((now_ns, node.clock()))
+        give(self, peer, now_ns)
+
+    source = getattr(node, carrier)
+    poll = source.poll
+
+    def poll_late(**how: bool) -> object:
+        node.clock_offset_ns += MS
+        return poll(**how)
+
+    monkeypatch.setattr(Leases, "give", note)
+    monkeypatch.setattr(source, "poll", poll_late)
+    simulation.run_for(500 * MS)
+    assert len(granted) > 10
+    assert all(granted_ns == read_ns for granted_ns, read_ns in granted)
