@@ -1,8 +1,8 @@
 """Describe the extension `phalanx._native._udp` to cffi; setup.py builds what `ffibuilder` says.
 
-Where there is no C compiler, datagrams go through Python's sockets one by one.
-`PHALANX_NATIVE=require` turns a failed build, and with it every warning of the compiler, into an
-error.
+It stands alone like the other two, for cffi runs each as a file. Where there is no C compiler,
+datagrams go through Python's sockets one by one. `PHALANX_NATIVE=require` turns a failed build,
+and with it every warning of the compiler, into an error.
 """
 
 from __future__ import annotations

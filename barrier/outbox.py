@@ -22,7 +22,7 @@ from .tickets import Kind, Ticket
 
 CHANNEL: Final = "!barrier"
 PLAIN_MAX: Final = 256
-"""Arrivals without payload whose bytes are remembered, by name and settings."""
+"""Names of which it is remembered what was said last, and what their meetings are called."""
 _CHANNEL: Final = CHANNEL.encode()
 _LEAVING: Final = {
     Kind.REGISTER: Leaving.TAKE_BACK,

@@ -45,6 +45,8 @@ _Sends: TypeAlias = list[tuple[tuple[int, Lane], int]]
 
 SETTINGS_MAX: Final = 256
 """Settings that are remembered by what callers write."""
+_ARRIVED: Final = Strength.ARRIVED
+_SAFE: Final = Strength.SAFE
 
 
 class HasLayers(Protocol):
@@ -54,10 +56,6 @@ class HasLayers(Protocol):
     def layer_face(self) -> LayerFace:
         """Where layers meet the cluster."""
         ...
-
-
-_ARRIVED: Final = Strength.ARRIVED
-_SAFE: Final = Strength.SAFE
 
 
 class Barriers:
@@ -129,10 +127,7 @@ class Barriers:
                 another event loop.
             Overloaded: too many barriers are open in the cluster, or too many bytes of payloads.
         """
-        self._cluster.check_caller()
-        _check_name(name)
-        settings = self._settings_of(parties, strength, policy)
-        bulk = bool(after) and _has_bulk(after)
+        settings, bulk = self._checked(name, parties, strength, policy, after)
         arrival = await self.arrive_as(name, settings, payload, timeout, bulk=bulk)
         return await arrival.wait()
 
@@ -152,10 +147,7 @@ class Barriers:
         `timeout` counts from this call. The wait must be asked for by `Arrival.wait`; until
         its outcome is known no second arrival at `name` is possible on this node.
         """
-        self._cluster.check_caller()
-        _check_name(name)
-        settings = self._settings_of(parties, strength, policy)
-        bulk = bool(after) and _has_bulk(after)
+        settings, bulk = self._checked(name, parties, strength, policy, after)
         return await self.arrive_as(name, settings, payload, timeout, bulk=bulk)
 
     async def register(
@@ -405,6 +397,19 @@ class Barriers:
             raise BarrierTimeout(
                 name=names.shown(name), timeout_s=wait_s, missing=missing
             ) from error
+
+    def _checked(
+        self,
+        name: str,
+        parties: PartiesLike,
+        strength: object,
+        policy: object,
+        after: Collection[LaneLike],
+    ) -> tuple[Settings, bool]:
+        """What a caller wants, checked: with which settings, and whether bulk belongs to it."""
+        self._cluster.check_caller()
+        _check_name(name)
+        return self._settings_of(parties, strength, policy), bool(after) and _has_bulk(after)
 
     def _settings_of(self, parties: PartiesLike, strength: object, policy: object) -> Settings:
         """From what a caller writes; the usual ways of writing are looked up."""

@@ -218,12 +218,14 @@ class Table:
 
     def _is_outsider(self, name: str, settings: Settings, member: Member) -> bool:
         """Whether a member is not among those with whom it wants to meet."""
-        if isinstance(settings.parties, AllParties | Count):
-            return False
-        if not isinstance(settings.parties, Registered):
-            return not settings.allows(member)
-        roster = self.rosters.get(name)
-        return roster is None or not roster.has(member)
+        match settings.parties:
+            case AllParties() | Count():
+                return False
+            case Registered():
+                roster = self.rosters.get(name)
+                return roster is None or not roster.has(member)
+            case _:
+                return not settings.allows(member)
 
     def _limit_reached(self, name: str) -> str | None:
         generations = self._open.get(name)

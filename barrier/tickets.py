@@ -27,8 +27,6 @@ class Kind(enum.Enum):
 
 
 _SAFE: Final = Strength.SAFE
-_WORDS: Final[dict[type, str]] = {}
-"""By type of outcome, under which name it is counted."""
 
 
 @dataclass(slots=True, init=False, eq=False)
@@ -298,9 +296,5 @@ class Tickets:
             del self._by_name[ticket.name]
 
     def _emit(self, outcome: events.Outcome) -> None:
-        kind = type(outcome)
-        word = _WORDS.get(kind)
-        if word is None:
-            word = _WORDS[kind] = kind.__name__.lower()
-        self.stats[word] += 1
+        self.stats[type(outcome).__name__.lower()] += 1
         self._outcomes.append(outcome)

@@ -10,7 +10,8 @@ from pathlib import Path
 _CLOSING = re.compile(r"^=+ (?P<counts>.*) in [0-9][^=]*=+$", re.MULTILINE)
 _COUNT = re.compile(r"(\d+) (\w+)")
 _WORDS = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
-"""In the order in which pytest says them; it counts the last two as nouns."""
+"""All that pytest may count, in its order, whether or not anything here is ever skipped: what is
+not listed would not be seen. The last two it counts as nouns."""
 _NOUNS = _WORDS[-2:]
 _WIDTH = 80
 

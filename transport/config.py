@@ -12,7 +12,7 @@ from typing import Final
 
 MS: Final = 1_000_000
 """Nanoseconds in a millisecond."""
-S = 1_000_000_000
+S: Final = 1_000_000_000
 """Nanoseconds in a second."""
 
 NODE_ID_MAX: Final = 2**31 - 1

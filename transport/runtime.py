@@ -367,7 +367,7 @@ class Runtime:
                 if self._more:
                     self.kick()
             elif taking:
-                self._put_out(pump)
+                self._turn(functools.partial(pump.put_out, more=self._more))
 
     def _take_in(self, pump: Pump, where: int) -> None:
         try:
@@ -378,17 +378,6 @@ class Runtime:
             return
         self._turned()
 
-    def _put_out(self, pump: Pump) -> None:
-        self._turning = True
-        try:
-            deadline = pump.put_out(more=self._more)
-        except Exception as error:  # as above
-            self._failed(error)
-            return
-        finally:
-            self._turning = False
-        self._turned_until(deadline)
-
     def _turn(self, turn: Callable[[], int | None]) -> None:
         self._turning = True
         try:
@@ -398,9 +387,6 @@ class Runtime:
             return
         finally:
             self._turning = False
-        self._turned_until(deadline)
-
-    def _turned_until(self, deadline: int | None) -> None:
         if deadline is not None:
             self._be_woken_at(deadline)
         self._turned()

@@ -15,13 +15,13 @@ from typing import Final, NamedTuple
 from .events import Lane, ViewId
 
 _DATA: Final = struct.Struct("<IIIIBBHQQQQ")
-_ORDERED: Final = struct.Struct("<Q")
-_MET: Final = struct.Struct("<QIBQ")
-"""The same, and the meeting."""
-_MEETING_DATA: Final = struct.Struct(_DATA.format + _MET.format[1:])
+_DONE: Final = struct.Struct("<Q")
+_DONE_AND_MEETING: Final = struct.Struct("<QIBQ")
+_DATA_AND_MEETING: Final = struct.Struct(_DATA.format + _DONE_AND_MEETING.format[1:])
+"""All three in one: of these there are most."""
 DATA_HEADER_BYTES: Final = _DATA.size
-_ORDERED_BYTES: Final = _ORDERED.size
-_MET_BYTES: Final = _MET.size
+_DONE_BYTES: Final = _DONE.size
+_DONE_AND_MEETING_BYTES: Final = _DONE_AND_MEETING.size
 ORDERED_LANE: Final = int(Lane.ORDERED)
 """As it stands in a header: numbers are compared faster than members of an enumeration."""
 
@@ -150,15 +150,13 @@ def encode_data(
     era, k = view_id
     origin, addressee, lane = key
     if meeting is not None:
-        flags |= MEETING
-    if meeting is not None:
-        head = _MEETING_DATA.pack(
+        head = _DATA_AND_MEETING.pack(
             era,
             k,
             origin,
             addressee,
             lane,
-            flags,
+            flags | MEETING,
             len(channel),
             epoch,
             sequence,
@@ -174,7 +172,7 @@ def encode_data(
         era, k, origin, addressee, lane, flags, len(channel), epoch, sequence, mark_fifo, mark_bulk
     )
     if lane == ORDERED_LANE:
-        head += _ORDERED.pack(done)
+        head += _DONE.pack(done)
     return head + channel if channel else head
 
 
@@ -188,16 +186,16 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
     )
     done, meeting, channel = 0, None, ""
     if lane == ORDERED_LANE and flags & MEETING:
-        if len(frame) < end + _MET_BYTES:
+        if len(frame) < end + _DONE_AND_MEETING_BYTES:
             return None
-        done, key, wanted, ranks = _MET.unpack_from(frame, end)
+        done, key, wanted, ranks = _DONE_AND_MEETING.unpack_from(frame, end)
         meeting = Meeting(key, wanted, ranks)
-        end += _MET_BYTES
+        end += _DONE_AND_MEETING_BYTES
     elif lane == ORDERED_LANE:
-        if len(frame) < end + _ORDERED_BYTES:
+        if len(frame) < end + _DONE_BYTES:
             return None
-        (done,) = _ORDERED.unpack_from(frame, end)
-        end += _ORDERED_BYTES
+        (done,) = _DONE.unpack_from(frame, end)
+        end += _DONE_BYTES
     if size:
         if len(frame) < end + size:
             return None

@@ -46,16 +46,13 @@ class Roll:
 
     def body_of(self, row: Row) -> bytes:
         """The DATA body of one of them."""
-        return _body(self.body, row)
+        first, origin, numbers = self.body, _ORIGIN.pack(row[0]), _NUMBERS.pack(*row[1:])
+        middle, end = first[_ORIGIN_END:_EPOCH_END], first[_DONE_END:]
+        return first[:_VIEW_END] + origin + middle + numbers + end
 
     def bodies(self) -> list[bytes]:
         """The DATA bodies of all."""
-        return [_body(self.body, row) for row in self.rows]
-
-
-def _body(first: bytes, row: Row) -> bytes:
-    origin, numbers = _ORIGIN.pack(row[0]), _NUMBERS.pack(*row[1:])
-    return first[:_VIEW_END] + origin + first[_ORIGIN_END:_EPOCH_END] + numbers + first[_DONE_END:]
+        return [self.body_of(row) for row in self.rows]
 
 
 def encode_roll(bodies: Sequence[bytes]) -> bytes | None:

@@ -216,7 +216,10 @@ class Epochs:
         return node in self._rank_of
 
     def settle(self) -> list[int] | None:
-        """Which batches, by rank, every member is known to hold by news; None without news."""
+        """Which batches, by rank, every member is known to hold; empty if no more than before.
+
+        None without news.
+        """
         if not self._done_news:
             return None
         self._done_news = False

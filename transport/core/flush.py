@@ -134,18 +134,20 @@ class Flush:
                 return None
             sent = stream.sent.get(sequence)
             return sent.frame if sent else None
-        incoming = delivery.ins.get(key)
-        kept = incoming.kept.get(sequence) if incoming else None
-        ordered = key.lane == Lane.ORDERED and not key.addressee
-        body = (
-            kept.body
-            if kept
-            else delivery.ordered.rolled(key.origin, sequence)
-            if ordered
-            else None
-        )
+        body = self._body(key, sequence)
         # The header names who sends a frame, so another holder puts its own before the body.
         return delivery.framer.data(body, b"", addressee=node) if body is not None else None
+
+    def _body(self, key: StreamKey, sequence: int) -> bytes | None:
+        """The DATA body of another member's batch, if it is kept here."""
+        delivery = self._delivery
+        incoming = delivery.ins.get(key)
+        kept = incoming.kept.get(sequence) if incoming else None
+        if kept is not None:
+            return kept.body
+        if key.lane == Lane.ORDERED and not key.addressee:
+            return delivery.ordered.rolled(key.origin, sequence)
+        return None
 
     # ------------------------------------------------------------------------------- finishing
 

@@ -64,7 +64,7 @@ class Meetings:
         self._members = tuple(sorted(members))
         self._rank_of = {member: rank for rank, member in enumerate(self._members)}
         self._rank = self._rank_of[node]
-        self._first = self._members[:1]
+        self._relay = self._members[:1]
         self._bit = 1 << self._rank
         self._others = tuple(member for member in self._members if member != node)
         self._open: dict[int, _Open] = {}
@@ -108,7 +108,7 @@ class Meetings:
         if known.kind is Kind.ALL_TO_ALL or len(batch.frame) > RELAYED_BYTES_MAX:
             return None
         if known.kind is Kind.COORDINATOR and self._rank:
-            return [Bundle(self._first, (), batch.frame)]
+            return [Bundle(self._relay, (), batch.frame)]
         return self._take(known, meeting, self._rank, epoch, batch)
 
     def heard(self, meeting: Meeting, origin: int, epoch: int, batch: Arrived) -> Sequence[Bundle]:

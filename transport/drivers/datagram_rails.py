@@ -21,7 +21,7 @@ SLOTS: Final = 32
 """Datagrams that are received with one system call."""
 SLOT_BYTES: Final = DATAGRAM_BYTES_MAX + 1
 """One byte more, by which a frame that is too long is known."""
-GROUPS_MAX = 256
+GROUPS_MAX: Final = 256
 """Sets of receivers that are remembered."""
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -97,7 +97,10 @@ class ManyAtOnce:
         self._numbers: dict[int, int] = {}
         for node, address in addresses.items():
             known = as_bytes(address)
-            self._numbers[node] = native.lib.phx_udp_learn(made, known, len(known))
+            number = native.lib.phx_udp_learn(made, known, len(known))
+            if number < 0:
+                raise MemoryError("no memory for the addresses of a rail's peers")
+            self._numbers[node] = number
             self._nodes.append(node)
         self._groups: dict[tuple[int, ...], tuple[Any, int]] = {}
         """By nodes, the numbers of those that have an address here, and how many these are."""
@@ -165,6 +168,7 @@ class ManyAtOnce:
     def _remember(self, group: tuple[int, ...]) -> tuple[Any, int]:
         if len(self._groups) >= GROUPS_MAX:
             self._groups.clear()
+        assert len(set(group)) == len(group), "C has room for one of each peer"
         numbers = [self._numbers[node] for node in group if node in self._numbers]
         found = self._new("int32_t[]", numbers), len(numbers)
         self._groups[group] = found
@@ -182,6 +186,8 @@ class OneByOne:
         self._traffic = traffic
         self._address_of = dict(addresses)
         self._node_at = {address: node for node, address in addresses.items()}
+        self._ready = select.poll()
+        self._ready.register(sock, select.POLLIN)
 
     @property
     def sock(self) -> socket.socket:
@@ -191,7 +197,7 @@ class OneByOne:
     def read(self, most: int, taken: list[Datagram]) -> int:
         """Read what is there; returns how many times something was, at most `most`."""
         # Most turns find nothing, and asking is cheaper than a read that fails.
-        if not select.select((self._sock,), (), (), 0)[0]:
+        if not self._ready.poll(0):
             return 0
         traffic, count = self._traffic, 0
         while count < most:
