@@ -15,7 +15,7 @@ from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import PathChanged, RailState
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 
-from .scenes import converge
+from .scenes import casting, converge
 
 SETTLED_NS = 600 * MS
 """By then everybody knows where datagrams arrive."""
@@ -133,3 +133,18 @@ def test_a_heartbeat_on_another_rail_than_it_names_is_garbage() -> None:
     assert not one.outputs.casts
     one.receive_datagram(2, "b", frame, simulation.network.now_ns)
     assert [cast.rail for cast in one.outputs.casts] == ["b"]
+
+
+def test_a_datagram_counts_only_at_its_addressee_and_from_who_sent_it() -> None:
+    """As over an association: whose frame it is stands in its header."""
+    simulation = casting(3)
+    one, two, three = (simulation.nodes[n].endpoint for n in (1, 2, 3))
+    probe = wire.Probe(echo=False, granted=False, rail=0, sent_ns=1, view_id=wire.NO_VIEW)
+    now_ns = simulation.network.now_ns
+    one.outputs.casts.clear()
+    one.receive_datagram(2, "a", two.framer.probe(probe, addressee=3), now_ns)
+    one.receive_datagram(2, "a", three.framer.probe(probe, addressee=1), now_ns)
+    assert one.outputs.counters["datagram_of_other_node"] == 2
+    assert not one.outputs.casts
+    one.receive_datagram(2, "a", two.framer.probe(probe, addressee=0), now_ns)
+    assert [cast.nodes for cast in one.outputs.casts] == [(2,)]

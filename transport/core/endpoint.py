@@ -126,7 +126,7 @@ class Endpoint:
             return
         peer = self.peers.peers.get(node)
         known = peer is not None and peer.link and header.incarnation == peer.incarnation
-        if header.sender != node or not known:
+        if header.sender != node or not known or header.addressee not in (0, self.node):
             self.outputs.counters["datagram_of_other_node"] += 1
             return
         kind, offset = header.kind, header.body_offset
