@@ -49,8 +49,7 @@ COMPILED = (
     "barrier/table.py",
     "barrier/tickets.py",
 )
-"""Not: message types of msgspec, and classes that are weakly referenced. In those that have a
-`__new__`, mypyc wants `super().__new__` there and nowhere else."""
+"""Not: message types of msgspec, and classes that are weakly referenced."""
 CONFIG = """\
 [mypy]
 namespace_packages = True

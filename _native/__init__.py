@@ -1,1 +1,1 @@
-"""The byte work in C, each part with the reason why it is here; imports nothing of ours."""
+"""The byte work in C, each part of which says why it is not in Python; imports nothing of ours."""

@@ -4,7 +4,7 @@ It runs several thousand times a second, so that everything that can be is made 
 system calls are in `datagram_rails.py`.
 
 The sockets are not connected. So no port-unreachable of one peer stops them (the kernel gives it
-to nobody), and the address of the sender is looked at here.
+to nobody), and who sent a datagram is known by its address.
 """
 
 from __future__ import annotations
