@@ -1,29 +1,40 @@
 /* Datagrams of one socket, many with one system call; read by the compiler and by cffi.
  *
- * Peers are known by the bytes of their `sockaddr`, as the kernel gives them. None of the calls
- * waits, and none may be made by two threads at once. */
+ * A frame is one packet, or is cut into pieces of one packet each and put together again here;
+ * docs/wire.md has the layout of a piece. Peers are known by the bytes of their `sockaddr`, as the
+ * kernel gives them. None of the calls waits, and none may be made by two threads at once. */
 
 typedef struct phx_udp phx_udp;
 
-/* NULL without memory. `slots` datagrams of at most `slot_bytes` are received at once. */
-phx_udp *phx_udp_new(int slots, int slot_bytes);
+/* NULL without memory. `slots` datagrams are received at once; a packet carries at most
+ * `packet_bytes`, and a frame has at most `frame_bytes_max`, which is at most 64 pieces. */
+phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max);
 void phx_udp_free(phx_udp *udp);
 
 /* The number of a peer, from 0 in the order of the calls; -1 without memory, or if `length` is no
  * length of an address. */
 int phx_udp_learn(phx_udp *udp, const uint8_t *address, int length);
 
-/* How many were received, at most `most`; 0 if nothing is there, else a negative errno. */
+/* Read up to `most` datagrams. How many things have arrived: frames, and what is dropped; 0 if
+ * nothing is there, else a negative errno. A datagram of which the kernel says that it is several
+ * counts once in `most`. */
 int phx_udp_receive(phx_udp *udp, int fd, int most);
 
-/* For each received: the number of its peer or -1, and its length. What is longer than a slot has
- * been cut to it. */
-const int32_t *phx_udp_arrived(const phx_udp *udp);
+/* For each thing that has arrived: the number of its peer, or what is wrong with it: -1 its sender
+ * is a stranger, -2 its size, -3 it is a piece of nothing, -4 pieces of a frame that never became
+ * whole made room for others; then where in `phx_udp_memory` the frame begins, and its length.
+ * They stand there until the next call of `phx_udp_receive`. */
+const int64_t *phx_udp_arrived(const phx_udp *udp);
+uint8_t *phx_udp_memory(phx_udp *udp);
+size_t phx_udp_memory_bytes(const phx_udp *udp);
 
-/* The first slot; the others follow, each `slot_bytes` after the one before. */
-uint8_t *phx_udp_slots(phx_udp *udp);
+/* How many datagrams the last `phx_udp_receive` has read. */
+int phx_udp_datagrams(const phx_udp *udp);
 
-/* Send one frame to each of these peers, all of them different. Returns how many were sent;
- * `errors` has for each 0 or the errno. */
+/* Frames that are cut are numbered from here; from where a process before did not. */
+void phx_udp_number_from(phx_udp *udp, uint32_t id);
+
+/* Send one frame to each of these peers, all of them different. Returns how many were sent it as a
+ * whole; `errors` has for each 0 or the errno. */
 int phx_udp_send(phx_udp *udp, int fd, const int32_t *peers, int count, const uint8_t *frame,
                  size_t length, int32_t *errors);

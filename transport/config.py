@@ -89,6 +89,8 @@ class Timing:
     """A phase of a view change without progress for this long is tried again."""
     ack_delay_ns: int = 2 * MS
     """An acknowledgement waits at most this long for more batches."""
+    bulk_ack_delay_ns: int = 10 * MS
+    """The same on the bulk lane, where it is not latency that counts."""
     done_delay_ns: int = 20 * MS
     """What layers have said is acknowledged after this time, unless what is said next does it."""
     recast_ns: int = 30 * MS
@@ -170,6 +172,7 @@ PROFILES: Mapping[str, Timing] = {
         flap_half_life_ns=300 * S,
         phase_timeout_ns=2 * S,
         ack_delay_ns=20 * MS,
+        bulk_ack_delay_ns=40 * MS,
         done_delay_ns=100 * MS,
         recast_ns=500 * MS,
         lazy_end_ns=50 * MS,

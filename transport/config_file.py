@@ -49,7 +49,7 @@ TRAFFIC = ("passive",)
 _SECTIONS = ("cluster", "rail", "node", "quorum", "timing", "limits", "discovery", "traffic")
 _ADDRESSES = 'addresses = { a = "10.71.0.2" }'
 """How the table of a node is written, for a message."""
-_MAY_BE_ZERO = frozenset({"ack_delay_ns", "hold_down_ns", "flap_hold_max_ns"})
+_MAY_BE_ZERO = frozenset({"ack_delay_ns", "bulk_ack_delay_ns", "hold_down_ns", "flap_hold_max_ns"})
 
 
 def load(path: str | os.PathLike[str]) -> ClusterConfig:

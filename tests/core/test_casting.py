@@ -10,15 +10,17 @@ from phalanx._native import codec
 from phalanx.barrier.testing.meetings import arrive
 from phalanx.transport import wire
 from phalanx.transport.config import MS
+from phalanx.transport.core import casting as casting_module
 from phalanx.transport.core import spread
 from phalanx.transport.core.batches import Arrived
 from phalanx.transport.core.casting import FAILURES_MAX
 from phalanx.transport.core.framing import HEADER_BYTES, unbundle
 from phalanx.transport.core.meetings import Meetings
+from phalanx.transport.core.outputs import Delivered, Ordered
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
-from phalanx.transport.testing.simulation import Simulation
+from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 from phalanx.transport.wire_data import Data, Meeting
 
 from .scenes import Talk, casting, finish
@@ -147,6 +149,95 @@ def test_who_never_comes_costs_a_moment_and_no_more() -> None:
             arrive(node, name, None)
     simulation.run_for(5 * MS)
     end(simulation)
+
+
+# ------------------------------------------------------------------------------ large batches
+
+
+LARGE = 16_000
+"""Of a message: many packets, and less than a batch of either lane."""
+
+
+def cast_bytes(node: SimulatedNode) -> int:
+    """What a node has sent as datagrams."""
+    assert node.datagrams is not None, "it has some in every scene here"
+    return node.datagrams.stats()["bytes_sent"]
+
+
+def in_flight(simulation: Simulation, lane: Lane) -> list[int]:
+    """What the first node has on its way to each of the others on a lane."""
+    stream = simulation.nodes[1].endpoint.delivery.out[0, lane]
+    return [stream.in_flight_bytes(node) for node in stream.progress]
+
+
+@pytest.mark.parametrize("lane", [Lane.ORDERED, Lane.BULK])
+def test_a_large_batch_is_a_datagram_to_each(lane: Lane) -> None:
+    """No association carries it: its packets are the driver's business."""
+    simulation = casting(3)
+    node = simulation.nodes[1]
+    before = cast_bytes(node)
+    Talk(simulation).say(node, lane, size=LARGE)
+    simulation.run_for(1 * MS)
+    assert 2 * LARGE < cast_bytes(node) - before < 2 * LARGE + 5000
+    assert simulation.nodes[2].told(Delivered if lane is Lane.BULK else Ordered)
+    simulation.run_for(100 * MS)
+    assert node.endpoint.outputs.counters["recasts"] == 0
+    assert in_flight(simulation, lane) == [0, 0]
+    finish(simulation)
+
+
+@pytest.mark.parametrize("lane", [Lane.ORDERED, Lane.BULK])
+def test_so_many_bytes_are_on_their_way_and_more_when_all_arrive(lane: Lane) -> None:
+    """The window to a peer opens while it is full, up to its end."""
+    simulation = casting(3)
+    node, talk = simulation.nodes[1], Talk(simulation)
+    casting_to = node.endpoint.casting
+    first = casting_module.WINDOW_FIRST_BYTES
+    for _ in range(50):
+        talk.say(node, lane, size=LARGE)
+    simulation.run_for(100_000)
+    # Batches are taken whole.
+    batch = simulation.config.limits.batch_bytes
+    assert all(first - batch < flying <= first for flying in in_flight(simulation, lane))
+    for _ in range(20):
+        simulation.run_for(50 * MS)
+        for _ in range(50):
+            talk.say(node, lane, size=LARGE)
+    bulk_most = simulation.config.limits.bulk_in_flight_bytes
+    most = casting_module.WINDOW_MOST_BYTES if lane is Lane.ORDERED else bulk_most
+    assert casting_to.window_bytes(2) == most
+    assert node.endpoint.outputs.counters["recasts"] == 0
+    finish(simulation)
+
+
+@pytest.mark.parametrize("lane", [Lane.ORDERED, Lane.BULK])
+def test_large_batches_that_are_lost_come_over_the_association(lane: Lane) -> None:
+    """Less is on its way then, and what is behind waits for what is missing."""
+    simulation = casting(3)
+    node, talk = simulation.nodes[1], Talk(simulation)
+    simulation.network.block_datagrams(1, 2)
+    for _ in range(4):
+        talk.say(node, lane, size=LARGE)
+    simulation.run_for(60 * MS)
+    assert node.endpoint.outputs.counters["recasts"] == 1
+    assert node.endpoint.casting.window_bytes(2) == casting_module.WINDOW_FIRST_BYTES // 2
+    assert node.endpoint.casting.window_bytes(3) == casting_module.WINDOW_FIRST_BYTES
+    assert in_flight(simulation, lane) == [0, 0]
+    simulation.network.pass_datagrams(1, 2)
+    finish(simulation)
+
+
+@pytest.mark.parametrize("lost", [0.05, 0.5])
+def test_large_batches_survive_loss_and_disorder(lost: float) -> None:
+    """On both lanes at once, at all members."""
+    simulation = casting(3, DatagramTrouble(lost=lost, doubled=0.2, late=0.2))
+    talk = Talk(simulation)
+    for _ in range(40):
+        for node in simulation.nodes.values():
+            for lane in (Lane.ORDERED, Lane.BULK):
+                talk.say(node, lane, size=LARGE)
+        simulation.run_for(10 * MS)
+    finish(simulation)
 
 
 # ---------------------------------------------------------------------------------- meetings

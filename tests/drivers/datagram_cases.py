@@ -6,13 +6,19 @@ import random
 
 import pytest
 
-from phalanx.transport.drivers.base import DATAGRAM_BYTES_MAX, DATAGRAMS_POLL_MAX
+from phalanx.transport.drivers.base import (
+    CAST_BYTES_MAX,
+    DATAGRAM_BYTES_MAX,
+    DATAGRAMS_POLL_MAX,
+    PIECE_HEAD_BYTES,
+)
 from phalanx.transport.errors import UsageError
 
 from .bench import RAILS
 from .datagram_bench import HOSTS, Bench
 
-BURST = 4000
+PIECE = DATAGRAM_BYTES_MAX - PIECE_HEAD_BYTES
+BURST = 12_000
 """Of the largest frames: several times what a buffer holds."""
 
 
@@ -36,11 +42,13 @@ class DatagramCases:
         assert bench.collect(two, 0) == []
 
     def test_frames_of_every_size_arrive_whole_and_unchanged(self, bench: Bench) -> None:
-        """Up to the limit, which fits into one packet."""
+        """Up to the limit, also where a frame is cut: around one packet, two, and all."""
         one, two = bench.start(1), bench.start(2)
-        assert one.frame_bytes_max == DATAGRAM_BYTES_MAX
+        assert one.frame_bytes_max == CAST_BYTES_MAX
         generator = random.Random(1)
-        frames = [generator.randbytes(size) for size in (1, 2, 100, 1399, DATAGRAM_BYTES_MAX)]
+        edges = (DATAGRAM_BYTES_MAX, PIECE, 2 * PIECE, 17 * PIECE, CAST_BYTES_MAX - 1)
+        sizes = [1, 2, 100, *(edge + more for edge in edges for more in (-1, 0, 1))]
+        frames = [generator.randbytes(size) for size in sizes]
         for frame in frames:
             one.cast([2], "a", frame)
         assert sorted(frame for *_, frame in bench.collect(two, len(frames))) == sorted(frames)
@@ -48,7 +56,7 @@ class DatagramCases:
     def test_casts_that_cannot_be_are_refused(self, bench: Bench) -> None:
         """None, one byte past the limit, and a rail that is not configured: a caller's mistakes."""
         one = bench.start(1)
-        for frame in (b"", b"x" * (DATAGRAM_BYTES_MAX + 1)):
+        for frame in (b"", b"x" * (CAST_BYTES_MAX + 1)):
             with pytest.raises(UsageError):
                 one.cast([2], "a", frame)
         with pytest.raises(UsageError, match="known are a, b"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import re
 import socket
 import subprocess
@@ -15,13 +16,16 @@ from pathlib import Path
 import pytest
 
 from phalanx.transport.drivers.base import (
+    CAST_BYTES_MAX,
     DATAGRAM_BYTES_MAX,
+    PIECE_HEAD_BYTES,
     Datagram,
     LocalEndpoint,
     Network,
     PeerEndpoint,
 )
 from phalanx.transport.drivers.datagrams import SOCKET_BUFFER_BYTES, UdpDatagrams
+from phalanx.transport.drivers.pieces import PUZZLES_MAX, cut
 from phalanx.transport.errors import UsageError
 
 from .bench import RAILS
@@ -136,6 +140,103 @@ def test_a_flood_of_strangers_is_read_in_portions(one: UdpDatagrams, two: UdpDat
     assert one.stats()["strangers"] == 256
     two.cast([1], "a", b"known")
     assert receive(one, 1) == [(2, "a", b"known")]
+
+
+# --------------------------------------------------------------------- frames of several packets
+
+
+def from_two(*packets: bytes) -> None:
+    """Packets from the address of the second host, of which the kernel makes none."""
+    for packet in packets:
+        throw(packet, (HOSTS[2], PORT), (HOSTS[1], PORT))
+
+
+def test_pieces_may_come_in_any_order_doubled_and_between_others(one: UdpDatagrams) -> None:
+    """Packets of one sender take different ways; a frame is given when it is whole.
+
+    All of it may come twice, as any datagram may.
+    """
+    generator = random.Random(2)
+    frames = {number: generator.randbytes(size) for number, size in enumerate((1401, 9999, 63_664))}
+    packets = [packet for number, frame in frames.items() for packet in 2 * cut(frame, number)]
+    packets += [b"small"]
+    generator.shuffle(packets)
+    from_two(*packets)
+    got = {frame for *_, frame in receive(one, 4) + one.poll()}
+    assert got == {*frames.values(), b"small"}
+
+
+def test_the_same_number_of_two_senders_is_two_frames(one: UdpDatagrams) -> None:
+    """Each numbers its own."""
+    left, right = cut(b"l" * 2000, 5), cut(b"r" * 2000, 5)
+    for two, three in zip(left, right, strict=True):
+        from_two(two)
+        throw(three, (HOSTS[3], PORT), (HOSTS[1], PORT))
+    assert sorted(receive(one, 2)) == [(2, "a", b"l" * 2000), (3, "a", b"r" * 2000)]
+
+
+def test_frames_that_lack_a_piece_make_room_for_others(one: UdpDatagrams) -> None:
+    """A lossy rail or a hostile neighbour fills no memory; the oldest goes first."""
+    for number in range(3 * PUZZLES_MAX):
+        from_two(cut(b"x" * 3000, number)[1])
+    from_two(*cut(b"y" * 3000, 1000))
+    assert receive(one, 1) == [(2, "a", b"y" * 3000)]
+    assert one.stats()["pieces_displaced"] == 2 * PUZZLES_MAX + 1
+    newest, oldest = 3 * PUZZLES_MAX - 1, 2 * PUZZLES_MAX
+    for number in (newest, oldest):
+        first, _, last = cut(b"x" * 3000, number)
+        from_two(first, last)
+    assert receive(one, 1) == [(2, "a", b"x" * 3000)], "the newest is whole, the oldest was gone"
+    assert one.poll() == []
+
+
+def _damaged() -> list[bytes]:
+    head, body = cut(b"x" * 3000, 7)[1][:PIECE_HEAD_BYTES], b"x" * (1400 - PIECE_HEAD_BYTES)
+    fields = {2: b"\x02", 3: b"\x09", 8: b"\x00\x00\x00\x00", 10: b"\xff\xff", 12: b"\x00\x00"}
+    changed = [head[:at] + new + head[at + len(new) :] + body for at, new in fields.items()]
+    tiny = head[:12] + b"\x01\x00" + head[14:] + b"x"
+    return [*changed, head + body[1:], head, tiny]
+
+
+def test_what_is_a_piece_of_nothing_is_counted_and_dropped(one: UdpDatagrams) -> None:
+    """Another version, beyond the end, of no size, too large, too short, far too many."""
+    from_two(*_damaged())
+    from_two(*cut(b"y" * 3000, 8))
+    assert receive(one, 1) == [(2, "a", b"y" * 3000)]
+    assert one.stats()["pieces_malformed"] == len(_damaged())
+
+
+def test_pieces_that_do_not_fit_together_are_counted_and_dropped(one: UdpDatagrams) -> None:
+    """One number, two sizes: what came first counts."""
+    first, _, last = cut(b"x" * 3000, 7)
+    from_two(first, cut(b"y" * 4000, 7)[1], last)
+    assert receive(one, 1) == []
+    assert one.stats()["pieces_malformed"] == 1
+    from_two(cut(b"x" * 3000, 7)[1])
+    assert receive(one, 1) == [(2, "a", b"x" * 3000)]
+
+
+def test_garbage_of_every_kind_is_survived(one: UdpDatagrams) -> None:
+    """Heads of pieces with random fields, of random lengths, among frames that are whole."""
+    generator = random.Random(3)
+    for number in range(300):
+        packet = bytearray(b"PP\x01" + generator.randbytes(generator.randrange(1400)))
+        if len(packet) > PIECE_HEAD_BYTES and number % 3:
+            packet[3:16] = cut(b"x" * 60_000, number % 7)[number % 40][3:16]
+        from_two(bytes(packet))
+        one.poll()
+    from_two(*cut(b"y" * 60_000, 1000))
+    assert (2, "a", b"y" * 60_000) in receive(one, 1)
+
+
+def test_many_large_frames_are_read_in_portions(one: UdpDatagrams, two: UdpDatagrams) -> None:
+    """A poll copies no more than so many bytes, whatever lies there."""
+    for number in range(30):
+        two.cast([1], "a", number.to_bytes() * CAST_BYTES_MAX)
+    first = one.poll()
+    assert sum(len(frame) for *_, frame in first) < (1 << 20) + 32 * CAST_BYTES_MAX
+    numbers = [frame[0] for *_, frame in (*first, *receive(one, 30 - len(first)))]
+    assert numbers == list(range(30))
 
 
 def test_a_closed_port_of_one_peer_stops_nothing(one: UdpDatagrams, two: UdpDatagrams) -> None:

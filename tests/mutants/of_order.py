@@ -99,8 +99,20 @@ ORDER = (
         (
             Edit(
                 CARRYING,
-                "                for sequence, _ in cast:\n",
-                "                for sequence, _ in ():\n",
+                "        for sequence, _ in cast:\n",
+                "        for sequence, _ in ():\n",
+            ),
+            Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
+        ),
+    ),
+    Mutant(
+        "bulk-is-cast-once",
+        "4: a batch that was cast is sent again, on each lane that is cast",
+        (
+            Edit(
+                CARRYING,
+                "            for lane in CAST_LANES:\n                at_ns",
+                "            for lane in (Lane.ORDERED,):\n                at_ns",
             ),
             Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
         ),

@@ -76,11 +76,14 @@ class Sent:
     size: int
     token: int
     """The last message whose last byte is in this batch; tokens grow by one a message."""
+    upto_bytes: int
+    """Of the stream in its view, this batch included."""
 
-    def __init__(self, frame: bytes, size: int, token: int) -> None:
+    def __init__(self, frame: bytes, size: int, token: int, upto_bytes: int) -> None:
         self.frame = frame
         self.size = size
         self.token = token
+        self.upto_bytes = upto_bytes
 
 
 @dataclass(slots=True, init=False)

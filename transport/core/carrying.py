@@ -1,10 +1,10 @@
 """How numbered batches and ENDs get to the members: over associations, or as datagrams first.
 
 What goes over an association arrives while that lives; on the next one the member's first
-acknowledgement says where to go on (`synced`). Small frames of the ordered lane are cast as
-datagrams where these arrive, and sent again over the association when the member has not said in
-time that it has them. Batches of a meeting may come to a member by way of others (`meetings.py`):
-then the same holds, only later.
+acknowledgement says where to go on (`synced`). Multicasts of the ordered and of the bulk lane are
+cast as datagrams where these arrive, and sent again over the association when the member has not
+said in time that it has them. Batches of a meeting may come to a member by way of others
+(`meetings.py`): then the same holds, only later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ..config import Limits, Timing
-from ..drivers.base import DATAGRAM_BYTES_MAX, Stream
+from ..drivers.base import CAST_BYTES_MAX, DATAGRAM_BYTES_MAX, Stream
 from ..events import Lane, ViewId
 from ..wire import End
 from ..wire_roll import encode_roll
@@ -24,7 +24,7 @@ from .framing import HEADER_BYTES, Framer
 from .meetings import Bundle
 from .outputs import Outputs, Transmit
 from .peers import Peers
-from .streams import OutStream
+from .streams import CAST_LANES, OutStream
 from .timers import Timer, TimerTable
 
 STREAM_OF: Final = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
@@ -63,6 +63,8 @@ class Carrying:
         """By member the epochs whose ENDs were cast, and when they are to be sent again."""
         self.to_push = False
         """Some member may be sent something that it could not be sent before."""
+        self.held_up = False
+        """Some member is to be sent more when it says that it holds what it was sent."""
         self.pushed = False
         """Something was sent whose arrival is worth a look."""
 
@@ -79,50 +81,70 @@ class Carrying:
         """Hand over whatever members have not been sent yet."""
         if not self.to_push:
             return
-        self.to_push = False
-        for (_, lane), stream in self._out.items():
+        self.to_push = self.held_up = False
+        for (addressee, lane), stream in self._out.items():
             last = stream.last
             behind = [
                 node
                 for node, progress in stream.progress.items()
                 if progress.sent < last and node in self.synced
             ]
-            if behind and lane is Lane.ORDERED:
-                behind = self._cast_batches(stream, behind, now_ns)
+            if behind and not addressee and lane is not Lane.FIFO:
+                behind = self._cast_batches(stream, lane, behind, now_ns)
             for node in behind:
                 self.push(stream, lane, node)
 
-    def _cast_batches(self, stream: OutStream, nodes: list[int], now_ns: int) -> list[int]:
-        """Cast what is small to whom datagrams arrive; returns who is left."""
+    def _cast_batches(
+        self, stream: OutStream, lane: Lane, nodes: list[int], now_ns: int
+    ) -> list[int]:
+        """Cast what there is room for to whom datagrams arrive; returns who is left."""
         rails = self._casting.rails
-        last, most = stream.last, DATAGRAM_BYTES_MAX
-        if stream.sent[last].size > most:
-            return nodes
         # Members that have been sent the same are sent the rest as one.
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, int], list[int]] = {}
         left: list[int] = []
         for node in nodes:
-            if node in rails:
-                groups.setdefault(stream.progress[node].sent, []).append(node)
-            else:
+            last = self._castable(stream, lane, node) if node in rails else -1
+            if last < 0:
                 left.append(node)
-        for sent, group in groups.items():
-            frames = [stream.sent[sequence].frame for sequence in range(sent + 1, last + 1)]
-            if len(frames) > 1 and any(len(frame) > most for frame in frames):
-                left += group
-                continue
-            for frame in frames:
-                self._casting.cast(group, frame)
+            else:
+                groups.setdefault((stream.progress[node].sent, last), []).append(node)
+        for (sent, last), group in groups.items():
+            for sequence in range(sent + 1, last + 1):
+                self._casting.cast(group, stream.sent[sequence].frame)
             for node in group:
-                self._note_cast(stream, node, now_ns + self._casting.wait_ns(node))
+                self._note_cast(stream, node, last, now_ns + self._casting.wait_ns(node))
         return left
 
-    def _note_cast(self, stream: OutStream, node: int, again_ns: int) -> None:
-        """Everything up to the last batch is on its way to a member, without any promise."""
+    def _castable(self, stream: OutStream, lane: Lane, node: int) -> int:
+        """Up to which batch a member is cast now; -1 if it is its association that takes them."""
+        progress, batches = stream.progress[node], stream.sent
+        sent, last = progress.sent, stream.last
+        if last == sent + 1 and batches[last].size <= DATAGRAM_BYTES_MAX:
+            return last  # a small one alone: whatever is on its way, it does no harm
+        if lane is Lane.BULK:
+            last = min(last, progress.held + self._bulk_most)
+        flying = sum(self._out[0, it].in_flight_bytes(node) for it in CAST_LANES)
+        window = self._casting.window_bytes(node)
+        for sequence in range(sent + 1, last + 1):
+            size = batches[sequence].size
+            flying += size
+            if size <= DATAGRAM_BYTES_MAX:
+                continue
+            if size > CAST_BYTES_MAX or not window:
+                return -1
+            if flying > window and flying > size:
+                self._casting.filled(node)
+                last = sequence - 1
+                break
+        self.held_up |= last < stream.last
+        return last
+
+    def _note_cast(self, stream: OutStream, node: int, last: int, again_ns: int) -> None:
+        """Everything up to a batch is on its way to a member, without any promise."""
         progress = stream.progress[node]
-        for sequence in range(progress.sent + 1, stream.last + 1):
+        for sequence in range(progress.sent + 1, last + 1):
             progress.cast.append((sequence, again_ns))
-        progress.sent = stream.last
+        progress.sent = last
         self._timers.arm_earlier(Timer.RECAST, "", again_ns)
 
     def push(self, stream: OutStream, lane: Lane, node: int) -> None:
@@ -224,28 +246,37 @@ class Carrying:
 
     def recast(self, now_ns: int) -> None:
         """Send over associations what was cast and is not acknowledged in time."""
-        stream = self._out[0, Lane.ORDERED]
         again: list[int] = []
         for node in sorted(self.synced):
-            progress = stream.progress[node]
-            cast = progress.cast
-            if cast and cast[0][0] <= progress.held:
-                self._casting.confirmed(node)
-                while cast and cast[0][0] <= progress.held:
-                    cast.popleft()
-            if cast and cast[0][1] <= now_ns:
-                self._casting.failed(node, now_ns)
-                link = self._peers.peers[node].link
-                for sequence, _ in cast:
-                    frame = stream.sent[sequence].frame
-                    self._outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
-                self.pushed = True
-                cast.clear()
-            elif cast:
-                again.append(cast[0][1])
+            for lane in CAST_LANES:
+                at_ns = self._recast(self._out[0, lane], lane, node, now_ns)
+                if at_ns:
+                    again.append(at_ns)
             again += self._repeat_ends(node, now_ns)
         if again:
             self._timers.arm_earlier(Timer.RECAST, "", min(again))
+
+    def _recast(self, stream: OutStream, lane: Lane, node: int, now_ns: int) -> int:
+        """The same for a stream and a member; returns when to look again, 0 for never."""
+        progress = stream.progress[node]
+        cast = progress.cast
+        if cast and cast[0][0] <= progress.held:
+            self._casting.confirmed(node)
+            while cast and cast[0][0] <= progress.held:
+                cast.popleft()
+        if not cast:
+            return 0
+        if cast[0][1] > now_ns:
+            return cast[0][1]
+        self._casting.failed(node, now_ns)
+        link = self._peers.peers[node].link
+        number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
+        for sequence, _ in cast:
+            self._outputs.transmits.append(Transmit(link, number, stream.sent[sequence].frame))
+        self.pushed = True
+        self.to_push |= self.held_up
+        cast.clear()
+        return 0
 
     def _repeat_ends(self, node: int, now_ns: int) -> list[int]:
         """Whether a member has an END is only known when it has all of the epoch."""
@@ -267,8 +298,8 @@ class Carrying:
 
     def sync(self, node: int, now_ns: int) -> None:
         """Go on where a member is: everything it does not hold goes to it again."""
-        lacking = self._out[0, Lane.ORDERED].progress.get(node)
-        if node in self.synced and lacking is not None and lacking.cast:
+        lacking = [self._out[0, lane].progress.get(node) for lane in CAST_LANES]
+        if node in self.synced and any(it is not None and it.cast for it in lacking):
             self._casting.failed(node, now_ns)  # It says so before its time is over.
         self.synced.add(node)
         self.to_push = True

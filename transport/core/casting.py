@@ -1,13 +1,16 @@
-"""Small frames as datagrams: fast where they arrive, and never relied upon.
+"""Frames as datagrams: fast where they arrive, and never relied upon.
 
-A frame of the ordered lane that fits is cast as a datagram beside the association: that costs a
-third of the processor time, and no thread stands between two members. A datagram may be lost,
-doubled or come late, or never come at all; whoever cast one sends it again over the association
-when the peer has not said in time that it has it (`Carrying.recast`).
+A multicast of the ordered or the bulk lane is cast as a datagram beside the association: that
+costs a third of the processor time and less, and no thread stands between two members. A datagram
+may be lost, doubled or come late, or never come at all; whoever cast one sends it again over the
+association when the peer has not said in time that it has it (`Carrying.recast`).
 
 Only a peer at which datagrams are known to arrive is sent any (`hearing.py`). When one has to be
 sent again, the next ones are given twice the time, for the peer may only be slow; after a few in a
-row it is sent none until it has answered anew.
+row it is sent none until it has answered anew. How many bytes may be on their way to a peer is a
+window in the manner of TCP (RFC 5681): it doubles until something is lost, then it is halved and
+grows by a step; it grows only while it is full (RFC 7661). Where it shrinks to nothing, what is
+larger than a packet goes over the association for a while, which mends a loss without its like.
 """
 
 from __future__ import annotations
@@ -24,6 +27,28 @@ FAILURES_MAX: Final = 3
 """So many times in a row nothing was heard in time of what was cast: no more is."""
 PATIENCE_MAX: Final = 4
 """What was cast is given up to so many times the first time-out."""
+WINDOW_FIRST_BYTES: Final = 128 << 10
+WINDOW_LEAST_BYTES: Final = 16 << 10
+WINDOW_MOST_BYTES: Final = 512 << 10
+"""A socket's buffer takes that of several peers."""
+WINDOW_STEP_BYTES: Final = 16 << 10
+SHUT_INTERVALS: Final = 40
+"""A window that has shrunk to nothing stays so for so many heartbeat intervals."""
+
+
+class _Window:
+    """What may be on its way to one peer."""
+
+    __slots__ = ("bytes", "filled", "open_ns", "threshold")
+
+    def __init__(self) -> None:
+        self.bytes = WINDOW_FIRST_BYTES
+        self.threshold = WINDOW_MOST_BYTES
+        """From here on it grows by steps."""
+        self.filled = False
+        """Something had to wait for room since it last grew."""
+        self.open_ns = 0
+        """When it opens again, if it has shrunk to nothing."""
 
 
 class Casting:
@@ -34,9 +59,11 @@ class Casting:
         self._paths = paths
         self._outputs = outputs
         self._recast_ns = timing.recast_ns
+        self._shut_ns = SHUT_INTERVALS * timing.heartbeat_ns
         self._failures: dict[int, int] = {}
         self._patience: dict[int, int] = {}
         """By peer how many times the time-out it is given, if that is more than one."""
+        self._windows: dict[int, _Window] = {}
         self.rails: dict[int, str] = {}
         """Over which rail datagrams go to a peer; not in here is who gets none."""
 
@@ -48,6 +75,9 @@ class Casting:
             primary = self._paths.primary(node)
             if heard:
                 self.rails[node] = primary if primary in heard else heard[0]
+        for window in self._windows.values():
+            if not window.bytes and now_ns >= window.open_ns:
+                window.bytes = WINDOW_LEAST_BYTES
 
     def wait_ns(self, node: int) -> int:
         """How long a peer is given to say that it has what was cast."""
@@ -59,10 +89,30 @@ class Casting:
         patience = self._patience.pop(node, 1)
         if patience > 2:
             self._patience[node] = patience - 1
+        window = self._windows.get(node)
+        if window is not None and window.filled and window.bytes:
+            window.filled = False
+            more = window.bytes if window.bytes < window.threshold else WINDOW_STEP_BYTES
+            window.bytes = min(window.bytes + more, WINDOW_MOST_BYTES)
+
+    def window_bytes(self, node: int) -> int:
+        """How much may be on its way to a peer; 0 if only single packets may."""
+        window = self._windows.get(node)
+        return window.bytes if window is not None else WINDOW_FIRST_BYTES
+
+    def filled(self, node: int) -> None:
+        """Something waits for room in a peer's window."""
+        self._windows.setdefault(node, _Window()).filled = True
 
     def failed(self, node: int, now_ns: int) -> None:
         """It has not: what was cast is sent again."""
         self._outputs.counters["recasts"] += 1
+        window = self._windows.setdefault(node, _Window())
+        window.bytes //= 2
+        if window.bytes < WINDOW_LEAST_BYTES:
+            window.bytes, window.open_ns = 0, now_ns + self._shut_ns
+        window.threshold = max(window.bytes, WINDOW_LEAST_BYTES)
+        window.filled = False
         self._patience[node] = min(2 * self._patience.get(node, 1), PATIENCE_MAX)
         self._failures[node] = failures = self._failures.get(node, 0) + 1
         if failures >= FAILURES_MAX:
@@ -74,6 +124,7 @@ class Casting:
     def forget(self, node: int) -> None:
         """The association to a peer is gone."""
         self._failures.pop(node, None)
+        self._windows.pop(node, None)
         self.rails.pop(node, None)
         self._hearing.forget(node)
 

@@ -144,6 +144,7 @@ class Delivery:
         if may_number:
             number_all(self, self.view, now_ns)
         if self.ordered.settle(self.entries):
+            self.carrying.to_push |= self.carrying.held_up
             self.settle(self.entries, _ORDERED)
         endings = self.ordered.turn(now_ns)
         self.carrying.push_all(now_ns)
@@ -408,8 +409,8 @@ class Delivery:
             stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
             if stream is not None:
                 stream.acknowledged(node, held, taken)
-                if lane == Lane.BULK:
-                    self.carrying.to_push = True  # There is room for more in its association.
+                if lane == Lane.BULK or self.carrying.held_up:
+                    self.carrying.to_push = True  # There is room for more on its way to it.
                 self.settle(stream, _LANES[lane])
         if not datagram and ack.frozen != self._frozen_at.get(node, ()):
             self._frozen_at[node] = ack.frozen

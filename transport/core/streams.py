@@ -23,6 +23,8 @@ from .framing import Framer
 
 MESSAGE_COST_BYTES: Final = 64
 """What a message takes of a queue besides its payload: empty ones must not be free."""
+CAST_LANES: Final = (Lane.ORDERED, Lane.BULK)
+"""Their multicasts go as datagrams, where these arrive."""
 EARLY_MAX: Final = 64
 """Batches of one stream that are kept although something before them is missing."""
 
@@ -79,6 +81,7 @@ class OutStream:
         self.last_whole = 0
         """The last batch that ended with the end of a message."""
         self.sent: dict[int, Sent] = {}
+        self._sent_bytes = 0
         self._oldest = 1
         self.progress = {node: Progress() for node in addressees}
         self._window_used = 0
@@ -172,7 +175,9 @@ class OutStream:
             stamp.done,
             meeting,
         )
-        self._keep(Sent(frame, len(frame), self.token_numbered), counts=not layered)
+        size = len(frame)
+        self._sent_bytes += size
+        self._keep(Sent(frame, size, self.token_numbered, self._sent_bytes), counts=not layered)
         return data, payloads
 
     def _more_after(self, size: int) -> bool:
@@ -256,6 +261,14 @@ class OutStream:
             progress.frozen = frozen
             self._frozen = any(one.frozen for one in self.progress.values())
 
+    def in_flight_bytes(self, node: int) -> int:
+        """What an addressee was sent and has not said that it holds."""
+        progress = self.progress.get(node)
+        if progress is None or progress.sent <= progress.held:
+            return 0
+        first = self.sent[progress.held + 1]
+        return self.sent[progress.sent].upto_bytes - first.upto_bytes + first.size
+
     def held_by_all(self) -> int:
         """The last batch that every addressee holds."""
         lowest = self.last
@@ -332,7 +345,7 @@ class InStream:
     kept: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
     """Batches that some member may still lack."""
     early: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
-    """Batches of the ordered lane of which those before are on their way."""
+    """Batches of a lane that is cast, of which those before are on their way."""
     kept_from: int = 1
     pieces: _Pieces = field(default_factory=_Pieces)
     """Of a message that is not whole yet."""
@@ -342,7 +355,7 @@ class InStream:
     def keep_early(self, arrived: Arrived) -> bool:
         """Keep a batch until those before it are here; False if it has to come again."""
         near = arrived.data.sequence <= self.held + EARLY_MAX
-        if self.key.lane != Lane.ORDERED or not near:
+        if self.key.addressee or self.key.lane not in CAST_LANES or not near:
             return False
         self.early[arrived.data.sequence] = arrived
         return True

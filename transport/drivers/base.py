@@ -250,8 +250,15 @@ class Driver(Protocol):
 
 DATAGRAM_BYTES_MAX: Final = 1400
 """Fits into one packet of 1,500 bytes over IPv6, and over a tunnel or two."""
+PIECES_MAX: Final = 46
+"""Packets of one frame: together they are as long as UDP allows one to be."""
+PIECE_HEAD_BYTES: Final = 16
+CAST_BYTES_MAX: Final = PIECES_MAX * (DATAGRAM_BYTES_MAX - PIECE_HEAD_BYTES)
+"""Of a frame that is cut into pieces (docs/wire.md): 63,664, a batch of 60 KiB and its headers."""
 DATAGRAMS_POLL_MAX: Final = 256
 """Most datagrams of one `poll`: what comes in must not keep what goes out waiting."""
+DATAGRAMS_POLL_BYTES: Final = 1 << 20
+"""The same for large ones: a poll ends at the datagram that reaches this."""
 
 
 Datagram: TypeAlias = tuple[int, str, bytes]
@@ -260,7 +267,7 @@ on the rail can claim that), the rail, and the frame."""
 
 
 class Datagrams(Protocol):
-    """Frames of one packet each, beside the driver, for what is sent again if it is lost.
+    """Frames of one packet or a few, beside the driver, for what is sent again if it is lost.
 
     A frame may be lost, come twice, late, or never on any rail (a firewall): whoever casts one
     finds out otherwise whether it has arrived. All calls return at once, from one thread.
@@ -289,10 +296,12 @@ class Datagrams(Protocol):
         ...
 
     def poll(self, *, patient: bool = False) -> list[Datagram]:
-        """What has come since the last call, `DATAGRAMS_POLL_MAX` at most.
+        """What has come since the last call, but not too much.
 
-        If the bound cuts the list, `fileno()` stays readable. `patient` lets other processes of
-        this processor go first, where there are any: they may be about to send.
+        It ends at about `DATAGRAMS_POLL_MAX` or `DATAGRAMS_POLL_BYTES`; packets that the kernel
+        gives as one count once. If a bound cuts the list, `fileno()` stays readable. `patient`
+        lets other processes of this processor go first, where there are any: they may be about to
+        send.
         """
         ...
 

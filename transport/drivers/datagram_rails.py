@@ -1,28 +1,37 @@
 """One rail of `UdpDatagrams`: a socket, who is where on it, and the system calls.
 
-`ManyAtOnce` receives and sends any number of datagrams with one system call and one call into C.
-`OneByOne` does the same with Python's sockets, where the extension was not built.
+`ManyAtOnce` receives and sends any number of datagrams with one system call and one call into C,
+and a large frame as one of them. `OneByOne` does the same with Python's sockets, where the
+extension was not built.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeAlias
 
 from ..._native import udp
-from .base import DATAGRAM_BYTES_MAX, Datagram
+from .base import CAST_BYTES_MAX, DATAGRAM_BYTES_MAX, DATAGRAMS_POLL_BYTES, Datagram
+from .pieces import Puzzles, cut, is_piece
 
 SLOTS: Final = 32
 """Datagrams that are received with one system call."""
 SLOT_BYTES: Final = DATAGRAM_BYTES_MAX + 1
-"""One byte more, by which a frame that is too long is known."""
+"""One byte more, by which a packet that is too long is known."""
+DROPS: Final = ("", "strangers", "sizes_received", "pieces_malformed", "pieces_displaced")
+"""By the number that C gives them, counted from below zero."""
 GROUPS_MAX: Final = 256
 """Sets of receivers that are remembered."""
+
+UDP_GRO: Final = 104
+"""The kernel may give several packets as one (Linux 5.0); Python has no name for it."""
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """As the kernel gives it: in its own spelling, and with flow and scope for IPv6."""
@@ -83,14 +92,17 @@ class ManyAtOnce:
         self._name = name
         self._traffic = traffic
         self._descriptor = sock.fileno()
-        made = native.lib.phx_udp_new(SLOTS, SLOT_BYTES)
+        made = native.lib.phx_udp_new(SLOTS, DATAGRAM_BYTES_MAX, CAST_BYTES_MAX)
         if not made:
             raise MemoryError("no memory for the slots of a rail's datagrams")
+        native.lib.phx_udp_number_from(made, _first_number())
+        with suppress(OSError):  # before Linux 5.0 the packets of a large frame come one by one
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         self._new = native.ffi.new
         self._udp = native.ffi.gc(made, native.lib.phx_udp_free)
-        self._slots = memoryview(
-            native.ffi.buffer(native.lib.phx_udp_slots(made), SLOTS * SLOT_BYTES)
-        )
+        memory = native.lib.phx_udp_memory(made)
+        self._memory = memoryview(native.ffi.buffer(memory, native.lib.phx_udp_memory_bytes(made)))
+        self._datagrams = native.lib.phx_udp_datagrams
         self._arrived = native.lib.phx_udp_arrived(made)
         self._nodes: list[int] = []
         """By the number of the peer."""
@@ -115,8 +127,8 @@ class ManyAtOnce:
 
     def read(self, most: int, taken: list[Datagram]) -> int:
         """Read what is there; returns how many times something was, at most `most`."""
-        total = 0
-        while total < most:
+        total = size = 0
+        while total < most and size < DATAGRAMS_POLL_BYTES:
             asked = min(SLOTS, most - total)
             count = self._receive(self._udp, self._descriptor, asked)
             if count < 0:
@@ -124,27 +136,29 @@ class ManyAtOnce:
                 self._traffic.count("receive", -count)
                 continue
             if count:
-                self._take(count, taken)
-                total += count
-            if count < asked:
+                size += self._take(count, taken)
+            read = self._datagrams(self._udp)
+            total += read
+            if read < asked:
                 break
         return total
 
-    def _take(self, count: int, taken: list[Datagram]) -> None:
-        arrived = self._unpack(self._arrived, 2 * count)
-        traffic = self._traffic
-        for place in range(count):
-            number, length = arrived[2 * place], arrived[2 * place + 1]
+    def _take(self, count: int, taken: list[Datagram]) -> int:
+        """Copy frames out of C's memory; returns their bytes."""
+        arrived = self._unpack(self._arrived, 3 * count)
+        traffic, memory, size = self._traffic, self._memory, 0
+        for place in range(0, 3 * count, 3):
+            number, start, length = arrived[place : place + 3]
             if number < 0:
-                traffic.drops["strangers"] += 1
-            elif 0 < length <= DATAGRAM_BYTES_MAX:
-                start = place * SLOT_BYTES
-                frame = self._slots[start : start + length].tobytes()
-                taken.append((self._nodes[number], self._name, frame))
-                traffic.frames_received += 1
-                traffic.bytes_received += length
-            else:
-                traffic.drops["sizes_received"] += 1
+                traffic.drops[DROPS[-number]] += 1
+                continue
+            taken.append(
+                (self._nodes[number], self._name, memory[start : start + length].tobytes())
+            )
+            traffic.frames_received += 1
+            size += length
+        traffic.bytes_received += size
+        return size
 
     def cast(self, nodes: Sequence[int], frame: bytes) -> None:
         """Send one frame to several nodes, all of them different."""
@@ -188,6 +202,8 @@ class OneByOne:
         self._node_at = {address: node for node, address in addresses.items()}
         self._ready = select.poll()
         self._ready.register(sock, select.POLLIN)
+        self._next_number = _first_number()
+        self._puzzles = Puzzles(traffic.drops)
 
     @property
     def sock(self) -> socket.socket:
@@ -199,8 +215,8 @@ class OneByOne:
         # Most turns find nothing, and asking is cheaper than a read that fails.
         if not self._ready.poll(0):
             return 0
-        traffic, count = self._traffic, 0
-        while count < most:
+        traffic, count, size = self._traffic, 0, 0
+        while count < most and size < DATAGRAMS_POLL_BYTES:
             try:
                 frame, source = self._sock.recvfrom(SLOT_BYTES)
             except BlockingIOError:
@@ -211,31 +227,50 @@ class OneByOne:
                 continue
             count += 1
             node = self._node_at.get(source)
-            if node is None:
-                traffic.drops["strangers"] += 1
-            elif 0 < len(frame) <= DATAGRAM_BYTES_MAX:
-                taken.append((node, self._name, frame))
+            size += len(frame)
+            whole = self._whole(node, frame)
+            if whole is not None and node is not None:
+                taken.append((node, self._name, whole))
                 traffic.frames_received += 1
-                traffic.bytes_received += len(frame)
-            else:
-                traffic.drops["sizes_received"] += 1
+                traffic.bytes_received += len(whole)
         return count
+
+    def _whole(self, node: int | None, packet: bytes) -> bytes | None:
+        """The frame that a packet is or completes."""
+        drops = self._traffic.drops
+        if node is None:
+            drops["strangers"] += 1
+        elif not 0 < len(packet) <= DATAGRAM_BYTES_MAX:
+            drops["sizes_received"] += 1
+        else:
+            return self._puzzles.take(node, packet) if is_piece(packet) else packet
+        return None
 
     def cast(self, nodes: Sequence[int], frame: bytes) -> None:
         """Send one frame to several nodes, all of them different."""
         traffic = self._traffic
+        packets: tuple[bytes, ...] = (frame,)
+        if len(frame) > DATAGRAM_BYTES_MAX:
+            packets = cut(frame, self._next_number)
+            self._next_number += 1
         for node in nodes:
             address = self._address_of.get(node)
             if address is None:
                 traffic.drops["without_address"] += 1
                 continue
             try:
-                self._sock.sendto(frame, address)
+                for packet in packets:
+                    self._sock.sendto(packet, address)
             except OSError as error:
                 traffic.count("send", error.errno or 0)
             else:
                 traffic.frames_sent += 1
                 traffic.bytes_sent += len(frame)
+
+
+def _first_number() -> int:
+    """Frames that are cut are numbered from somewhere else than those of a process before."""
+    return int.from_bytes(os.urandom(4), "little")
 
 
 def as_bytes(address: Address) -> bytes:

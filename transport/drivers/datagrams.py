@@ -1,4 +1,4 @@
-"""Small frames as UDP datagrams: one socket for each rail, bound to this node's address there.
+"""Frames as UDP datagrams: one socket for each rail, bound to this node's address there.
 
 It runs several thousand times a second, so that everything that can be is made in `open`. The
 system calls are in `datagram_rails.py`.
@@ -19,7 +19,7 @@ from typing import Final
 
 from ..errors import UsageError
 from .base import (
-    DATAGRAM_BYTES_MAX,
+    CAST_BYTES_MAX,
     DATAGRAMS_POLL_MAX,
     Datagram,
     LocalEndpoint,
@@ -29,7 +29,7 @@ from .datagram_rails import Address, Rail, Traffic, make
 from .descriptors import family_of
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
-SOCKET_BUFFER_BYTES: Final = 1 << 20
+SOCKET_BUFFER_BYTES: Final = 4 << 20
 """Of each direction; without CAP_NET_ADMIN at most what net.core allows."""
 
 
@@ -54,7 +54,7 @@ class UdpDatagrams:
     @property
     def frame_bytes_max(self) -> int:
         """The largest frame that `cast` takes."""
-        return DATAGRAM_BYTES_MAX
+        return CAST_BYTES_MAX
 
     @property
     def missing_rails(self) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ class UdpDatagrams:
     def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
         """Send one frame to several nodes on one rail, or lose it; see `base.Datagrams`."""
         found = self._rails.get(rail)
-        if found is None or not 0 < len(frame) <= DATAGRAM_BYTES_MAX:
+        if found is None or not 0 < len(frame) <= CAST_BYTES_MAX:
             self._check_cast(rail, len(frame))
             self._traffic.drops["rail_missing"] += len(nodes)
         else:
@@ -165,8 +165,8 @@ class UdpDatagrams:
         if rail not in self._known:
             known = ", ".join(self._local.networks)
             raise UsageError(f"there is no rail {rail!r}; known are {known}")
-        if not 0 < length <= DATAGRAM_BYTES_MAX:
-            raise UsageError(f"a datagram has 1 to {DATAGRAM_BYTES_MAX} bytes, not {length}")
+        if not 0 < length <= CAST_BYTES_MAX:
+            raise UsageError(f"a frame that is cast has 1 to {CAST_BYTES_MAX} bytes, not {length}")
 
     # ------------------------------------------------------------------------------ queries
 

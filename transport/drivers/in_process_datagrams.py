@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from ..config import MS
 from ..errors import UsageError
-from .base import DATAGRAM_BYTES_MAX, DATAGRAMS_POLL_MAX, Datagram
+from .base import CAST_BYTES_MAX, DATAGRAMS_POLL_BYTES, DATAGRAMS_POLL_MAX, Datagram
 
-SOCKET_BUFFER_BYTES = 1 << 20
+SOCKET_BUFFER_BYTES = 4 << 20
 DATAGRAM_COST_BYTES = 768
 """What a datagram takes of a buffer besides its bytes; Linux counts about as much."""
 
@@ -104,7 +104,7 @@ class InProcessDatagrams(abc.ABC):
     @property
     def frame_bytes_max(self) -> int:
         """The largest frame that `cast` takes."""
-        return DATAGRAM_BYTES_MAX
+        return CAST_BYTES_MAX
 
     @property
     def missing_rails(self) -> tuple[str, ...]:
@@ -139,14 +139,15 @@ class InProcessDatagrams(abc.ABC):
         del patient
         self._check_open()
         taken: list[Datagram] = []
-        while self._unread and len(taken) < DATAGRAMS_POLL_MAX:
+        total = 0
+        while self._unread and len(taken) < DATAGRAMS_POLL_MAX and total < DATAGRAMS_POLL_BYTES:
             datagram = self._unread.popleft()
             taken.append(datagram)
-            size = len(datagram[2])
-            self._unread_bytes -= size + DATAGRAM_COST_BYTES
-            self._stats["bytes_received"] += size
+            total += len(datagram[2])
         if taken:
+            self._unread_bytes -= total + len(taken) * DATAGRAM_COST_BYTES
             self._stats["frames_received"] += len(taken)
+            self._stats["bytes_received"] += total
         if self._unread:
             self._wake()
         return taken
@@ -171,8 +172,10 @@ class InProcessDatagrams(abc.ABC):
         self._check_open()
         if rail not in self._rails:
             raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
-        if not 0 < len(frame) <= DATAGRAM_BYTES_MAX:
-            raise UsageError(f"a datagram has 1 to {DATAGRAM_BYTES_MAX} bytes, not {len(frame)}")
+        if not 0 < len(frame) <= CAST_BYTES_MAX:
+            raise UsageError(
+                f"a frame that is cast has 1 to {CAST_BYTES_MAX} bytes, not {len(frame)}"
+            )
         if rail not in self.present:
             self._stats["rail_missing"] += len(nodes)
             return
