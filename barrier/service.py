@@ -256,12 +256,13 @@ class Barriers:
         """For `Party` and `Double`: arrive with settings that are made already."""
         cluster = self._cluster
         wait_s = self._seconds(timeout)
-        deadline_ns = cluster.now_ns() + int(wait_s * S)
+        now_ns = cluster.now_ns()
+        deadline_ns = now_ns + int(wait_s * S)
         _check_payload(payload)
         self._check_acts(name)
         if sends := self._unheld(settings, bulk=bulk):
             await self._held(name, sends, wait_s)
-        now_ns = cluster.now_ns()
+            now_ns = cluster.now_ns()
         ticket = self._core.arrive(
             name,
             settings,

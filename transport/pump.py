@@ -27,6 +27,7 @@ from .core.outputs import (
     StreamItem,
     Transmit,
 )
+from .core.postponing import may_settle_later
 from .drivers.base import Datagram, Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import DirectingLayer, Layer
@@ -98,6 +99,8 @@ class Pump:
         """When something is due, as of the last turn."""
         self._now_ns = 0
         """When the turn began whose second half is to come."""
+        self._settled = True
+        """The core has looked at what this turn has brought."""
 
     def start(self) -> int | None:
         """Begin; returns the next deadline like `turn`."""
@@ -123,10 +126,16 @@ class Pump:
         endpoint, now_ns = self.endpoint, self._look(look)
         if now_ns >= self._due_ns and look != EVERYWHERE:
             now_ns = self._look(EVERYWHERE)
+        # What is to be passed on is waited for elsewhere.
+        self._cast()
         for layer in self._layers.values():
             layer.wake(now_ns)
-        self._publish()
-        endpoint.wake(now_ns)
+        if self._publish() or not may_settle_later(endpoint, now_ns):
+            endpoint.wake(now_ns)
+            self._settled = True
+        else:
+            # Whoever goes on now most likely has something to say, and both settle at once.
+            self._settled = False
         self._hand_over(now_ns)
         self._now_ns = now_ns
 
@@ -175,8 +184,9 @@ class Pump:
                 # It took its time: nobody is taken for silent whose word has come meanwhile.
                 return self.turn()
         given = True
-        while (given and self._publish()) or more or endpoint.outputs.pending:
-            more = False
+        settled = self._settled and not more
+        while (given and self._publish()) or not settled or endpoint.outputs.pending:
+            settled = True
             endpoint.settle(now_ns)
             given = self._hand_over(now_ns)
         if self._to_store is not None:
@@ -223,10 +233,11 @@ class Pump:
 
     def _cast(self) -> None:
         """Send what goes as datagrams: first, for somebody waits for it."""
-        casts = self.endpoint.outputs.take_casts()
-        if self._datagrams is not None:
-            for item in casts:
-                self._datagrams.cast(item.nodes, item.rail, item.frame)
+        outputs, datagrams = self.endpoint.outputs, self._datagrams
+        if outputs.casts:
+            for item in outputs.take_casts():
+                if datagrams is not None:
+                    datagrams.cast(item.nodes, item.rail, item.frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:
         full: set[int] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import CORE, DELIVERY, FLUSH, Edit, Mutant, one
+from .mutant import CORE, DELIVERY, FLUSH, MEMBERSHIP, Edit, Mutant, one
 
 MESSAGES = (
     one(
@@ -60,6 +60,19 @@ MESSAGES = (
         FLUSH,
         "                delivery.hand_over(stream, stream.waiting.popleft())\n",
         "                stream.waiting.popleft()\n",
+    ),
+    Mutant(
+        "delivers-behind-the-view",
+        "2, install: the rest of the view up to the cut is delivered before the next",
+        (
+            Edit(MEMBERSHIP, "        self._flush.finish(value.cut, value.reasons)\n", ""),
+            Edit(
+                MEMBERSHIP,
+                "        self._leases.reset_received()\n        self._delivery.start_view",
+                "        self._flush.finish(value.cut, value.reasons)\n"
+                "        self._leases.reset_received()\n        self._delivery.start_view",
+            ),
+        ),
     ),
     one(
         "keeps-nothing-for-others",

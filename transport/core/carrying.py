@@ -166,21 +166,33 @@ class Carrying:
 
     def relayed(self, stream: OutStream, bundles: Iterable[Bundle], now_ns: int) -> None:
         """The last batch goes to some, who pass it on to the others."""
-        last, synced = stream.last, self.synced
-        since_ns = now_ns + self._relayed_ns
-        earliest_ns = 0
+        last, everybody = stream.last, stream.progress.values()
+        before = last - 1
+        if len(self.synced) == len(everybody):
+            for progress in everybody:
+                if progress.sent != before:
+                    break
+                progress.sent = last
+            else:
+                again_ns = now_ns + self._relayed_ns + self._casting.recast_ns
+                stream.relayed.append((last, again_ns))
+                self._timers.arm_earlier(Timer.RECAST, "", again_ns)
+                self.bundle(bundles)
+                return
+        self._relayed_to_some(stream, now_ns)
+        self.bundle(bundles)
+
+    def _relayed_to_some(self, stream: OutStream, now_ns: int) -> None:
+        """The same, where not all have been sent what comes before."""
+        last, since_ns = stream.last, now_ns + self._relayed_ns
         for node, progress in stream.progress.items():
-            if progress.sent != last - 1:
+            if progress.sent < last - 1:
                 self.to_push = True
-            elif node in synced:
+            elif node in self.synced:
                 again_ns = since_ns + self._casting.wait_ns(node)
                 progress.cast.append((last, again_ns))
                 progress.sent = last
-                if not earliest_ns or again_ns < earliest_ns:
-                    earliest_ns = again_ns
-        if earliest_ns:
-            self._timers.arm_earlier(Timer.RECAST, "", earliest_ns)
-        self.bundle(bundles)
+                self._timers.arm_earlier(Timer.RECAST, "", again_ns)
 
     def tell_all(self, frame: bytes) -> None:
         """Send a control frame to everybody, as a datagram where these arrive."""
@@ -246,7 +258,7 @@ class Carrying:
 
     def recast(self, now_ns: int) -> None:
         """Send over associations what was cast and is not acknowledged in time."""
-        again: list[int] = []
+        again = self._tell_relayed_apart(self._out[0, Lane.ORDERED], now_ns)
         for node in sorted(self.synced):
             for lane in CAST_LANES:
                 at_ns = self._recast(self._out[0, lane], lane, node, now_ns)
@@ -255,6 +267,26 @@ class Carrying:
             again += self._repeat_ends(node, now_ns)
         if again:
             self._timers.arm_earlier(Timer.RECAST, "", min(again))
+
+    def _tell_relayed_apart(self, stream: OutStream, now_ns: int) -> list[int]:
+        """Who lacks what went to all in time is sent it as if it alone had been; when to look."""
+        relayed, lowest = stream.relayed, stream.held_by_all()
+        if relayed and relayed[0][0] <= lowest:
+            while relayed and relayed[0][0] <= lowest:
+                relayed.popleft()
+            for node in self.synced:
+                self._casting.confirmed(node)
+        if not relayed or relayed[0][1] > now_ns:
+            return [relayed[0][1]] if relayed else []
+        for node, progress in stream.progress.items():
+            more_ns = self._casting.wait_ns(node) - self._casting.recast_ns
+            lacking = {
+                sequence: at_ns + more_ns for sequence, at_ns in relayed if sequence > progress.held
+            }
+            if node in self.synced:
+                progress.cast = deque(sorted({**lacking, **dict(progress.cast)}.items()))
+        relayed.clear()
+        return []
 
     def _recast(self, stream: OutStream, lane: Lane, node: int, now_ns: int) -> int:
         """The same for a stream and a member; returns when to look again, 0 for never."""
@@ -298,8 +330,7 @@ class Carrying:
 
     def sync(self, node: int, now_ns: int) -> None:
         """Go on where a member is: everything it does not hold goes to it again."""
-        lacking = [self._out[0, lane].progress.get(node) for lane in CAST_LANES]
-        if node in self.synced and any(it is not None and it.cast for it in lacking):
+        if node in self.synced and any(self._awaited(self._out[0, it], node) for it in CAST_LANES):
             self._casting.failed(node, now_ns)  # It says so before its time is over.
         self.synced.add(node)
         self.to_push = True
@@ -309,6 +340,14 @@ class Carrying:
             if progress is not None:
                 progress.sent = progress.held
                 progress.cast.clear()
+
+    def _awaited(self, stream: OutStream, node: int) -> bool:
+        """Whether a member was cast anything that it is not known to hold."""
+        progress = stream.progress.get(node)
+        if progress is None:
+            return False
+        relayed = stream.relayed
+        return bool(progress.cast) or bool(relayed and relayed[-1][0] > progress.held)
 
     def unlink(self, node: int) -> None:
         """The association to a node is gone: nothing goes to it until it says where it is."""

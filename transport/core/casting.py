@@ -58,7 +58,7 @@ class Casting:
         self._hearing = hearing
         self._paths = paths
         self._outputs = outputs
-        self._recast_ns = timing.recast_ns
+        self.recast_ns = timing.recast_ns
         self._shut_ns = SHUT_INTERVALS * timing.heartbeat_ns
         self._failures: dict[int, int] = {}
         self._patience: dict[int, int] = {}
@@ -81,7 +81,7 @@ class Casting:
 
     def wait_ns(self, node: int) -> int:
         """How long a peer is given to say that it has what was cast."""
-        return self._recast_ns * self._patience.get(node, 1) if self._patience else self._recast_ns
+        return self.recast_ns * self._patience.get(node, 1) if self._patience else self.recast_ns
 
     def confirmed(self, node: int) -> None:
         """It has said so in time."""

@@ -28,7 +28,7 @@ from .framing import Framer, unbundle
 from .meetings import Bundle
 from .numbering import number_all
 from .ordered import OrderedLane
-from .outputs import Delivered, Outputs, Room, Settled, Transmit
+from .outputs import Delivered, Outputs, Settled, Transmit
 from .peers import Peers
 from .streams import Holders, InStream, OutStream
 from .timers import Timer, TimerTable
@@ -143,9 +143,7 @@ class Delivery:
             return
         if may_number:
             number_all(self, self.view, now_ns)
-        if self.ordered.settle(self.entries):
-            self.carrying.to_push |= self.carrying.held_up
-            self.settle(self.entries, _ORDERED)
+        self.settle_order()
         endings = self.ordered.turn(now_ns)
         self.carrying.push_all(now_ns)
         if endings:
@@ -157,13 +155,6 @@ class Delivery:
             self._pass_on(meetings.asked(self.epochs.asked))
         if self.ordered.urgent:
             self._timers.arm_earlier(Timer.ACK, "", now_ns)
-
-    def abandon(self, stream: OutStream, lane: Lane) -> None:
-        """The addressee is gone, and what was meant for it is settled."""
-        stream.abandon()
-        if stream.full:
-            stream.full = False
-            self.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
 
     # ----------------------------------------------------------------------------- receiving
 
@@ -306,8 +297,7 @@ class Delivery:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
         if self.closed:
             return
-        timers, timing = self._timers, self._timing
-        lazy_ns = self.ordered.lazy_since_ns(now_ns)
+        timers, timing, lazy_ns = self._timers, self._timing, self.ordered.lazy_since_ns(now_ns)
         if lazy_ns is not None:
             timers.arm_earlier(Timer.LAZY, "", lazy_ns + timing.lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
@@ -323,6 +313,7 @@ class Delivery:
 
         An END that its receiver has heard before asks for an answer (`end`).
         """
+        self.settle_order(now=True)
         epochs = self.epochs
         waits = epochs.complete > epochs.stable == self._stable_before
         if self.closed or not waits:
@@ -391,8 +382,8 @@ class Delivery:
 
     def _ack_frame(self, keys: list[StreamKey], *, resync: bool = False) -> bytes:
         assert self.view is not None, "checked by the callers"
-        streams = [self.ins[key] for key in keys]
-        return self.acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
+        streams, done = [self.ins[key] for key in keys], self.epochs.complete
+        return self.acks.frame(self.view.id, streams, done, resync=resync)
 
     def acknowledged(self, node: int, ack: Ack, now_ns: int, *, datagram: bool = False) -> None:
         """A member says what it holds, which only grows, and over its association what it reads."""
@@ -440,6 +431,12 @@ class Delivery:
         frozen = self._frozen_at.get(node, ())
         for (_, lane), stream in self.out.items():
             stream.freeze(node, frozen=int(lane) in frozen)
+
+    def settle_order(self, *, now: bool = False) -> None:
+        """Forget what every member holds of the ordered lane (`OrderedLane.settle`)."""
+        if self.ordered.settle(self.entries, now=now):
+            self.carrying.to_push |= self.carrying.held_up
+            self.settle(self.entries, _ORDERED)
 
     def settle(self, stream: OutStream, lane: Lane) -> None:
         """Say what every addressee holds, if that is news."""
@@ -494,5 +491,6 @@ class Delivery:
 
     def all_held(self, gone: Collection[int]) -> bool:
         """Whether all members but those `gone` hold what was accepted, and delivered, here."""
+        self.settle_order(now=True)
         ordered = self.epochs.done_without(gone) >= self.epochs.complete
         return ordered and all(stream.held_without(gone) for stream in self.out.values())

@@ -54,7 +54,7 @@ class Endpoint:
         self.stalls = parts.stalls
         self._timing = timing
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
-        self._expected_wake_ns = start.now_ns
+        self.stalled_from_ns = start.now_ns + timing.heartbeat_ns  # later, it did not run
         self._lease = LeaseWatch(
             node=start.node,
             standing=parts.standing,
@@ -69,7 +69,7 @@ class Endpoint:
         self._slow = SlowWatch(parts, evict_ns=start.config.traffic.evict_slow_ns)
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
-        self._changed = True
+        self.changed = True  # what the membership looks at
         votes_in_ns = self.acceptor.votes_in_ns(start.now_ns)
         if votes_in_ns > 0:
             self.timers.arm(Timer.VOTE, "", start.now_ns + votes_in_ns)
@@ -102,13 +102,13 @@ class Endpoint:
             self.outputs.counters["frame_for_other_node"] += 1
         elif kind == kinds.DATA:
             self.delivery.receive(node, frame, header.body_offset, now_ns)
-            self._changed |= self.delivery.closed
+            self.changed |= self.delivery.closed
         elif kind == kinds.BUNDLE:
             self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
-            self._changed |= self.delivery.closed
+            self.changed |= self.delivery.closed
         elif kind == kinds.ROLL:
             receive_roll(self.delivery, node, frame, header.body_offset, now_ns)
-            self._changed |= self.delivery.closed
+            self.changed |= self.delivery.closed
         elif kind == kinds.PROBE:
             self._probe(node, "", frame, header.body_offset, now_ns)
         elif kind == kinds.CONTROL:
@@ -148,7 +148,7 @@ class Endpoint:
                 self.delivery.acknowledged(node, message, now_ns, datagram=True)
         else:
             self.outputs.counters["datagram_of_other_kind"] += 1
-        self._changed |= self.delivery.closed
+        self.changed |= self.delivery.closed
 
     def notice(self, notice: Notice, now_ns: int) -> None:
         """What a driver says of an association or a path."""
@@ -161,7 +161,7 @@ class Endpoint:
                 node = self.peers.link_lost(notice, now_ns)
                 if node:
                     self.delivery.unlink(node)
-                    self._changed = True
+                    self.changed = True
                 self._part_if_alone()
             case PathNotice():
                 node = self.peers.node_of(notice.link)
@@ -199,22 +199,22 @@ class Endpoint:
     ) -> None:
         """A lifeline is gone."""
         self.peers.lifeline_ended(node, rail, incarnation, nonce, fin=fin, now_ns=now_ns)
-        self._changed = True
+        self.changed = True
 
     def persisted(self, token: int) -> None:
         """The record is durable up to this token."""
         self.acceptor.persisted(token)
-        self._changed = True
+        self.changed = True
 
     def persist_failed(self) -> None:
         """The record cannot be written."""
         self.acceptor.persist_failed()
-        self._changed = True
+        self.changed = True
 
     def wake(self, now_ns: int) -> None:
         """Handle what is due; early and repeated calls are harmless."""
-        lag = now_ns - self._expected_wake_ns
-        if lag > self._timing.heartbeat_ns:
+        if now_ns > self.stalled_from_ns:
+            lag = now_ns - self.stalled_from_ns + self._timing.heartbeat_ns
             self.outputs.counters["stalls"] += 1
             self.paths.excuse(lag, now_ns)
             self.delivery.ordered.slowness.excuse(lag, now_ns)
@@ -261,7 +261,7 @@ class Endpoint:
 
     def synced(self, view_id: ViewId) -> None:
         """The application has taken in what `StateArrived` brought for this view."""
-        self._changed |= self.state.synced(view_id)
+        self.changed |= self.state.synced(view_id)
 
     @property
     def detached(self) -> bool:
@@ -289,7 +289,7 @@ class Endpoint:
 
     def expect_wake(self, at_ns: int) -> None:
         """The pump will wake the core then: coming much later means that it did not run."""
-        self._expected_wake_ns = at_ns
+        self.stalled_from_ns = at_ns + self._timing.heartbeat_ns
 
     @property
     def view(self) -> View | None:
@@ -314,7 +314,7 @@ class Endpoint:
         self.state.linked(node, now_ns)
         self.gather.tell_to(node, now_ns)
         self.paths.probe(node, self._view_id(), now_ns)
-        self._changed = True
+        self.changed = True
 
     def _from_nobody(self, link: int, kind: int, frame: bytes, offset: int) -> None:
         """Before its HELLO is accepted a peer may only say why it turns us away."""
@@ -347,7 +347,7 @@ class Endpoint:
             return
         was_reachable = self.paths.reachable(node, now_ns)
         self.paths.answered(node, probe, now_ns, datagram=datagram)
-        self._changed |= not was_reachable
+        self.changed |= not was_reachable
         if probe.granted and probe.view_id == self._view_id():
             self.leases.take(node, probe.sent_ns)
 
@@ -370,10 +370,10 @@ class Endpoint:
                 self.flush.serve(node, message)
             case wire.Row():
                 self.membership.row_received(node, message, now_ns)
-                self._changed = True
+                self.changed = True
             case wire.Farewell():
                 self.gather.stepped_down(Member(node, message.incarnation))
-                self._changed = True
+                self.changed = True
             case wire.Refuse():
                 self._refused_by(node, message)
             case wire.StateAsk():
@@ -382,7 +382,7 @@ class Endpoint:
                 self.state.received(node, message, now_ns)
             case _:
                 self.membership.receive(node, message, now_ns)
-                self._changed = True
+                self.changed = True
 
     def _fire(self, timer: Timer, subject: int | str, now_ns: int) -> None:
         match timer:
@@ -391,7 +391,7 @@ class Endpoint:
                 self.casting.choose(now_ns)
             case Timer.LIVENESS:
                 self.paths.judge(now_ns)
-                self._changed = True
+                self.changed = True
             case Timer.RECONNECT:
                 self.peers.reconnect(int(subject))
             case Timer.HELLO:
@@ -402,6 +402,7 @@ class Endpoint:
                 self.delivery.send_acks(now_ns)
             case Timer.RECAST:
                 if not self.delivery.closed:
+                    self.delivery.settle_order(now=True)
                     self.delivery.carrying.recast(now_ns)
             case Timer.LAZY:
                 self.delivery.lazy_over(now_ns)
@@ -412,7 +413,7 @@ class Endpoint:
                 self.gather.tell(now_ns)
             case Timer.PHASE:
                 self.membership.phase_timeout(now_ns)
-                self._changed = True
+                self.changed = True
             case Timer.STALL:
                 self.stalls.check(self._view_id(), now_ns)
                 self.delivery.carrying.pushed = True  # what it looked at may still stand there
@@ -421,7 +422,7 @@ class Endpoint:
             case Timer.RESYNC:
                 self.delivery.resync(int(subject))
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
-                self._changed = True
+                self.changed = True
             case Timer.LEASE | Timer.LEAVE | Timer.SLOW:
                 pass  # looked at in every turn; the timer only makes sure that there is one
 
@@ -431,8 +432,8 @@ class Endpoint:
         """After a batch of inputs: look at the membership, number, and hand over."""
         if self.standing.evicted or self.standing.left:
             return
-        if self._slow.judge(now_ns) or self._changed:
-            self._changed = False
+        if self._slow.judge(now_ns) or self.changed:
+            self.changed = False
             self._bury_the_dead()
             self.membership.work(now_ns)
             self.membership.evaluate(now_ns)

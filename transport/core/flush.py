@@ -14,6 +14,7 @@ from ..wire import CutEntry, Fetch, Held, Source
 from ..wire_data import StreamKey
 from .attempt import FAILURES_UNTIL_RESET
 from .delivery import Delivery
+from .numbering import abandon
 from .outputs import Settled, Transmit
 
 FETCH_MAX: Final = 1 << 16
@@ -176,7 +177,7 @@ class Flush:
                 )
                 sending.token_settled = token
             if addressee in gone:
-                delivery.abandon(sending, lane)
+                abandon(delivery, sending, lane)
 
     @staticmethod
     def _losses(

@@ -82,7 +82,15 @@ def _turn_away(delivery: Delivery, stream: OutStream, lane: Lane) -> None:
             missing={addressee: "not a member of the view"},
         )
     )
-    delivery.abandon(stream, lane)
+    abandon(delivery, stream, lane)
+
+
+def abandon(delivery: Delivery, stream: OutStream, lane: Lane) -> None:
+    """The addressee is gone, and what was meant for it is settled."""
+    stream.abandon()
+    if stream.full:
+        stream.full = False
+        delivery.outputs.stream.append(Room(addressee=stream.key.addressee, lane=lane))
 
 
 def _take_own(

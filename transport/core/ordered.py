@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from .. import wire_data
 from ..config import Limits
@@ -22,6 +23,8 @@ from .outputs import Ordered, Outputs, Stable
 from .slowness import Slowness
 from .streams import InStream, OutStream
 
+ROLLS_KEPT: Final = 16
+"""Epochs that came in rolls and may be kept although every member holds them."""
 _NOTHING: tuple[int, int | None] = 0, None
 
 
@@ -323,9 +326,17 @@ class OrderedLane:
 
     # ----------------------------------------------------------------------------- stability
 
-    def settle(self, own: OutStream) -> bool:
-        """Forget what all members are known to hold, if that is news; says what is safe."""
-        epochs = self.epochs
+    def settle(self, own: OutStream, *, now: bool = False) -> bool:
+        """Forget what all members are known to hold, if that is news; says what is safe.
+
+        Unless it has to be `now`, some epochs that came in rolls may wait to be forgotten together:
+        they are small.
+        """
+        epochs, rolls = self.epochs, self._rolls
+        if rolls and not (now or self._safe or own.token_settled < own.token_numbered):
+            unstable = epochs.complete - epochs.stable
+            if len(rolls) == unstable < ROLLS_KEPT:
+                return False
         stable = epochs.settle()
         if stable is None:
             return False
@@ -338,7 +349,7 @@ class OrderedLane:
             if of_member != done:
                 done, held = of_member, epochs.own_last(of_member)
             progress.holds(held)
-        rolls, safe, last = self._rolls, self._safe, 0
+        safe, last = self._safe, 0
         while rolls and rolls[0][0] <= epochs.stable:
             rolls.popleft()
         for rank, sequence in enumerate(stable):

@@ -36,11 +36,9 @@ class Slowness:
         """Everything of an epoch is here: nobody is waited for in it."""
         self._begun.pop(epoch, None)
 
-    def brought(self, members: Iterable[int], epoch: int, now_ns: int) -> None:
+    def brought(self, members: tuple[int, ...], epoch: int, now_ns: int) -> None:
         """All members but this one have closed an epoch at once, and everything of it is here."""
-        late_ns = now_ns - self._begun.pop(epoch, now_ns)
-        for member in members:
-            self._delays.note(member, late_ns)
+        self._delays.note_together(members, now_ns - self._begun.pop(epoch, now_ns))
 
     def unread(self, node: int, now_ns: int, *, unread: bool) -> None:
         """The application of a member does not read the ordered lane, or does again."""

@@ -77,9 +77,9 @@ class Stalls:
             bool(self._watches)
             or any(self._lacks_ends(node) for node in delivery.carrying.synced)
             or any(
-                progress.outstanding and node in delivery.carrying.synced
+                stream.outstanding(node)
                 for stream in delivery.out.values()
-                for node, progress in stream.progress.items()
+                for node in delivery.carrying.synced
             )
         )
 
@@ -149,9 +149,8 @@ class Stalls:
         """Streams with batches outstanding to a peer, and how far it holds them."""
         found: dict[tuple[int, Lane], int] = {}
         for key, stream in self._delivery.out.items():
-            progress = stream.progress.get(node)
-            if progress is not None and progress.outstanding:
-                found[key] = progress.held
+            if stream.outstanding(node):
+                found[key] = stream.progress[node].held
         if self._lacks_ends(node):
             found[_ENDS] = self._delivery.epochs.done_of(node)
         return found

@@ -49,12 +49,6 @@ class Progress:
             self.held = held
             self.sent = max(self.sent, held)
 
-    @property
-    def outstanding(self) -> bool:
-        """Whether the association owes it the next batch; what was cast is waited for elsewhere."""
-        lacks = self.held + 1
-        return self.sent >= lacks and all(sequence != lacks for sequence, _ in self.cast)
-
 
 class OutStream:
     """The sending half. Messages and tokens live across views, numbers within one."""
@@ -81,6 +75,8 @@ class OutStream:
         self.last_whole = 0
         """The last batch that ended with the end of a message."""
         self.sent: dict[int, Sent] = {}
+        self.relayed: deque[tuple[int, int]] = deque()
+        """Batches that went to all by a schedule; like `Progress.cast`, for every addressee."""
         self._sent_bytes = 0
         self._oldest = 1
         self.progress = {node: Progress() for node in addressees}
@@ -268,6 +264,16 @@ class OutStream:
             return 0
         first = self.sent[progress.held + 1]
         return self.sent[progress.sent].upto_bytes - first.upto_bytes + first.size
+
+    def outstanding(self, node: int) -> bool:
+        """Whether the association owes it the next batch; what was cast is waited for elsewhere."""
+        progress = self.progress.get(node)
+        if progress is None:
+            return False
+        lacks = progress.held + 1
+        return progress.sent >= lacks and all(
+            sequence != lacks for cast in (progress.cast, self.relayed) for sequence, _ in cast
+        )
 
     def held_by_all(self) -> int:
         """The last batch that every addressee holds."""
