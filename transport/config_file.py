@@ -443,6 +443,13 @@ def _timing(table: Table) -> Timing:
                 f"heartbeat_ms {timing.heartbeat_ns / MS:g}: {why}",
                 f"raise {key} or lower heartbeat_ms",
             )
+    if timing.bulk_ack_delay_ns >= timing.recast_ns:
+        raise table.error(
+            "bulk_ack_delay_ms" if table.has("bulk_ack_delay_ms") else "recast_ms",
+            f"bulk_ack_delay_ms {timing.bulk_ack_delay_ns / MS:.12g} is not below recast_ms "
+            f"{timing.recast_ns / MS:.12g}: everything on the bulk lane would be sent twice",
+            "lower bulk_ack_delay_ms or raise recast_ms",
+        )
     if timing.reconnect_min_ns > timing.reconnect_max_ns:
         key = "reconnect_min_ms" if table.has("reconnect_min_ms") else "reconnect_max_ms"
         raise table.error(

@@ -15,31 +15,9 @@
 #include <time.h>
 
 #include "codec.h"
+#include "fuzz.h"
 
 enum { HEADER = 64, SIZE_MAX_HERE = 700 };
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);          \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t state;
-
-static uint64_t next_random(void) /* splitmix64 */
-{
-    uint64_t z = (state += UINT64_C(0x9E3779B97F4A7C15));
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
-}
-
-static size_t below(size_t bound)
-{
-    return (size_t)(next_random() % bound);
-}
 
 static void fill(uint8_t *p, size_t n)
 {

@@ -86,6 +86,7 @@ _SCTP_RANGES = {
     "send_buffer_bytes": (limits.SOCKET_BUFFER_BYTES_MIN, limits.BUFFER_BYTES_MAX),
     "receive_buffer_bytes": (limits.SOCKET_BUFFER_BYTES_MIN, limits.BUFFER_BYTES_MAX),
 }
+_BULK_ACK = f"[timing]\nrecast_ms = {DURATION_MS_MAX}\nbulk_ack_delay_ms = @\n"
 _SMALL = "bulk_batch_bytes = 1024\nbatch_bytes = 1024\n"
 _LIMIT_OTHERS = {
     "bulk_batch_bytes": "",
@@ -116,7 +117,7 @@ RANGES: dict[str, tuple[str, int, int]] = {
     "timing.switch_back_probes": (GOOD + "[timing]\nswitch_back_probes = @\n", 1, 1000),
     "timing.call_timeout_ms": (GOOD + "[timing]\ncall_timeout_ms = @\n", 1, DURATION_MS_MAX),
     "timing.ack_delay_ms": (GOOD + "[timing]\nack_delay_ms = @\n", 0, DURATION_MS_MAX),
-    "timing.bulk_ack_delay_ms": (GOOD + "[timing]\nbulk_ack_delay_ms = @\n", 0, DURATION_MS_MAX),
+    "timing.bulk_ack_delay_ms": (GOOD + _BULK_ACK, 0, DURATION_MS_MAX - 1),
     "timing.hold_down_ms": (GOOD + "[timing]\nhold_down_ms = @\n", 0, DURATION_MS_MAX),
     "timing.flap_hold_max_ms": (GOOD + "[timing]\nflap_hold_max_ms = @\n", 0, DURATION_MS_MAX),
     "timing.flap_half_life_ms": (GOOD + "[timing]\nflap_half_life_ms = @\n", 1, DURATION_MS_MAX),

@@ -103,11 +103,12 @@ class Carrying:
         groups: dict[tuple[int, int], list[int]] = {}
         left: list[int] = []
         for node in nodes:
+            sent = stream.progress[node].sent
             last = self._castable(stream, lane, node) if node in rails else -1
             if last < 0:
                 left.append(node)
-            else:
-                groups.setdefault((stream.progress[node].sent, last), []).append(node)
+            elif last > sent:
+                groups.setdefault((sent, last), []).append(node)
         for (sent, last), group in groups.items():
             for sequence in range(sent + 1, last + 1):
                 self._casting.cast(group, stream.sent[sequence].frame)
@@ -278,13 +279,13 @@ class Carrying:
                 self._casting.confirmed(node)
         if not relayed or relayed[0][1] > now_ns:
             return [relayed[0][1]] if relayed else []
-        for node, progress in stream.progress.items():
+        for node in self.synced:
+            progress = stream.progress[node]
             more_ns = self._casting.wait_ns(node) - self._casting.recast_ns
             lacking = {
                 sequence: at_ns + more_ns for sequence, at_ns in relayed if sequence > progress.held
             }
-            if node in self.synced:
-                progress.cast = deque(sorted({**lacking, **dict(progress.cast)}.items()))
+            progress.cast = deque(sorted({**lacking, **dict(progress.cast)}.items()))
         relayed.clear()
         return []
 

@@ -297,7 +297,8 @@ class Delivery:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
         if self.closed:
             return
-        timers, timing, lazy_ns = self._timers, self._timing, self.ordered.lazy_since_ns(now_ns)
+        timers, timing = self._timers, self._timing
+        lazy_ns = self.ordered.lazy_since_ns(now_ns)
         if lazy_ns is not None:
             timers.arm_earlier(Timer.LAZY, "", lazy_ns + timing.lazy_end_ns)
         since_ns = self.ordered.untold_since_ns
@@ -382,8 +383,8 @@ class Delivery:
 
     def _ack_frame(self, keys: list[StreamKey], *, resync: bool = False) -> bytes:
         assert self.view is not None, "checked by the callers"
-        streams, done = [self.ins[key] for key in keys], self.epochs.complete
-        return self.acks.frame(self.view.id, streams, done, resync=resync)
+        streams = [self.ins[key] for key in keys]
+        return self.acks.frame(self.view.id, streams, self.epochs.complete, resync=resync)
 
     def acknowledged(self, node: int, ack: Ack, now_ns: int, *, datagram: bool = False) -> None:
         """A member says what it holds, which only grows, and over its association what it reads."""

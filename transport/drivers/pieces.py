@@ -1,4 +1,4 @@
-"""Large frames in pieces of one packet each (docs/wire.md); `_native/udp.c` does the same in C."""
+"""Large frames in pieces of one packet each (docs/wire.md); `_native/pieces.c` is the same in C."""
 
 from __future__ import annotations
 

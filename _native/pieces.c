@@ -1,0 +1,161 @@
+#include "pieces.h"
+
+#include <string.h>
+
+enum {
+    MAGIC = 0x5050,
+    VERSION = 1,
+    AT_INDEX = 3,
+    AT_ID = 4,
+    AT_FRAME_BYTES = 8,
+    AT_PIECE_BYTES = 12
+};
+
+/* Little-endian, as everything on the wire. */
+static uint32_t load(const uint8_t *p, int bytes)
+{
+    uint32_t value = 0;
+
+    for (int i = 0; i < bytes; i++)
+        value |= (uint32_t)p[i] << 8 * i;
+    return value;
+}
+
+static void store(uint8_t *p, uint32_t value, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        p[i] = (uint8_t)(value >> 8 * i);
+}
+
+bool phx_piece_is(const uint8_t *packet, size_t length)
+{
+    return length >= PHX_PIECE_HEAD_BYTES && load(packet, 2) == MAGIC;
+}
+
+/* How long the body of a piece is. */
+static uint32_t body_of(const phx_piece *it, uint32_t index)
+{
+    const uint32_t left = it->frame_bytes - index * it->piece_bytes;
+
+    return left < it->piece_bytes ? left : it->piece_bytes;
+}
+
+bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_max, phx_piece *it)
+{
+    it->index = packet[AT_INDEX];
+    it->id = load(packet + AT_ID, 4);
+    it->frame_bytes = load(packet + AT_FRAME_BYTES, 4);
+    it->piece_bytes = load(packet + AT_PIECE_BYTES, 2);
+    it->body = packet + PHX_PIECE_HEAD_BYTES;
+    it->body_bytes = (uint32_t)(length - PHX_PIECE_HEAD_BYTES);
+    if (packet[2] != VERSION || it->piece_bytes == 0 || it->frame_bytes == 0 ||
+        it->frame_bytes > frame_bytes_max)
+        return false;
+    it->count = (it->frame_bytes + it->piece_bytes - 1) / it->piece_bytes;
+    if (it->count > PHX_PIECES_MAX || it->index >= it->count)
+        return false;
+    return it->body_bytes == body_of(it, it->index);
+}
+
+size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint32_t id, const uint8_t *frame,
+                      size_t length)
+{
+    const size_t most = packet_bytes - PHX_PIECE_HEAD_BYTES;
+    uint8_t *packet = packets;
+
+    for (size_t at = 0, index = 0; at < length; at += most, index++) {
+        const size_t size = length - at < most ? length - at : most;
+        memset(packet, 0, PHX_PIECE_HEAD_BYTES);
+        store(packet, MAGIC, 2);
+        packet[2] = VERSION;
+        packet[AT_INDEX] = (uint8_t)index;
+        store(packet + AT_ID, id, 4);
+        store(packet + AT_FRAME_BYTES, (uint32_t)length, 4);
+        store(packet + AT_PIECE_BYTES, (uint32_t)most, 2);
+        memcpy(packet + PHX_PIECE_HEAD_BYTES, frame + at, size);
+        packet += PHX_PIECE_HEAD_BYTES + size;
+    }
+    return (size_t)(packet - packets);
+}
+
+size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max)
+{
+    phx_piece first = {.count = 1}, next;
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < first.count; i++, at += step) {
+        if (at >= length)
+            return 0;
+        const size_t size = length - at < step ? length - at : step;
+        if (!phx_piece_is(packets + at, size) ||
+            !phx_piece_read(packets + at, size, frame_bytes_max, &next) || next.index != i)
+            return 0;
+        if (i == 0)
+            first = next;
+        else if (next.id != first.id || next.frame_bytes != first.frame_bytes ||
+                 next.piece_bytes != first.piece_bytes)
+            return 0;
+    }
+    if (at < length)
+        return 0;
+    for (uint32_t i = 0; i < first.count; i++)
+        memmove(packets + (size_t)i * first.piece_bytes, packets + i * step + PHX_PIECE_HEAD_BYTES,
+                body_of(&first, i));
+    return first.frame_bytes;
+}
+
+void phx_puzzles_release(phx_puzzles *puzzles)
+{
+    for (int i = 0; i < PHX_PUZZLES; i++)
+        if (puzzles->all[i].missing == 0)
+            puzzles->all[i].used = false;
+}
+
+/* The frame that a piece belongs to, begun if need be; NULL if there is no room for another one. */
+static phx_puzzle *puzzle_of(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
+                             bool *displaced)
+{
+    phx_puzzle *oldest = NULL, *vacant = NULL;
+
+    for (int i = 0; i < PHX_PUZZLES; i++) {
+        phx_puzzle *one = &puzzles->all[i];
+        if (!one->used)
+            vacant = one;
+        else if (one->from == from && one->id == it->id)
+            return one;
+        else if (one->missing > 0 && (oldest == NULL || one->touched < oldest->touched))
+            oldest = one;
+    }
+    if (vacant == NULL) {
+        if (oldest == NULL)
+            return NULL;
+        *displaced = true;
+        vacant = oldest;
+    }
+    *vacant = (phx_puzzle){.used = true,
+                           .from = from,
+                           .id = it->id,
+                           .frame_bytes = it->frame_bytes,
+                           .piece_bytes = it->piece_bytes,
+                           .missing = it->count};
+    return vacant;
+}
+
+phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
+                                bool *displaced, int *place)
+{
+    *displaced = false;
+    phx_puzzle *one = puzzle_of(puzzles, from, it, displaced);
+    if (one == NULL)
+        return PHX_PIECE_NO_ROOM;
+    if (one->frame_bytes != it->frame_bytes || one->piece_bytes != it->piece_bytes)
+        return PHX_PIECE_UNFIT;
+    if (one->missing == 0 || one->have >> it->index & 1)
+        return PHX_PIECE_KEPT; /* doubled on the way */
+    *place = (int)(one - puzzles->all);
+    uint8_t *frame = puzzles->frames + (size_t)*place * puzzles->step;
+    memcpy(frame + (size_t)it->index * it->piece_bytes, it->body, it->body_bytes);
+    one->have |= (uint64_t)1 << it->index;
+    one->touched = ++puzzles->clock;
+    return --one->missing == 0 ? PHX_PIECE_COMPLETES : PHX_PIECE_KEPT;
+}

@@ -1,0 +1,68 @@
+/* Large frames in pieces of one packet each: cutting them, and putting them together again in a
+ * bounded room. Seen by udp.c alone; docs/wire.md has the layout. */
+
+#ifndef PHX_PIECES_H
+#define PHX_PIECES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    PHX_PIECE_HEAD_BYTES = 16,
+    PHX_PIECES_MAX = 64, /* of a frame: as many as a word has bits, and as the kernel takes at once */
+    PHX_PUZZLES = 32     /* frames of which some pieces are kept */
+};
+
+typedef struct {
+    uint32_t id, frame_bytes, piece_bytes, index, count;
+    const uint8_t *body;
+    uint32_t body_bytes;
+} phx_piece;
+
+/* A frame of which pieces have come. */
+typedef struct {
+    bool used;
+    int32_t from;
+    uint32_t id, frame_bytes, piece_bytes;
+    uint32_t missing; /* 0 in a frame that was given away and may still be read */
+    uint64_t have, touched;
+} phx_puzzle;
+
+typedef struct {
+    uint32_t frame_bytes_max;
+    uint8_t *frames; /* PHX_PUZZLES places, */
+    size_t step;     /* each so many bytes after the one before */
+    phx_puzzle all[PHX_PUZZLES];
+    uint64_t clock;
+} phx_puzzles;
+
+/* What became of a piece. */
+typedef enum {
+    PHX_PIECE_KEPT,
+    PHX_PIECE_COMPLETES,
+    PHX_PIECE_UNFIT, /* it belongs to a frame of other measures */
+    PHX_PIECE_NO_ROOM
+} phx_piece_fate;
+
+/* Whether a packet says that it is a piece; and what it is, false if it is one of nothing. */
+bool phx_piece_is(const uint8_t *packet, size_t length);
+bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_max, phx_piece *it);
+
+/* Cut a frame into packets, all but the last of `packet_bytes`; returns the bytes of all. */
+size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint32_t id, const uint8_t *frame,
+                      size_t length);
+
+/* If these packets, each but the last `step` long, are all pieces of one frame in their order: drop
+ * what stands between them. Returns the bytes of the frame, or 0 and has changed nothing. */
+size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max);
+
+/* Frames that were given away need not be kept any longer. */
+void phx_puzzles_release(phx_puzzles *puzzles);
+
+/* Keep a piece. `displaced` says whether another frame has made room; `place` is that of the frame,
+ * if it is complete. */
+phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
+                                bool *displaced, int *place);
+
+#endif
