@@ -33,6 +33,7 @@ COMPILED = (
     "transport/waiting_line.py",
     "transport/waking.py",
     "transport/wire_data.py",
+    "transport/wire_probe.py",
     "transport/wire_roll.py",
     "barrier/arrival.py",
     "barrier/core.py",

@@ -11,7 +11,7 @@
 
 #include "usrsctp_internal.h"
 
-enum { PX_SWEEP_MS = 10, PX_GRACE_MS = 250 };
+enum { PX_SWEEP_MS = 25, PX_GRACE_MS = 250 };
 
 /* The caller holds ready_lock. */
 static void signal_ready(px_stack *s)

@@ -97,6 +97,8 @@ class Pump:
         """The newest record of this turn: what it replaces need not be written."""
         self._due_ns = 0
         """When something is due, as of the last turn."""
+        self.due = False
+        """Something was due in this turn."""
         self._now_ns = 0
         """When the turn began whose second half is to come."""
         self._settled = True
@@ -124,7 +126,8 @@ class Pump:
         Whoever goes on now may have more to say before `put_out`.
         """
         endpoint, now_ns = self.endpoint, self._look(look)
-        if now_ns >= self._due_ns and look != EVERYWHERE:
+        self.due = now_ns >= self._due_ns
+        if self.due and look != EVERYWHERE:
             now_ns = self._look(EVERYWHERE)
         # What is to be passed on is waited for elsewhere.
         self._cast()

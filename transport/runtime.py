@@ -30,13 +30,15 @@ from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
 from .errors import RecordUnusable
 from .events import RecordUnwritable, ViewId
 from .layers import Layer
-from .pump import DATAGRAMS, EVERYWHERE, FRAMES, LIFELINES, NOWHERE, Pump
+from .pump import DATAGRAMS, FRAMES, LIFELINES, NOWHERE, Pump
 from .record_file import RecordFile, state_directory
 from .waking import Waking
 from .writer import Writer
 
 CLOCK: Final = time.CLOCK_BOOTTIME
 """Counts the time in which the machine was suspended: leases run out in it too."""
+PATIENCE_MAX_NS: Final = 2_000_000
+"""So much later than asked for a node wakes itself, if nothing else does."""
 
 
 _clock_ns: Final = functools.partial(time.clock_gettime_ns, CLOCK)
@@ -118,6 +120,7 @@ class Runtime:
         self.waking = Waking(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
+        self._patience_ns = min(PATIENCE_MAX_NS, config.timing.heartbeat_ns // 25)
         self._soon = False
         self._hurried = False
         """The pump has turned at once for somebody since the event loop last turned it."""
@@ -346,7 +349,7 @@ class Runtime:
 
     def _timed(self) -> None:
         self._timer = None
-        self._readable(EVERYWHERE)
+        self._readable(NOWHERE)
 
     def _readable(self, where: int) -> None:
         """A turn; whoever is woken by its first half goes on before the second."""
@@ -392,13 +395,19 @@ class Runtime:
         self._turned()
 
     def _be_woken_at(self, deadline_ns: int) -> None:
-        """An earlier timer stays: to be woken early costs less than to set timers in each turn."""
+        """A little later: in a turn that comes before it costs nothing to do what is due.
+
+        An earlier timer stays, unless what it was for is done: to be woken early costs less than
+        to set timers in each turn.
+        """
+        at_ns = deadline_ns + self._patience_ns
         if self._timer is not None:
-            if self._timer_ns <= deadline_ns:
+            if self._timer_ns <= at_ns and not (self.pump is not None and self.pump.due):
                 return
             self._timer.cancel()
-        self._timer_ns = deadline_ns
-        delay = max(0, deadline_ns - now_ns()) / 1e9
+        self._timer_ns = at_ns
+        current_ns = now_ns()
+        delay = (at_ns - current_ns) / 1e9 if deadline_ns > current_ns else 0.0
         self._timer = self._loop.call_later(delay, self._timed)
 
     def _watch(self, descriptor: int, what: int) -> None:

@@ -1,15 +1,14 @@
 """What stands in the frames: one place for every layout above the frame header.
 
-The header of 64 bytes and the batch layout are `_native`'s (docs/wire.md), the bodies of DATA
-frames are in `wire_data.py`; here are the fixed body of a probe and the control messages, which
-are MessagePack arrays with a tag. Decoding never raises on what a peer sent: it returns None and
-the caller counts.
+The header of 64 bytes and the batch layout are `_native`'s (docs/wire.md), the bodies of DATA,
+ROLL and PROBE frames are in `wire_data.py`, `wire_roll.py` and `wire_probe.py`; here are the
+control messages, which are MessagePack arrays with a tag. Decoding never raises on what a peer
+sent: it returns None and the caller counts.
 """
 
 from __future__ import annotations
 
 import enum
-import struct
 from typing import Annotated, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -38,40 +37,6 @@ class Kind(enum.IntEnum):
     PROBE = 4
     BUNDLE = 5
     ROLL = 6
-
-
-# ------------------------------------------------------------------------------------ probes
-
-_PROBE = struct.Struct("<BBHQII")
-
-
-class Probe(NamedTuple):
-    """A heartbeat of the process on one rail, or its echo.
-
-    `granted` in an echo grants the sender a lease that runs from `sent_ns` (PROTOCOL 3).
-    """
-
-    echo: bool
-    granted: bool
-    rail: int
-    """Place of the rail among the configured rails in order of name."""
-    sent_ns: int
-    """The prober's own clock; only the prober reads it."""
-    view_id: ViewId
-
-
-def encode_probe(probe: Probe) -> bytes:
-    """The fixed body of a PROBE frame."""
-    era, k = probe.view_id
-    return _PROBE.pack(probe.echo, probe.granted, probe.rail, probe.sent_ns, era, k)
-
-
-def decode_probe(frame: bytes, offset: int) -> Probe | None:
-    """A probe at `offset` of a frame; None if it is malformed."""
-    if len(frame) != offset + _PROBE.size:
-        return None
-    echo, granted, rail, sent_ns, era, k = _PROBE.unpack_from(frame, offset)
-    return Probe(bool(echo), bool(granted), rail, sent_ns, ViewId(era, k))
 
 
 # ---------------------------------------------------------------------------- control messages

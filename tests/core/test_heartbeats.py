@@ -14,6 +14,7 @@ from phalanx.transport.core.paths import CAST_IN_A_ROW
 from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import PathChanged, RailState
 from phalanx.transport.testing.simulation import Simulation, simulated_config
+from phalanx.transport.wire_probe import Probe
 
 from .scenes import casting, converge
 
@@ -125,13 +126,15 @@ def test_a_heartbeat_on_another_rail_than_it_names_is_garbage() -> None:
     """It would say of one rail what is true of another."""
     simulation = started(2)
     one, two = simulation.nodes[1].endpoint, simulation.nodes[2].endpoint
-    probe = wire.Probe(echo=False, granted=False, rail=1, sent_ns=1, view_id=wire.NO_VIEW)
-    frame = two.framer.probe(probe, addressee=1)
+    now_ns = simulation.network.now_ns
+    frame = two.framer.probes([Probe(rail=1, sent_ns=1, view_id=wire.NO_VIEW)])
     one.outputs.casts.clear()
-    one.receive_datagram(2, "a", frame, simulation.network.now_ns)
+    one.receive_datagram(2, "a", frame, now_ns)
+    one.settle(now_ns)
     assert one.outputs.counters["malformed_probe"] == 1
     assert not one.outputs.casts
-    one.receive_datagram(2, "b", frame, simulation.network.now_ns)
+    one.receive_datagram(2, "b", frame, now_ns)
+    one.settle(now_ns)
     assert [cast.rail for cast in one.outputs.casts] == ["b"]
 
 
@@ -139,12 +142,15 @@ def test_a_datagram_counts_only_at_its_addressee_and_from_who_sent_it() -> None:
     """As over an association: whose frame it is stands in its header."""
     simulation = casting(3)
     one, two, three = (simulation.nodes[n].endpoint for n in (1, 2, 3))
-    probe = wire.Probe(echo=False, granted=False, rail=0, sent_ns=1, view_id=wire.NO_VIEW)
+    ours = [Probe(rail=0, sent_ns=1, view_id=wire.NO_VIEW)]
+    theirs = [Probe(rail=0, sent_ns=1, view_id=wire.NO_VIEW, echo=True, addressee=3)]
     now_ns = simulation.network.now_ns
     one.outputs.casts.clear()
-    one.receive_datagram(2, "a", two.framer.probe(probe, addressee=3), now_ns)
-    one.receive_datagram(2, "a", three.framer.probe(probe, addressee=1), now_ns)
-    assert one.outputs.counters["datagram_of_other_node"] == 2
+    one.receive_datagram(2, "a", two.framer.probes(theirs), now_ns)
+    one.receive_datagram(2, "a", three.framer.probes(ours), now_ns)
+    one.settle(now_ns)
+    assert one.outputs.counters["datagram_of_other_node"] == 1
     assert not one.outputs.casts
-    one.receive_datagram(2, "a", two.framer.probe(probe, addressee=0), now_ns)
+    one.receive_datagram(2, "a", two.framer.probes(ours), now_ns)
+    one.settle(now_ns)
     assert [cast.nodes for cast in one.outputs.casts] == [(2,)]

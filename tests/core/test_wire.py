@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phalanx.transport import wire, wire_data
+from phalanx.transport import wire, wire_data, wire_probe
 from phalanx.transport.events import Lane, Member, ViewId
 
 u63 = st.integers(0, 2**63 - 1)
@@ -93,10 +93,10 @@ def test_garbage_is_none_everywhere(garbage: bytes) -> None:
     for decode in (wire.decode_control, wire.decode_hello, wire.decode_record):
         result = decode(garbage)
         assert result is None or isinstance(result, msgspec.Struct)
-    assert wire.decode_probe(garbage, 300) is None
+    assert wire_probe.decode_probes(garbage, 300, 1) is None
     for offset in (0, 7, len(garbage)):
         assert isinstance(wire_data.decode_data(garbage, offset), wire_data.Data | None)
-        assert isinstance(wire.decode_probe(garbage, offset), wire.Probe | None)
+        assert isinstance(wire_probe.decode_probes(garbage, offset, 1), list | None)
 
 
 @given(controls, st.data())
@@ -173,16 +173,28 @@ def test_a_channel_that_is_no_utf_8_is_none() -> None:
     assert wire_data.decode_data(body, 0) is None
 
 
-@given(st.booleans(), st.booleans(), st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1), view_ids)
-def test_a_probe_survives_the_wire(
-    echo: bool, granted: bool, rail: int, sent_ns: int, view_id: ViewId
-) -> None:
-    """An echo returns the prober's own clock to the nanosecond."""
-    probe = wire.Probe(echo, granted, rail, sent_ns, view_id)
-    body = wire.encode_probe(probe)
-    assert wire.decode_probe(body, 0) == probe
-    assert wire.decode_probe(body + b"x", 0) is None
-    assert wire.decode_probe(body[:-1], 0) is None
+probes = st.builds(
+    wire_probe.Probe,
+    echo=st.booleans(),
+    granted=st.booleans(),
+    rail=st.integers(0, 2**16 - 1),
+    addressee=st.integers(0, 3),
+    sent_ns=st.integers(0, 2**64 - 1),
+    view_id=view_ids,
+)
+
+
+@given(st.lists(probes, min_size=1, max_size=wire_probe.PROBES_MAX))
+def test_probes_survive_the_wire(sent: list[wire_probe.Probe]) -> None:
+    """An answer returns the prober's own clock to the nanosecond, and only to the prober."""
+    body = wire_probe.encode_probes(sent)
+    for node in (1, 2):
+        ours = [probe for probe in sent if probe.addressee in (0, node)]
+        assert wire_probe.decode_probes(body, 0, node) == ours
+    assert wire_probe.decode_probes(body + b"x", 0, 1) is None
+    assert wire_probe.decode_probes(body[:-1], 0, 1) is None
+    assert wire_probe.decode_probes(b"", 0, 1) is None
+    assert wire_probe.decode_probes(body * (wire_probe.PROBES_MAX + 1), 0, 1) is None
 
 
 @given(values, ballots, st.dictionaries(node_ids, st.tuples(u63, u63), max_size=3))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from .mutant import CORE, DELIVERY, GATHER, MEMBERSHIP, Edit, Mutant, one
 
 HEARING_IS_REACHING = Edit(
-    CORE + "endpoint.py",
-    "        if not probe.echo:\n",
-    "        if not probe.echo:\n"
-    "            heard = probe._replace(sent_ns=now_ns)\n"
-    "            self.paths.answered(node, heard, now_ns, datagram=datagram)\n",
+    CORE + "heartbeats.py",
+    "            else:\n                self._answer(",
+    "            else:\n"
+    "                heard = Probe(rail=probe.rail, sent_ns=now_ns, view_id=probe.view_id)\n"
+    "                self._paths.answered(node, heard, now_ns, datagram=bool(cast_on))\n"
+    "                self._answer(",
 )
 NOT_MUTUAL = Edit(
     CORE + "reach.py",
@@ -363,9 +364,9 @@ LEASES = (
     one(
         "lease-from-the-echo",
         "3: a lease runs from when the heartbeat was sent, not from when its echo came",
-        CORE + "endpoint.py",
-        "            self.leases.take(node, probe.sent_ns)\n",
-        "            self.leases.take(node, now_ns)\n",
+        CORE + "heartbeats.py",
+        "            self._leases.take(node, probe.sent_ns)\n",
+        "            self._leases.take(node, now_ns)\n",
     ),
     one(
         "grants-of-another-view",

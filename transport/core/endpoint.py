@@ -18,6 +18,7 @@ from ..events import Lane, Member, View, ViewId
 from ..wire import NO_VIEW
 from ..wire_data import Meeting
 from . import kinds
+from .heartbeats import Heartbeats
 from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
@@ -52,6 +53,16 @@ class Endpoint:
         self.membership = parts.membership
         self.state = parts.state
         self.stalls = parts.stalls
+        self.heartbeats = Heartbeats(
+            node=start.node,
+            timing=timing,
+            membership=parts.membership,
+            paths=parts.paths,
+            leases=parts.leases,
+            framer=parts.framer,
+            timers=parts.timers,
+            outputs=parts.outputs,
+        )
         self._timing = timing
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self.stalled_from_ns = start.now_ns + timing.heartbeat_ns  # later, it did not run
@@ -110,7 +121,7 @@ class Endpoint:
             receive_roll(self.delivery, node, frame, header.body_offset, now_ns)
             self.changed |= self.delivery.closed
         elif kind == kinds.PROBE:
-            self._probe(node, "", frame, header.body_offset, now_ns)
+            self.changed |= self.heartbeats.receive(node, "", frame, header.body_offset, now_ns)
         elif kind == kinds.CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
         else:
@@ -137,7 +148,7 @@ class Endpoint:
         elif kind == kinds.ROLL:
             receive_roll(self.delivery, node, frame, offset, now_ns)
         elif kind == kinds.PROBE:
-            self._probe(node, rail, frame, offset, now_ns)
+            self.changed |= self.heartbeats.receive(node, rail, frame, offset, now_ns)
         elif kind == kinds.CONTROL:
             message = wire.decode_control(memoryview(frame)[offset:])
             if isinstance(message, wire.End):
@@ -332,25 +343,6 @@ class Endpoint:
             # Something proved our death falsely. Others go on as if it were true, so must we.
             self.membership.end_incarnation()
 
-    def _probe(self, node: int, cast_on: str, frame: bytes, offset: int, now_ns: int) -> None:
-        """A heartbeat or its answer: a datagram on a rail, or over the association."""
-        datagram = bool(cast_on)
-        probe = wire.decode_probe(frame, offset)
-        if probe is None or (datagram and self.paths.rail_of(probe) != cast_on):
-            self.outputs.counters["malformed_probe"] += 1
-            return
-        if not probe.echo:
-            granted = self.membership.may_grant(node, probe.view_id)
-            if granted:
-                self.leases.give(node, now_ns)
-            self.paths.echo(node, probe, granted=granted, datagram=datagram)
-            return
-        was_reachable = self.paths.reachable(node, now_ns)
-        self.paths.answered(node, probe, now_ns, datagram=datagram)
-        self.changed |= not was_reachable
-        if probe.granted and probe.view_id == self._view_id():
-            self.leases.take(node, probe.sent_ns)
-
     def _control(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
         message = wire.decode_control(memoryview(frame)[offset:])
         match message:
@@ -387,7 +379,7 @@ class Endpoint:
     def _fire(self, timer: Timer, subject: int | str, now_ns: int) -> None:
         match timer:
             case Timer.PROBE:
-                self.paths.probe_all(self._view_id(), now_ns)
+                self.heartbeats.ask(now_ns)
                 self.casting.choose(now_ns)
             case Timer.LIVENESS:
                 self.paths.judge(now_ns)
@@ -432,6 +424,7 @@ class Endpoint:
         """After a batch of inputs: look at the membership, number, and hand over."""
         if self.standing.evicted or self.standing.left:
             return
+        self.heartbeats.send()
         if self._slow.judge(now_ns) or self.changed:
             self.changed = False
             self._bury_the_dead()

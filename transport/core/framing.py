@@ -8,6 +8,7 @@ from typing import Final
 
 from ..._native import codec
 from .. import wire
+from ..wire_probe import Probe, encode_probes
 
 HEADER_BYTES: Final = 64
 """Size of the frame header (docs/wire.md)."""
@@ -41,6 +42,7 @@ class Framer:
         self._data = self._start(wire.Kind.DATA)
         self._bundle = self._start(wire.Kind.BUNDLE)
         self._roll = self._start(wire.Kind.ROLL)
+        self._probes = self._start(wire.Kind.PROBE)
         self._control = self._start(wire.Kind.CONTROL)
 
     def message(self, message: wire.Control, *, addressee: int = 0) -> bytes:
@@ -52,10 +54,9 @@ class Framer:
         """A HELLO as a frame."""
         return codec.seal_frame(self._start(wire.Kind.HELLO), wire.encode_message(message))
 
-    def probe(self, probe: wire.Probe, *, addressee: int) -> bytes:
-        """A heartbeat or its echo as a frame."""
-        start = self._start(wire.Kind.PROBE, addressee)
-        return codec.seal_frame(start, wire.encode_probe(probe))
+    def probes(self, probes: Sequence[Probe]) -> bytes:
+        """Heartbeats and answers as a frame."""
+        return codec.seal_frame(self._probes, encode_probes(probes))
 
     def bundle(self, bodies: Sequence[bytes]) -> bytes:
         """Several DATA bodies, each after its length, as one frame."""

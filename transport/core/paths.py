@@ -22,17 +22,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from .. import wire
 from ..config import Timing
 from ..drivers.base import PathNotice, PathState, Stream
 from ..events import PathChanged, RailState, ViewId
+from ..wire_probe import Probe
 from .framing import Framer
 from .hearing import ASK_INTERVALS, Hearing
-from .outputs import Cast, Outputs, SetPrimary, Transmit
+from .outputs import Outputs, SetPrimary, Transmit
 from .peers import Peers
 from .timers import Timer, TimerTable
 
-CAST_IN_A_ROW: Final = 3
+CAST_IN_A_ROW: Final = 7
 """After so many heartbeats as datagrams one goes over the association."""
 
 
@@ -132,8 +132,8 @@ class Paths:
 
     # ------------------------------------------------------------------------------- probing
 
-    def probe_all(self, view_id: ViewId, now_ns: int) -> None:
-        """One heartbeat interval is over."""
+    def probe_all(self, view_id: ViewId, now_ns: int) -> dict[str, list[int]]:
+        """One heartbeat interval is over: to whom one goes as a datagram, by rail."""
         tries = self._hearing.possible and self._interval % ASK_INTERVALS == 0
         self._interval += 1
         cast: dict[str, list[int]] = {}
@@ -150,14 +150,12 @@ class Paths:
                     cast.setdefault(rail, []).append(node)
                 else:
                     path.cast_in_a_row = 0
-                    self._transmit(link, node, self._probe(rail, view_id, now_ns))
+                    self.transmit(node, self.heartbeat(rail, view_id, now_ns))
                     if tries and not heard:
                         cast.setdefault(rail, []).append(node)
                 path.open_ns = now_ns
-        for rail, nodes in cast.items():
-            frame = self._framer.probe(self._probe(rail, view_id, now_ns), addressee=0)
-            self._outputs.casts.append(Cast(nodes, rail, frame))
         self._timers.arm(Timer.PROBE, "", now_ns + self._timing.heartbeat_ns)
+        return cast
 
     def _as_datagram(self, paths: _PeerPaths, path: Path) -> bool:
         doubtful = (
@@ -175,39 +173,24 @@ class Paths:
         if paths is None or not link:
             return
         for rail in paths.paths:
-            self._transmit(link, node, self._probe(rail, view_id, now_ns))
+            self.transmit(node, self.heartbeat(rail, view_id, now_ns))
 
-    def _probe(self, rail: str, view_id: ViewId, now_ns: int) -> wire.Probe:
-        return wire.Probe(
-            echo=False,
-            granted=False,
-            rail=self._numbers[rail],
-            sent_ns=now_ns,
-            view_id=view_id,
-        )
+    def heartbeat(self, rail: str, view_id: ViewId, now_ns: int) -> Probe:
+        """One of ours, sent now over a rail."""
+        return Probe(rail=self._numbers[rail], sent_ns=now_ns, view_id=view_id)
 
-    def _transmit(self, link: int, node: int, probe: wire.Probe) -> None:
-        frame = self._framer.probe(probe, addressee=node)
-        rail = self._names[probe.rail]
-        self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
+    def transmit(self, node: int, probe: Probe) -> None:
+        """Send a heartbeat or an answer over the association, on its own rail."""
+        link, rail = self._peers.peers[node].link, self.rail_of(probe)
+        if link and rail is not None:
+            frame = self._framer.probes((probe,))
+            self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame, rail))
 
-    def rail_of(self, probe: wire.Probe) -> str | None:
+    def rail_of(self, probe: Probe) -> str | None:
         """The rail that a heartbeat names; None if there is no such rail here."""
         return self._names[probe.rail] if probe.rail < len(self._names) else None
 
-    def echo(self, node: int, probe: wire.Probe, *, granted: bool, datagram: bool) -> None:
-        """Answer a peer's heartbeat on the rail on which it was sent, in the way it came."""
-        link, rail = self._peers.peers[node].link, self.rail_of(probe)
-        if not link or rail is None:
-            return
-        answer = probe._replace(echo=True, granted=granted)
-        if datagram:
-            frame = self._framer.probe(answer, addressee=node)
-            self._outputs.casts.append(Cast((node,), rail, frame))
-        else:
-            self._transmit(link, node, answer)
-
-    def answered(self, node: int, probe: wire.Probe, now_ns: int, *, datagram: bool) -> None:
+    def answered(self, node: int, probe: Probe, now_ns: int, *, datagram: bool) -> None:
         """A peer answered a heartbeat of ours, in the way it went."""
         paths, rail = self._of.get(node), self.rail_of(probe)
         if paths is None or rail is None:

@@ -15,7 +15,9 @@ def may_settle_later(endpoint: Endpoint, now_ns: int) -> bool:
     delivery, outputs = endpoint.delivery, endpoint.outputs
     if not outputs.stream or outputs.commands or delivery.closed:
         return False
-    if endpoint.changed or delivery.carrying.to_push or now_ns > endpoint.stalled_from_ns:
+    if endpoint.changed or endpoint.heartbeats.pending or delivery.carrying.to_push:
+        return False
+    if now_ns > endpoint.stalled_from_ns:
         return False
     ordered, due_ns = delivery.ordered, endpoint.next_deadline()
     if ordered.urgent or ordered.meetings.relaying or (due_ns is not None and now_ns >= due_ns):

@@ -19,13 +19,13 @@ from ..core.outputs import Delivered, Ordered
 from ..events import Evicted, Lane, Member, ViewId, ViewInstalled
 from ..wire import Ballot, Kind, ViewValue
 from ..wire_data import StreamKey, decode_data
+from ..wire_probe import decode_probes
 from .simulated_node import Act, Life, SimulatedNode
 from .simulation import Simulation
 
 _KIND_AT = 4
 _TAG_AT = HEADER_BYTES + 1
 """A control message is an array of less than 16 fields, the tag first (docs/wire.md)."""
-_ECHO_AND_GRANTED = b"\x01\x01"
 _ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL, _ACK, _END = 1, 3, 7, 8, 9, 11, 12
 _STEPS = frozenset((_ROW, _PROMISE, _ACCEPT, _ACCEPTED, _INSTALL))
 _OF_A_VIEW = frozenset((_ACK, _END))
@@ -169,8 +169,9 @@ class Referee:
     def _frame(self, source: int, target: int, frame: bytes, _rail: str | None) -> None:
         kind = frame[_KIND_AT]
         if kind == Kind.PROBE:
-            if frame.startswith(_ECHO_AND_GRANTED, HEADER_BYTES):
-                self._grants(source, target, frame)
+            for probe in decode_probes(frame, HEADER_BYTES, target) or ():
+                if probe.echo and probe.granted:
+                    self._grants(source, target, probe.view_id)
         elif kind == Kind.CONTROL:
             tag = frame[_TAG_AT]
             if tag in _STEPS or (tag in _OF_A_VIEW and self._closed(source) is not None):
@@ -342,21 +343,18 @@ class Referee:
 
     # ------------------------------------------------------- rules of members of a closed view
 
-    def _grants(self, source: int, target: int, frame: bytes) -> None:
+    def _grants(self, source: int, target: int, view_id: ViewId) -> None:
         """Who has closed its view, or wants the other left out, grants nothing."""
         node, there = self._simulation.nodes[source], self._simulation.nodes[target]
         process = self._process(node)
         who = f"{node.life.member} grants {there.life.member}"
-        probe = wire.decode_probe(frame, HEADER_BYTES)
-        if probe is None:
-            return
         if process.closed is not None:
-            kept = probe.view_id != process.closed.view_id
+            kept = view_id != process.closed.view_id
             self._rule(kept, "closed", f"{who} in a closed view")
         self._rule(target not in process.stopped, "stopped", f"{who}, whom it wants left out")
         process.grants[target] = _Grant(there.life, self._network.now_ns)
         if there.running:
-            self._process(there).granted[source] = (probe.view_id, self._network.now_ns)
+            self._process(there).granted[source] = (view_id, self._network.now_ns)
 
     def _acknowledges(self, node: SimulatedNode, message: wire.Ack) -> None:
         """Nothing that came after the report."""
