@@ -41,6 +41,7 @@ COMPILED = (
     "barrier/decisions.py",
     "barrier/following.py",
     "barrier/generation.py",
+    "barrier/names.py",
     "barrier/order.py",
     "barrier/outbox.py",
     "barrier/rosters.py",

@@ -242,7 +242,7 @@ class BarrierCore:
 
     def stats(self) -> dict[str, int]:
         """Counters since the start, and how many waits are open."""
-        counted = dict(self._state.stats) | {"waits_open": len(self._tickets)}
+        counted = self._tickets.counted() | {"waits_open": len(self._tickets)}
         if self._state.table is not None:
             counted["generations_open"] = len(self._state.table)
             counted["payload_bytes"] = self._state.table.payload_bytes

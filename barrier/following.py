@@ -104,14 +104,14 @@ class Following:
                     if plain is not None:
                         counted = table.count(plain, member, mark, now_ns)
                     if counted is None:
-                        self._follow(known.message, member, batch, index, ticket, now_ns)
+                        self._follow(known, member, batch, index, ticket, now_ns)
                     elif ticket is not None and ticket.kind is Kind.ARRIVE:
                         ticket.opened = counted.opened
                 index += 1
 
     def _follow(
         self,
-        message: Message,
+        known: _Known,
         member: Member,
         batch: Ordered,
         index: int,
@@ -119,10 +119,15 @@ class Following:
         now_ns: int,
     ) -> None:
         """Let the tickets follow what one entry decides; `ticket` is what our own was for."""
-        own = batch.sender == self._state.node
-        decisions = self._decide(message, member, batch.mark_fifo, index, now_ns)
-        if isinstance(message, Arrive) and message.bulk:
-            _mark_bulk(decisions, member, batch.mark_bulk)
+        own, mark = batch.sender == self._state.node, batch.mark_fifo
+        message, plain, table = known.message, known.plain, self._state.table
+        if plain is not None and table is not None:
+            settings = plain.settings
+            decisions = table.arrive(plain.name, settings, b"", "", member, mark, index, now_ns)
+        else:
+            decisions = self._decide(message, member, mark, index, now_ns)
+            if isinstance(message, Arrive) and message.bulk:
+                _mark_bulk(decisions, member, batch.mark_bulk)
         for decision in decisions:
             if own or type(decision) is not Counted:
                 self._apply(decision, ticket)
@@ -154,8 +159,8 @@ class Following:
         table = self._state.table
         assert table is not None, "the caller has it"
         match message:
-            case Arrive():
-                return table.arrive(message, member, mark, index, now_ns)
+            case Arrive(name=name, settings=settings, payload=payload, spoiled=spoiled):
+                return table.arrive(name, settings, payload, spoiled, member, mark, index, now_ns)
             case Again():
                 return table.again(message, member, index)
             case Withdraw():
@@ -232,7 +237,7 @@ class Following:
         """What this node has noted of it in earlier views."""
         noted = self._state.pending.get((generation.name, generation.opened))
         if noted is not None:
-            generation.times = noted.times | generation.times
+            generation.note(noted.times)
             generation.payloads = noted.payloads | generation.payloads
 
     def _completed(self, generation: Generation, position: Position) -> None:

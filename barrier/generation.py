@@ -66,8 +66,12 @@ class Generation:
     """Why whoever still arrives is told that it is broken."""
     promises: bool
     """Some of those who have arrived multicast something in this view before."""
-    times: dict[int, int]
-    """When this node learnt of each arrival, by node; a note, the only thing that is not agreed."""
+    last_ns: int
+    """When this node learnt of the last arrival."""
+    in_one_moment: bool
+    """It learnt of all arrivals then, from one frame."""
+    _times: dict[int, int]
+    """If not, when it learnt of each, by node."""
 
     def __init__(
         self,
@@ -93,7 +97,21 @@ class Generation:
         self.held_bytes = 0
         self.spoiled = ""
         self.promises = False
-        self.times = {}
+        self.last_ns = 0
+        self.in_one_moment = True
+        self._times = {}
+
+    @property
+    def times(self) -> dict[int, int]:
+        """When this node learnt of each arrival, by node; a note, which alone is not agreed."""
+        if self.in_one_moment:
+            return {member.node: self.last_ns for member in self.marks}
+        return self._times
+
+    def note(self, times: dict[int, int]) -> None:
+        """When it learnt of arrivals in earlier views."""
+        self._times = times | self.times
+        self.in_one_moment = False
 
     @property
     def complete(self) -> bool:
@@ -116,11 +134,16 @@ class Generation:
 
     def count(self, member: Member, mark: int, payload: bytes, now_ns: int) -> None:
         """A party that was awaited has arrived."""
+        if now_ns != self.last_ns:
+            if self.marks:
+                self.note({})
+            self.last_ns = now_ns
         self.need -= 1
         self.marks[member] = mark
         if mark:
             self.promises = True
-        self.times[member.node] = now_ns
+        if not self.in_one_moment:
+            self._times[member.node] = now_ns
         if payload:
             self.held_bytes += len(payload)
             self.payloads[member.node] = payload
@@ -132,7 +155,7 @@ class Generation:
                 self.need += 1
                 self.payloads.pop(member.node, None)
                 self.bulk_marks.pop(member.node, None)
-                self.times.pop(member.node, None)
+                self._times.pop(member.node, None)
                 self.owing.discard(member.node)
                 self.lacking.discard(member.node)
 
@@ -253,6 +276,7 @@ def adopted(name: str, carried: Carried) -> Generation:
         need=carried.size - len(carried.arrived),
     )
     generation.marks = dict.fromkeys(carried.arrived, 0)
+    generation.in_one_moment = False
     generation.owing = set(carried.owing)
     generation.spoiled = carried.spoiled
     return generation

@@ -8,14 +8,15 @@ somebody left behind in an earlier use of the name hits no later one.
 from __future__ import annotations
 
 import functools
+from typing import Final
 
 from phalanx.transport.config import NAME_BYTES_MAX
 from phalanx.transport.events import Position
 
-_ENTER = "\x01"
-_LEAVE = "\x02"
-_END = "\x03"
-KNOWN_MAX = 4096
+_ENTER: Final = "\x01"
+_LEAVE: Final = "\x02"
+_END: Final = "\x03"
+KNOWN_MAX: Final = 4096
 """Names of which it is remembered whether they are usable."""
 
 

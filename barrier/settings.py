@@ -29,6 +29,9 @@ class Strength(enum.Enum):
     """And every member holds the arrivals and those messages, so that the release also binds
     members that are cut off afterwards. There is a fencing token with it."""
 
+    # Settings are a key that is looked up for each arrival; the hash of `Enum` is made in Python.
+    __hash__ = object.__hash__
+
 
 class Policy(enum.Enum):
     """What becomes of a generation when a party of it leaves the view."""
@@ -39,6 +42,8 @@ class Policy(enum.Enum):
     """Who left is no party any more; if all others have arrived, the view itself releases them."""
     WAIT_FOR_REJOIN = "wait_for_rejoin"
     """Its arrival is void, and its node is waited for: the next incarnation has to arrive."""
+
+    __hash__ = object.__hash__
 
 
 class AllParties(msgspec.Struct, frozen=True, array_like=True, tag="all"):

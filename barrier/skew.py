@@ -22,7 +22,9 @@ class Skews:
 
     def note(self, generation: Generation) -> None:
         """All parties of a generation have arrived, as the times say at which this was learnt."""
-        if generation.times:
+        if generation.in_one_moment:
+            self._delays.note_together(tuple([member.node for member in generation.marks]), 0)
+        elif generation.times:
             self._noted.append(generation.times)
             if len(self._noted) >= NOTED_MAX:
                 self._count()

@@ -35,7 +35,7 @@ from .decisions import (
     Withdrawn,
 )
 from .generation import Generation, adopted
-from .messages import Again, Arrive, Carried, Carry, Leaving, Quit, Register, Vouch, Withdraw
+from .messages import Again, Carried, Carry, Leaving, Quit, Register, Vouch, Withdraw
 from .rosters import Rosters
 from .settings import AllParties, Count, Entered, Named, Policy, Registered, Settings
 
@@ -140,21 +140,27 @@ class Table:
         return generation
 
     def arrive(
-        self, arrive: Arrive, member: Member, mark: int, index: int, now_ns: int
+        self,
+        name: str,
+        settings: Settings,
+        payload: bytes,
+        spoiled: str,
+        member: Member,
+        mark: int,
+        index: int,
+        now_ns: int,
     ) -> list[Decision]:
         """Count an arrival where it belongs."""
-        generations = self._open.get(arrive.name)
+        generations = self._open.get(name)
         decisions: list[Decision] = []
-        settings = arrive.settings
         if generations is None or (
             generations[0].settings is not settings and generations[0].settings != settings
         ):
-            theirs = self._in_use_with(arrive.name, settings)
+            theirs = self._in_use_with(name, settings)
             if theirs is not None:
-                self._dissolve(arrive.name, settings, decisions)
-                decisions.append(TurnedAway(arrive.name, member, settings.words, theirs.words))
+                self._dissolve(name, settings, decisions)
+                decisions.append(TurnedAway(name, member, settings.words, theirs.words))
                 return decisions
-        payload = arrive.payload
         if payload and self._held_bytes + len(payload) > PAYLOADS_BYTES_MAX:
             decisions.append(OverLimit(f"payloads of {PAYLOADS_BYTES_MAX} bytes are held already"))
             return decisions
@@ -162,14 +168,14 @@ class Table:
             if generation.awaits(member):
                 break
         else:
-            if self._is_outsider(arrive.name, settings, member):
-                decisions.append(TurnedAway(arrive.name, member, settings.words, NOT_A_PARTY))
+            if self._is_outsider(name, settings, member):
+                decisions.append(TurnedAway(name, member, settings.words, NOT_A_PARTY))
                 return decisions
-            refusal = self._limit_reached(arrive.name)
+            refusal = self._limit_reached(name)
             if refusal is not None:
                 decisions.append(OverLimit(refusal))
                 return decisions
-            generation = self._open_generation(arrive.name, settings, index)
+            generation = self._open_generation(name, settings, index)
         if payload:
             self._held_bytes -= generation.held_bytes
             generation.count(member, mark, payload, now_ns)
@@ -177,8 +183,8 @@ class Table:
         else:
             generation.count(member, mark, payload, now_ns)
         decisions.append(Counted(generation))
-        if arrive.spoiled or generation.spoiled:
-            self._spoil(generation, arrive.spoiled, decisions)
+        if spoiled or generation.spoiled:
+            self._spoil(generation, spoiled, decisions)
         elif generation.need <= 0:
             self._complete_if_all_here(generation, index, decisions)
         return decisions
@@ -350,8 +356,8 @@ class Table:
         has_arrived = any(member in generation.marks for generation in waiting)
         awaited = bool(waiting) and not has_arrived
         if quit_.leaving is Leaving.ARRIVE or (awaited and quit_.leaving is Leaving.DEREGISTER):
-            arrive = Arrive(self._view.id, quit_.name, roster.settings, quit_.payload)
-            decisions += self.arrive(arrive, member, mark, index, now_ns)
+            name, settings, payload = quit_.name, roster.settings, quit_.payload
+            decisions += self.arrive(name, settings, payload, "", member, mark, index, now_ns)
         self.rosters.quit(quit_.name, member)
         for generation in self.of(quit_.name):
             if member not in generation.marks:

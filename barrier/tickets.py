@@ -108,6 +108,8 @@ class Tickets:
         self._earliest_ns: int | None = None
         """No ticket wants to be looked at before."""
         self.stats: Counter[str] = Counter()
+        """But for what is counted in each round: see `counted`."""
+        self._arrivals = self._released = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -158,8 +160,12 @@ class Tickets:
         self._by_name.setdefault(name, []).append(ticket)
         if deadline_ns is not None:
             self.watch(deadline_ns)
-        self.stats["arrivals"] += kind is Kind.ARRIVE
+        self._arrivals += kind is Kind.ARRIVE
         return ticket
+
+    def counted(self) -> dict[str, int]:
+        """How often since the start."""
+        return dict(self.stats) | {"arrivals": self._arrivals, "released": self._released}
 
     @property
     def has_outcomes(self) -> bool:
@@ -296,5 +302,8 @@ class Tickets:
             del self._by_name[ticket.name]
 
     def _emit(self, outcome: events.Outcome) -> None:
-        self.stats[type(outcome).__name__.lower()] += 1
+        if type(outcome) is events.Released:
+            self._released += 1
+        else:
+            self.stats[type(outcome).__name__.lower()] += 1
         self._outcomes.append(outcome)

@@ -136,6 +136,8 @@ class Cluster:
         )
         self._sending = Sending(config, self._runtime, self._home, self.check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()
+        self._beginning = True
+        """There was no view yet, and not the end either."""
         self._over: PhalanxError | None = None
         self._left = False
         self._rejoining = False
@@ -208,6 +210,7 @@ class Cluster:
 
     def _fail_waiters(self, error: PhalanxError) -> None:
         self._sending.fail(error)
+        self._beginning = False
         if not self._first_view.done():
             self._first_view.set_exception(again(error))
             # Whoever awaits it gets the error; without anybody it must not be reported.
@@ -260,6 +263,7 @@ class Cluster:
         self._say_rejoined()
         self._queue.put(event)
         self._sending.view_installed()
+        self._beginning = False
         if not self._first_view.done():
             self._first_view.set_result(None)
 
@@ -297,7 +301,7 @@ class Cluster:
             self.layer_face.freeze_again()
 
     def _turned(self) -> None:
-        if not self._first_view.done():
+        if self._beginning:
             self._waiting.turned()
         for listener in list(self._listeners):
             listener()

@@ -39,6 +39,9 @@ class Lane(enum.IntEnum):
     FIFO = 2
     BULK = 3
 
+    # A key of tables that are read in each turn; the hash of an enumeration is made in Python.
+    __hash__ = int.__hash__
+
 
 MULTICAST = (Lane.ORDERED, Lane.FIFO, Lane.BULK)
 """The lanes on which messages go to all members."""

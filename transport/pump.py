@@ -85,7 +85,15 @@ class Pump:
         self._datagrams = datagrams
         self._disk = disk
         self._layers = dict(layers)
-        self._directing = [it for it in layers.values() if isinstance(it, DirectingLayer)]
+        # Bound once: to look a method up in each turn takes longer than what most of them do.
+        self._wake = [layer.wake for layer in layers.values()]
+        self._take_entries = [layer.take_entries for layer in layers.values()]
+        self._deadlines = [layer.next_deadline for layer in layers.values()]
+        self._directing = [
+            (layer.take_directed, layer.directed_channel)
+            for layer in layers.values()
+            if isinstance(layer, DirectingLayer)
+        ]
         self._owners: dict[str, Layer | None] = {}
         """By channel of the ordered lane, as far as entries of it have come."""
         self._peers = peers
@@ -131,8 +139,8 @@ class Pump:
             now_ns = self._look(EVERYWHERE)
         # What is to be passed on is waited for elsewhere.
         self._cast()
-        for layer in self._layers.values():
-            layer.wake(now_ns)
+        for wake in self._wake:
+            wake(now_ns)
         if self._publish() or not may_settle_later(endpoint, now_ns):
             endpoint.wake(now_ns)
             self._settled = True
@@ -228,8 +236,8 @@ class Pump:
 
     def _deadline(self) -> int | None:
         earliest = self.endpoint.next_deadline()
-        for layer in self._layers.values():
-            at = layer.next_deadline()
+        for deadline in self._deadlines:
+            at = deadline()
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
@@ -356,17 +364,17 @@ class Pump:
         """Put what the layers want to say on the ordered lane; True if anything was put."""
         endpoint = self.endpoint
         put = False
-        for layer in self._layers.values():
-            for entry in layer.take_entries(self._numbered):
+        for take in self._take_entries:
+            for entry in take(self._numbered):
                 endpoint.submit_entry(
                     entry.channel, entry.payload, safe=entry.safe, meeting=entry.meeting
                 )
                 put = True
-        for layer in self._directing:
-            waiting = layer.take_directed()
+        for take_directed, channel in self._directing:
+            waiting = take_directed()
             while waiting:
                 node, payload = waiting[0]
-                if not endpoint.submit(node, Lane.BULK, layer.directed_channel, payload):
+                if not endpoint.submit(node, Lane.BULK, channel, payload):
                     break
                 waiting.popleft()
                 put = True

@@ -19,8 +19,10 @@ _ROW: Final = struct.Struct("<IQQQQ")
 _ORIGIN: Final = struct.Struct("<I")
 _NUMBERS: Final = struct.Struct("<QQQQ")
 # Of a DATA body on the ordered lane (`wire_data.py`): what lies between is in the row.
-_VIEW_END, _ORIGIN_END = 8, 12
-_EPOCH_END, _DONE_END = 28, 60
+_VIEW_END: Final = 8
+_ORIGIN_END: Final = 12
+_EPOCH_END: Final = 28
+_DONE_END: Final = 60
 _LANE: Final = 16
 _MIDDLE_BYTES: Final = _EPOCH_END - _ORIGIN_END
 ROWS_MAX: Final = 255

@@ -295,10 +295,18 @@ def forgets_who_spoiled_it(patch: pytest.MonkeyPatch) -> None:
     original = Table.arrive
 
     def arrive(
-        self: Table, arrive: Arrive, member: Member, mark: int, index: int, now_ns: int
+        self: Table,
+        name: str,
+        settings: Settings,
+        payload: bytes,
+        spoiled: str,
+        member: Member,
+        mark: int,
+        index: int,
+        now_ns: int,
     ) -> list[Decision]:
-        plain = msgspec.structs.replace(arrive, spoiled="")
-        return original(self, plain, member, mark, index, now_ns)
+        del spoiled
+        return original(self, name, settings, payload, "", member, mark, index, now_ns)
 
     patch.setattr(Table, "arrive", arrive)
 

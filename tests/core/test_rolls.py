@@ -11,7 +11,7 @@ from phalanx.transport.core import rolls
 from phalanx.transport.core.delivery import Delivery
 from phalanx.transport.core.outputs import Ordered
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
-from phalanx.transport.events import Lane, View, ViewId
+from phalanx.transport.events import Lane, ViewId
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
 from phalanx.transport.testing.simulation import Simulation
 from phalanx.transport.wire_data import Meeting, StreamKey, encode_data
@@ -126,11 +126,11 @@ def test_an_epoch_at_once_is_what_its_batches_are_one_by_one(
         finish(simulation, BARRIERS)
         return orders(simulation)
 
-    def counted(here: Delivery, view: View, roll: Roll, now_ns: int) -> bool:
-        taken.append(original(here, view, roll, now_ns))
+    def counted(here: Delivery, roll: Roll, now_ns: int) -> bool:
+        taken.append(original(here, roll, now_ns))
         return taken[-1]
 
-    def never(_here: Delivery, _view: View, _roll: Roll, _now_ns: int) -> bool:
+    def never(_here: Delivery, _roll: Roll, _now_ns: int) -> bool:
         return False
 
     monkeypatch.setattr(rolls, "take_roll", counted)

@@ -49,8 +49,7 @@ MESSAGES = (
         "delivers-past-the-view",
         "4: a message belongs to the view in which its batch is numbered",
         DELIVERY,
-        "        if self.view is None or data.k != self.view.id.k or "
-        "data.era != self.view.id.era:\n"
+        "        if self.view is None or not self.ordered.is_here(data):\n"
         '            counters["data_of_other_view"] += 1\n',
         '        if self.view is None:\n            counters["data_of_other_view"] += 1\n',
     ),

@@ -20,7 +20,7 @@ from ..events import MULTICAST, Lane, View
 from ..wire import Ack, End
 from ..wire_data import ORDERED_LANE, Data, Meeting, StreamKey, decode_data
 from .acks import Acks
-from .batches import Arrived
+from .batches import Arrived, size_of
 from .carrying import Carrying
 from .casting import Casting
 from .epochs import Ending, Epochs
@@ -165,7 +165,7 @@ class Delivery:
         if data is None or data.lane not in _LANES:
             counters["malformed_data"] += 1
             return
-        if self.view is None or data.k != self.view.id.k or data.era != self.view.id.era:
+        if self.view is None or not self.ordered.is_here(data):
             counters["data_of_other_view"] += 1
             return
         stream = self._stream_of(data)
@@ -263,7 +263,7 @@ class Delivery:
                 payloads,
                 data.view_id,
                 data.sequence,
-                sum(map(len, payloads)),
+                size_of(payloads),
             )
         )
 

@@ -64,6 +64,7 @@ class Endpoint:
             outputs=parts.outputs,
         )
         self._timing = timing
+        self._heartbeat_ns = timing.heartbeat_ns
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
         self.stalled_from_ns = start.now_ns + timing.heartbeat_ns  # later, it did not run
         self._lease = LeaseWatch(
@@ -300,7 +301,7 @@ class Endpoint:
 
     def expect_wake(self, at_ns: int) -> None:
         """The pump will wake the core then: coming much later means that it did not run."""
-        self.stalled_from_ns = at_ns + self._timing.heartbeat_ns
+        self.stalled_from_ns = at_ns + self._heartbeat_ns
 
     @property
     def view(self) -> View | None:

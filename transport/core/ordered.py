@@ -15,7 +15,7 @@ from ..config import Limits
 from ..events import View, ViewId
 from ..wire_data import ORDERED_LANE, Data, StreamKey
 from ..wire_roll import Roll
-from .batches import Arrived, Stamp
+from .batches import Arrived, Stamp, size_of
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
 from .meetings import Bundle, Meetings
@@ -41,6 +41,7 @@ class OrderedLane:
         self.urgent = False
         """Somebody waits to know that we hold what has become complete."""
         self._view_id = ViewId(0, 0)
+        self._era = self._k = 0
         self._ins: Mapping[int, InStream] = {}
         self._by_rank: list[tuple[int, int, InStream]] = []
         """By ascending id each member, its incarnation and its stream."""
@@ -70,6 +71,7 @@ class OrderedLane:
         self._untold.clear()
         self.urgent = False
         self._view_id = view.id
+        self._era, self._k = view.id
         self._ins = ins
         self._by_rank = [(member, started, ins[member]) for member, started in view.incarnations]
         self._own = ins[self._node]
@@ -81,6 +83,10 @@ class OrderedLane:
         self.stamped = 0
         self._index = 0
         self._safe.clear()
+
+    def is_here(self, data: Data) -> bool:
+        """Whether a batch was numbered in this view."""
+        return data.k == self._k and data.era == self._era
 
     # ------------------------------------------------------------------------------- sending
 
@@ -214,9 +220,8 @@ class OrderedLane:
         if not payloads:
             self._outputs.counters["malformed_batch"] += payloads is None
             return
-        size, marks = sum(map(len, payloads)), (data.mark_fifo, data.mark_bulk)
-        here = self._view_id
-        view_id = here if data.k == here.k and data.era == here.era else data.view_id
+        size, marks = size_of(payloads), (data.mark_fifo, data.mark_bulk)
+        view_id = self._view_id if self.is_here(data) else data.view_id
         self._put(member, incarnation, view_id, data, payloads, size, marks, arrived.token)
 
     def _put(
@@ -295,7 +300,7 @@ class OrderedLane:
     def take_roll(self, roll: Roll, payloads: list[bytes], now_ns: int) -> None:
         """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`."""
         data, rows, node, epochs = roll.data, roll.rows, self._node, self.epochs
-        epoch, size, view_id = data.epoch, sum(map(len, payloads)), self._view_id
+        epoch, size, view_id = data.epoch, size_of(payloads), self._view_id
         self._note(epoch, now_ns)
         for rank in epochs.order(epoch):
             row = rows[rank]

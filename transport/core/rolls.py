@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ..._native import codec
 from .. import wire_data
-from ..events import View
 from ..wire_roll import Roll, decode_roll
 
 if TYPE_CHECKING:
@@ -22,18 +21,17 @@ def receive_roll(delivery: Delivery, node: int, frame: bytes, offset: int, now_n
     roll = decode_roll(frame, offset)
     if roll is None:
         delivery.outputs.counters["malformed_roll"] += 1
-    elif delivery.view is None or not take_roll(delivery, delivery.view, roll, now_ns):
+    elif delivery.view is None or not take_roll(delivery, roll, now_ns):
         for body in roll.bodies():
             delivery.receive(node, body, 0, now_ns)
 
 
-def take_roll(delivery: Delivery, view: View, roll: Roll, now_ns: int) -> bool:
+def take_roll(delivery: Delivery, roll: Roll, now_ns: int) -> bool:
     """Deliver an epoch of which a roll brings all that is missing; False if it is another one."""
     data, ordered = roll.data, delivery.ordered
     if (
         delivery.closed
-        or data.k != view.id.k
-        or data.era != view.id.era
+        or not ordered.is_here(data)
         or data.addressee
         or data.flags & ~wire_data.SAFE != wire_data.END | wire_data.MEETING
         or data.channel[:1] != "!"

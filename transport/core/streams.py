@@ -9,7 +9,7 @@ all members hold them, so that any holder can repair.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ CAST_LANES: Final = (Lane.ORDERED, Lane.BULK)
 """Their multicasts go as datagrams, where these arrive."""
 EARLY_MAX: Final = 64
 """Batches of one stream that are kept although something before them is missing."""
+_unpack_batch: Final[Callable[[bytes, int], list[bytes] | None]] = codec.unpack_batch
 
 
 @dataclass(slots=True)
@@ -375,13 +376,13 @@ class InStream:
 
     def assemble(self, data: Data, frame: bytes, message_bytes_max: int) -> list[bytes] | None:
         """The messages that this batch completes; None if it is malformed."""
-        layered = self.key.lane == Lane.ORDERED and data.channel[:1] == "!"
+        layered = data.lane == wire_data.ORDERED_LANE and data.channel[:1] == "!"
         pieces = self.entry_pieces if layered else self.pieces
         if not data.flags & wire_data.FRAGMENT:
             if pieces:
                 pieces.clear()
                 return None
-            return codec.unpack_batch(frame, data.offset)
+            return _unpack_batch(frame, data.offset)
         if bool(data.flags & wire_data.FIRST) is bool(pieces):
             pieces.clear()
             return None

@@ -34,6 +34,8 @@ class Timer(enum.IntEnum):
     SLOW = enum.auto()  # a member may have held the others up for too long
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
+    __hash__ = int.__hash__  # see `Lane`
+
 
 Key: TypeAlias = tuple[Timer, int | str]
 
