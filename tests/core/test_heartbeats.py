@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
 from phalanx._native import codec
 from phalanx.transport import wire
 from phalanx.transport.config import MS
+from phalanx.transport.core.framing import HEADER_BYTES
 from phalanx.transport.core.hearing import ASK_INTERVALS, TRUST_INTERVALS
+from phalanx.transport.core.heartbeats import TOGETHER_AFTER
 from phalanx.transport.core.paths import CAST_IN_A_ROW
 from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import PathChanged, RailState
 from phalanx.transport.testing.simulation import Simulation, simulated_config
-from phalanx.transport.wire_probe import Probe
+from phalanx.transport.wire_probe import Probe, decode_probes
 
 from .scenes import casting, converge
 
@@ -154,3 +157,67 @@ def test_a_datagram_counts_only_at_its_addressee_and_from_who_sent_it() -> None:
     one.receive_datagram(2, "a", two.framer.probes(ours), now_ns)
     one.settle(now_ns)
     assert [cast.nodes for cast in one.outputs.casts] == [(2,)]
+
+
+def test_all_nodes_send_their_heartbeats_in_the_same_moment() -> None:
+    """Each would otherwise be woken by every other one at another time."""
+    simulation = started(5)
+    timing = simulation.config.timing
+    sent: dict[int, set[int]] = {node: set() for node in simulation.nodes}
+
+    def note(source: int, target: int, frame: bytes, _rail: str | None) -> None:
+        header = codec.decode_frame(frame, codec.cluster_id(simulation.config.name))
+        if not isinstance(header, codec.FrameError) and header.kind == wire.Kind.PROBE:
+            probes = decode_probes(frame, header.body_offset, target) or ()
+            if any(not probe.echo for probe in probes):
+                sent[source].add(simulation.network.now_ns)
+
+    simulation.network.watches.append(note)
+    simulation.run_for(20 * timing.heartbeat_ns)
+    rounds = [sorted(times) for times in sent.values()]
+    assert {len(times) for times in rounds} == {20}
+    for times in zip(*rounds, strict=True):
+        assert max(times) - min(times) < 5 * MS
+    for times in rounds:
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert max(gaps) <= timing.heartbeat_ns + 2 * MS
+        assert min(gaps) >= timing.heartbeat_ns * TOGETHER_AFTER // 100
+
+
+def test_what_several_have_asked_is_answered_with_one_frame() -> None:
+    """And with it go the own heartbeats, if it is time for them."""
+    simulation = started(4)
+    one, interval_ns = simulation.nodes[1].endpoint, simulation.config.timing.heartbeat_ns
+    simulation.run_for(interval_ns)  # the next ones do not go over the association
+    now_ns = simulation.network.now_ns + interval_ns // 2
+    one.outputs.casts.clear()
+    for node in (2, 3, 4):
+        asked = [Probe(rail=0, sent_ns=node, view_id=wire.NO_VIEW)]
+        frame = simulation.nodes[node].endpoint.framer.probes(asked)
+        one.receive_datagram(node, "a", frame, now_ns)
+    one.wake(now_ns)
+    casts = [cast for cast in one.outputs.casts if cast.rail == "a"]
+    assert len(casts) == 1
+    assert sorted(casts[0].nodes) == [2, 3, 4]
+    for node in (2, 3, 4):
+        told = decode_probes(casts[0].frame, HEADER_BYTES, node)
+        assert told is not None
+        assert [(it.echo, it.sent_ns) for it in told] == [(False, now_ns), (True, node)]
+
+
+def test_who_has_closed_the_view_meanwhile_grants_nothing() -> None:
+    """The answer waits for the end of the turn, in which the view may be closed."""
+    simulation = started(3)
+    one = simulation.nodes[1].endpoint
+    assert one.view is not None
+    now_ns = simulation.network.now_ns
+    asked = [Probe(rail=0, sent_ns=1, view_id=one.view.id)]
+    for closed, granted in ((0, True), (one.view.id.k + 1, False)):
+        one.outputs.casts.clear()
+        frame = simulation.nodes[2].endpoint.framer.probes(asked)
+        one.receive_datagram(2, "a", frame, now_ns)
+        one.standing.closed_for = closed
+        one.heartbeats.send()
+        answers = decode_probes(one.outputs.casts[0].frame, HEADER_BYTES, 2)
+        assert answers is not None
+        assert [answer.granted for answer in answers if answer.echo] == [granted]

@@ -134,8 +134,9 @@ BARRIERS = (
         "released-one-place-later",
         "6: a release has the position of the entry that decided it, wherever it is returned",
         "barrier/following.py",
-        "        decisions = self._decide(message, member, batch.mark_fifo, index, now_ns)\n",
-        "        decisions = self._decide(message, member, batch.mark_fifo, index + own, now_ns)\n",
+        "        own, mark = batch.sender == self._state.node, batch.mark_fifo\n",
+        "        own, mark = batch.sender == self._state.node, batch.mark_fifo\n"
+        "        index += own\n",
     ),
     one(
         "deadline-decides-alone",
