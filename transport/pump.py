@@ -251,14 +251,12 @@ class Pump:
                     datagrams.cast(item.nodes, item.rail, item.frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:
-        full: set[int] = set()
-        transmit = self._driver.transmit
+        full, transmit = self.endpoint.full, self._driver.transmit
         for item in transmits:
-            link = item.link
-            if link in full and item.rail is None:
-                self.endpoint.refused(item)
-            elif not transmit(link, item.stream, item.frame, rail=item.rail):
-                full.add(link)
+            link, rail = item.link, item.rail
+            # What waits already must not be overtaken, even if there is room meanwhile.
+            waits = rail is None and link in full
+            if waits or not transmit(link, item.stream, item.frame, rail=rail):
                 self.endpoint.refused(item)
 
     def _carry_out(self, command: Command) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from phalanx.transport.config import MS, Limits
-from phalanx.transport.core.outputs import Room, Settled
+from phalanx.transport.core.outputs import Room, Settled, Transmit
+from phalanx.transport.drivers.base import Stream, Writable
+from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.simulation import Simulation
 
@@ -168,3 +170,33 @@ def test_the_largest_message_of_the_default_limits_arrives() -> None:
     assert payloads(simulation.nodes[2]).count(payload) == 1
     assert payloads(simulation.nodes[2]).count(payload[:-1]) == 1
     assert payloads(simulation.nodes[3]) == [payload]
+
+
+def test_what_waits_for_room_is_not_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be room again before anybody has said so, and control has its order as well."""
+    simulation = started()
+    node = simulation.nodes[1]
+    pump, endpoint, driver = node.pump, node.endpoint, node.driver
+    assert pump is not None
+    assert isinstance(driver, SimulatedDriver)
+    link = endpoint.peers.peers[2].link
+    ours, sent, room = (b"first", b"second", b"third"), list[bytes](), False
+    transmit = driver.transmit
+
+    def narrow(to: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
+        if frame not in ours:
+            return transmit(to, stream, frame, rail=rail)
+        if room:
+            sent.append(frame)
+        return room
+
+    monkeypatch.setattr(driver, "transmit", narrow)
+    for frame in ours[:2]:
+        endpoint.outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+        pump.turn()
+        room = True
+    assert not sent
+    endpoint.outputs.transmits.append(Transmit(link, Stream.CONTROL, ours[2]))
+    endpoint.notice(Writable(link=link), node.clock())
+    pump.turn()
+    assert sent == list(ours)

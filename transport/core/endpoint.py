@@ -81,6 +81,7 @@ class Endpoint:
         self._slow = SlowWatch(parts, evict_ns=start.config.traffic.evict_slow_ns)
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
+        self.full: set[int] = set()  # associations for which something waits
         self.changed = True  # what the membership looks at
         votes_in_ns = self.acceptor.votes_in_ns(start.now_ns)
         if votes_in_ns > 0:
@@ -170,6 +171,7 @@ class Endpoint:
                 self.peers.link_up(notice, now_ns)
             case LinkLost():
                 self._rails_of_link.pop(notice.link, None)
+                self.full.discard(notice.link)
                 node = self.peers.link_lost(notice, now_ns)
                 if node:
                     self.delivery.unlink(node)
@@ -194,6 +196,7 @@ class Endpoint:
         if not node:
             return
         peer = self.peers.peers[node]
+        self.full.add(transmit.link)
         peer.writable = False
         peer.backlog.append(transmit)
         peer.backlog_bytes += len(transmit.frame)
@@ -487,7 +490,8 @@ class Endpoint:
         peer.writable = self.delivery.carrying.to_push = True
         backlog, peer.backlog = peer.backlog, []
         peer.backlog_bytes = 0
-        self.outputs.transmits.extend(backlog)
+        self.full.discard(peer.link)
+        self.outputs.transmits[:0] = backlog
 
     def _view_id(self) -> ViewId:
         view = self.standing.view
