@@ -16,7 +16,7 @@ SCENE_S = 0.6
 def test_a_busy_node_is_not_woken_by_its_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each such turn would look everywhere, between two that do so as well."""
     woken = 0
-    timed = Runtime._timed
+    timed = Runtime._timed  # pyright: ignore[reportPrivateUsage] - what the loop calls
 
     def counted(self: Runtime) -> None:
         nonlocal woken
