@@ -168,3 +168,24 @@ def test_who_lacks_a_batch_of_a_dead_member_gets_it_from_a_roll() -> None:
     assert after[2] == after[3] == after[4]
     assert sum(node.endpoint.outputs.counters["repaired"] for node in simulation.running()) >= 1
     finish(simulation, BARRIERS)
+
+
+def test_an_epoch_over_a_gap_is_not_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a member said before, and is not here, may belong to it too."""
+    original, seen = rolls.take_roll, list[bool]()
+
+    def looked_at(here: Delivery, roll: Roll, now_ns: int) -> bool:
+        if here.ordered.lacks(roll):
+            for place, row in enumerate(roll.rows):
+                if row[0] != here.node:
+                    later = [*roll.rows]
+                    later[place] = (row[0], row[1] + 1, *row[2:])
+                    seen.append(here.ordered.lacks(Roll(roll.data, roll.body, later)))
+        return original(here, roll, now_ns)
+
+    monkeypatch.setattr(rolls, "take_roll", looked_at)
+    simulation = casting(4)
+    for _ in range(3):
+        meet(simulation)
+    assert len(seen) > 6
+    assert not any(seen)

@@ -34,13 +34,6 @@ ORDER = (
         "            pass\n",
     ),
     one(
-        "epoch-at-once-over-a-gap",
-        "5: ... also where one frame brings all that seems to be missing of it",
-        ORDERED,
-        "                stream.held != row[1] - 1\n                or stream.waiting\n",
-        "                stream.waiting\n",
-    ),
-    one(
         "end-before-its-batch",
         "5: an END that comes with a batch has that batch in it",
         ORDERED,
