@@ -37,7 +37,7 @@ from .outbox import Outbox
 from .settings import Strength
 from .skew import Skews
 from .state import State
-from .table import Plain
+from .table import Arriving
 from .tickets import Kind, Ticket
 
 REMEMBERED_MAX: Final = 512
@@ -53,14 +53,16 @@ class _Known:
     """What an entry says."""
 
     message: Message
-    plain: Plain | None
-    """Where it is an arrival from whose words alone nothing follows."""
+    arriving: Arriving | None
+    """Where it is an arrival."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
-        self.plain = None
-        if isinstance(message, Arrive) and not (message.payload or message.spoiled or message.bulk):
-            self.plain = Plain(message.name, message.settings)
+        self.arriving = None
+        if isinstance(message, Arrive):
+            self.arriving = Arriving(
+                message.name, message.settings, message.payload, message.spoiled, message.bulk
+            )
 
 
 class Following:
@@ -99,10 +101,10 @@ class Following:
                     payload, known = each, self._known.get(each) or self._read(each)
                 if known is not None:
                     ticket = self._outbox.came_back() if own else None
-                    plain = known.plain
+                    arriving = known.arriving
                     counted = None
-                    if plain is not None:
-                        counted = table.count(plain, member, mark, now_ns)
+                    if arriving is not None and arriving.plain:
+                        counted = table.count(arriving, member, mark, now_ns)
                     if counted is None:
                         self._follow(known, member, batch, index, ticket, now_ns)
                     elif ticket is not None and ticket.kind is Kind.ARRIVE:
@@ -120,19 +122,14 @@ class Following:
     ) -> None:
         """Let the tickets follow what one entry decides; `ticket` is what our own was for."""
         own, mark = batch.sender == self._state.node, batch.mark_fifo
-        message, plain, table = known.message, known.plain, self._state.table
-        if plain is not None and table is not None:
-            settings = plain.settings
-            decisions = table.arrive(plain.name, settings, b"", "", member, mark, index, now_ns)
-        else:
-            decisions = self._decide(message, member, mark, index, now_ns)
-            if isinstance(message, Arrive) and message.bulk:
-                _mark_bulk(decisions, member, batch.mark_bulk)
+        decisions = self._decide(known, member, mark, index, now_ns)
+        if known.arriving is not None and known.arriving.bulk:
+            _mark_bulk(decisions, member, batch.mark_bulk)
         for decision in decisions:
             if own or type(decision) is not Counted:
                 self._apply(decision, ticket)
         if ticket is not None and not ticket.over:
-            self._answered(message, ticket)
+            self._answered(known.message, ticket)
 
     def _read(self, payload: bytes) -> _Known | None:
         """What an entry says, if it was made in this view."""
@@ -154,13 +151,15 @@ class Following:
         return known
 
     def _decide(
-        self, message: Message, member: Member, mark: int, index: int, now_ns: int
+        self, known: _Known, member: Member, mark: int, index: int, now_ns: int
     ) -> list[Decision]:
         table = self._state.table
         assert table is not None, "the caller has it"
+        message = known.message
         match message:
-            case Arrive(name=name, settings=settings, payload=payload, spoiled=spoiled):
-                return table.arrive(name, settings, payload, spoiled, member, mark, index, now_ns)
+            case Arrive():
+                assert known.arriving is not None, "it is read from one"
+                return table.arrive(known.arriving, member, mark, index, now_ns)
             case Again():
                 return table.again(message, member, index)
             case Withdraw():

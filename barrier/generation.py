@@ -110,7 +110,12 @@ class Generation:
 
     def note(self, times: dict[int, int]) -> None:
         """When it learnt of arrivals in earlier views."""
-        self._times = times | self.times
+        self._tell_apart()
+        self._times = times | self._times
+
+    def _tell_apart(self) -> None:
+        """It has not learnt of all arrivals in one moment."""
+        self._times = self.times
         self.in_one_moment = False
 
     @property
@@ -136,7 +141,7 @@ class Generation:
         """A party that was awaited has arrived."""
         if now_ns != self.last_ns:
             if self.marks:
-                self.note({})
+                self._tell_apart()
             self.last_ns = now_ns
         self.need -= 1
         self.marks[member] = mark

@@ -54,15 +54,32 @@ SINCE_IT_ENTERED: Final = "left the view since it entered"
 
 
 @dataclass(slots=True, init=False)
-class Plain:
-    """An arrival that brings nothing along; the same for all parties of a name."""
+class Arriving:
+    """What an arrival says; most parties of a name say the same, and it is read for each."""
 
     name: str
     settings: Settings
+    payload: bytes
+    spoiled: str
+    bulk: bool
+    """Bulk multicasts before it belong to it."""
+    plain: bool
+    """It brings nothing along."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        payload: bytes = b"",
+        spoiled: str = "",
+        bulk: bool = False,
+    ) -> None:
         self.name = name
         self.settings = settings
+        self.payload = payload
+        self.spoiled = spoiled
+        self.bulk = bulk
+        self.plain = not (payload or spoiled or bulk)
 
 
 class Table:
@@ -123,14 +140,16 @@ class Table:
 
     # ------------------------------------------------------------------------------ arrivals
 
-    def count(self, plain: Plain, member: Member, mark: int, now_ns: int) -> Generation | None:
-        """Count an arrival where nothing follows from it, as from most; None if `arrive` has to."""
-        generations = self._open.get(plain.name)
+    def count(
+        self, arriving: Arriving, member: Member, mark: int, now_ns: int
+    ) -> Generation | None:
+        """Count a plain arrival if nothing follows from it, as from most; None: `arrive` has to."""
+        generations = self._open.get(arriving.name)
         if generations is None:
             return None
         generation = generations[0]
         if (
-            generation.settings is not plain.settings
+            generation.settings is not arriving.settings
             or generation.need <= 1
             or generation.spoiled
             or not generation.awaits(member)
@@ -140,17 +159,10 @@ class Table:
         return generation
 
     def arrive(
-        self,
-        name: str,
-        settings: Settings,
-        payload: bytes,
-        spoiled: str,
-        member: Member,
-        mark: int,
-        index: int,
-        now_ns: int,
+        self, arriving: Arriving, member: Member, mark: int, index: int, now_ns: int
     ) -> list[Decision]:
         """Count an arrival where it belongs."""
+        name, settings, payload = arriving.name, arriving.settings, arriving.payload
         generations = self._open.get(name)
         decisions: list[Decision] = []
         if generations is None or (
@@ -183,8 +195,8 @@ class Table:
         else:
             generation.count(member, mark, payload, now_ns)
         decisions.append(Counted(generation))
-        if spoiled or generation.spoiled:
-            self._spoil(generation, spoiled, decisions)
+        if arriving.spoiled or generation.spoiled:
+            self._spoil(generation, arriving.spoiled, decisions)
         elif generation.need <= 0:
             self._complete_if_all_here(generation, index, decisions)
         return decisions
@@ -356,8 +368,8 @@ class Table:
         has_arrived = any(member in generation.marks for generation in waiting)
         awaited = bool(waiting) and not has_arrived
         if quit_.leaving is Leaving.ARRIVE or (awaited and quit_.leaving is Leaving.DEREGISTER):
-            name, settings, payload = quit_.name, roster.settings, quit_.payload
-            decisions += self.arrive(name, settings, payload, "", member, mark, index, now_ns)
+            arriving = Arriving(quit_.name, roster.settings, quit_.payload)
+            decisions += self.arrive(arriving, member, mark, index, now_ns)
         self.rosters.quit(quit_.name, member)
         for generation in self.of(quit_.name):
             if member not in generation.marks:

@@ -87,8 +87,7 @@ def seconds(timeout: object, default: float) -> float:
     """
     if timeout is None:
         return default
-    if type(timeout) is float and 0 <= timeout <= FOREVER_S:
-        return timeout
-    if not isinstance(timeout, int | float) or not (timeout < 0 or timeout >= 0):
+    # Of a union `isinstance` would have to be made one in each call.
+    if not isinstance(timeout, (int, float)) or not (timeout < 0 or timeout >= 0):
         raise UsageError(f"a timeout is 0 or more seconds, or None, not {timeout!r}")
     return max(0.0, min(timeout, FOREVER_S))

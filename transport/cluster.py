@@ -136,8 +136,6 @@ class Cluster:
         )
         self._sending = Sending(config, self._runtime, self._home, self.check_state)
         self._first_view: asyncio.Future[None] = self._loop.create_future()
-        self._beginning = True
-        """There was no view yet, and not the end either."""
         self._over: PhalanxError | None = None
         self._left = False
         self._rejoining = False
@@ -210,7 +208,6 @@ class Cluster:
 
     def _fail_waiters(self, error: PhalanxError) -> None:
         self._sending.fail(error)
-        self._beginning = False
         if not self._first_view.done():
             self._first_view.set_exception(again(error))
             # Whoever awaits it gets the error; without anybody it must not be reported.
@@ -263,7 +260,6 @@ class Cluster:
         self._say_rejoined()
         self._queue.put(event)
         self._sending.view_installed()
-        self._beginning = False
         if not self._first_view.done():
             self._first_view.set_result(None)
 
@@ -301,7 +297,7 @@ class Cluster:
             self.layer_face.freeze_again()
 
     def _turned(self) -> None:
-        if self._beginning:
+        if not self._first_view.done():
             self._waiting.turned()
         for listener in list(self._listeners):
             listener()

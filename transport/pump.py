@@ -251,13 +251,13 @@ class Pump:
                     datagrams.cast(item.nodes, item.rail, item.frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:
-        full, transmit = self.endpoint.full, self._driver.transmit
+        endpoint, transmit = self.endpoint, self._driver.transmit
         for item in transmits:
-            link, rail = item.link, item.rail
-            # What waits already must not be overtaken, even if there is room meanwhile.
-            waits = rail is None and link in full
-            if waits or not transmit(link, item.stream, item.frame, rail=rail):
-                self.endpoint.refused(item)
+            taken = not endpoint.waits(item) and transmit(
+                item.link, item.stream, item.frame, rail=item.rail
+            )
+            if not taken:
+                endpoint.refused(item)
 
     def _carry_out(self, command: Command) -> None:
         driver, lifelines = self._driver, self._lifelines

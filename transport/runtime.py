@@ -120,7 +120,7 @@ class Runtime:
         self.waking = Waking(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
-        self._patience_ns = min(PATIENCE_MAX_NS, config.timing.heartbeat_ns // 25)
+        self.patience_ns = min(PATIENCE_MAX_NS, config.timing.heartbeat_ns // 25)
         self._soon = False
         self._hurried = False
         """The pump has turned at once for somebody since the event loop last turned it."""
@@ -400,7 +400,7 @@ class Runtime:
         An earlier timer stays, unless what it was for is done: to be woken early costs less than
         to set timers in each turn.
         """
-        at_ns = deadline_ns + self._patience_ns
+        at_ns = deadline_ns + self.patience_ns
         if self._timer is not None:
             if self._timer_ns <= at_ns and not (self.pump is not None and self.pump.due):
                 return

@@ -12,7 +12,7 @@ from typing import Final
 
 from .events import ViewId
 
-_PROBE: Final = struct.Struct("<BBHIQII")
+_PROBE: Final = struct.Struct("<BxHIQII")
 PROBE_BYTES: Final = _PROBE.size
 PROBES_MAX: Final = 32
 """Of one frame, which then still is a single packet."""
@@ -25,7 +25,6 @@ class Probe:
     `granted` in an answer grants the prober a lease that runs from `sent_ns` (PROTOCOL 3).
     """
 
-    echo: bool
     granted: bool
     rail: int
     """Place of the rail among the configured rails in order of name."""
@@ -42,25 +41,25 @@ class Probe:
         rail: int,
         sent_ns: int,
         view_id: ViewId,
-        echo: bool = False,
         granted: bool = False,
         addressee: int = 0,
     ) -> None:
-        self.echo = echo
         self.granted = granted
         self.rail = rail
         self.addressee = addressee
         self.sent_ns = sent_ns
         self.view_id = view_id
 
+    @property
+    def echo(self) -> bool:
+        """It is an answer."""
+        return self.addressee != 0
+
 
 def encode_probes(probes: Sequence[Probe]) -> bytes:
     """The body of a PROBE frame with up to `PROBES_MAX` of them."""
     return b"".join(
-        [
-            _PROBE.pack(it.echo, it.granted, it.rail, it.addressee, it.sent_ns, *it.view_id)
-            for it in probes
-        ]
+        [_PROBE.pack(it.granted, it.rail, it.addressee, it.sent_ns, *it.view_id) for it in probes]
     )
 
 
@@ -71,11 +70,10 @@ def decode_probes(frame: bytes, offset: int, node: int) -> list[Probe] | None:
         return None
     probes: list[Probe] = []
     for place in range(offset, len(frame), PROBE_BYTES):
-        echo, granted, rail, addressee, sent_ns, era, k = _PROBE.unpack_from(frame, place)
+        granted, rail, addressee, sent_ns, era, k = _PROBE.unpack_from(frame, place)
         if addressee in (0, node):
             probes.append(
                 Probe(
-                    echo=echo != 0,
                     granted=granted != 0,
                     rail=rail,
                     addressee=addressee,

@@ -26,7 +26,7 @@ from phalanx.barrier.outbox import Outbox
 from phalanx.barrier.rosters import Rosters
 from phalanx.barrier.settings import Policy, Settings
 from phalanx.barrier.state import State
-from phalanx.barrier.table import Table
+from phalanx.barrier.table import Arriving, Table
 from phalanx.barrier.tickets import Ticket, Tickets
 from phalanx.transport.events import Lane, Member, Position, View
 from phalanx.transport.layers import Ordered, Outgoing
@@ -295,18 +295,10 @@ def forgets_who_spoiled_it(patch: pytest.MonkeyPatch) -> None:
     original = Table.arrive
 
     def arrive(
-        self: Table,
-        name: str,
-        settings: Settings,
-        payload: bytes,
-        spoiled: str,
-        member: Member,
-        mark: int,
-        index: int,
-        now_ns: int,
+        self: Table, arriving: Arriving, member: Member, mark: int, index: int, now_ns: int
     ) -> list[Decision]:
-        del spoiled
-        return original(self, name, settings, payload, "", member, mark, index, now_ns)
+        silent = Arriving(arriving.name, arriving.settings, arriving.payload)
+        return original(self, silent, member, mark, index, now_ns)
 
     patch.setattr(Table, "arrive", arrive)
 

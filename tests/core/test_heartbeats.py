@@ -146,7 +146,7 @@ def test_a_datagram_counts_only_at_its_addressee_and_from_who_sent_it() -> None:
     simulation = casting(3)
     one, two, three = (simulation.nodes[n].endpoint for n in (1, 2, 3))
     ours = [Probe(rail=0, sent_ns=1, view_id=wire.NO_VIEW)]
-    theirs = [Probe(rail=0, sent_ns=1, view_id=wire.NO_VIEW, echo=True, addressee=3)]
+    theirs = [Probe(rail=0, sent_ns=1, view_id=wire.NO_VIEW, addressee=3)]
     now_ns = simulation.network.now_ns
     one.outputs.casts.clear()
     one.receive_datagram(2, "a", two.framer.probes(theirs), now_ns)

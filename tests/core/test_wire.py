@@ -175,7 +175,6 @@ def test_a_channel_that_is_no_utf_8_is_none() -> None:
 
 probes = st.builds(
     wire_probe.Probe,
-    echo=st.booleans(),
     granted=st.booleans(),
     rail=st.integers(0, 2**16 - 1),
     addressee=st.integers(0, 3),

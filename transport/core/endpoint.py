@@ -18,7 +18,6 @@ from ..events import Lane, Member, View, ViewId
 from ..wire import NO_VIEW
 from ..wire_data import Meeting
 from . import kinds
-from .heartbeats import Heartbeats
 from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
@@ -43,6 +42,7 @@ class Endpoint:
         self.framer = parts.framer
         self.peers = parts.peers
         self.paths = parts.paths
+        self.heartbeats = parts.heartbeats
         self.casting = parts.casting
         self.leases = parts.leases
         self.delivery = parts.delivery
@@ -53,20 +53,10 @@ class Endpoint:
         self.membership = parts.membership
         self.state = parts.state
         self.stalls = parts.stalls
-        self.heartbeats = Heartbeats(
-            node=start.node,
-            timing=timing,
-            membership=parts.membership,
-            paths=parts.paths,
-            leases=parts.leases,
-            framer=parts.framer,
-            timers=parts.timers,
-            outputs=parts.outputs,
-        )
         self._timing = timing
         self._heartbeat_ns = timing.heartbeat_ns
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
-        self.stalled_from_ns = start.now_ns + timing.heartbeat_ns  # later, it did not run
+        self.stalled_from_ns = start.now_ns + self._heartbeat_ns  # later, it did not run
         self._lease = LeaseWatch(
             node=start.node,
             standing=parts.standing,
@@ -81,7 +71,6 @@ class Endpoint:
         self._slow = SlowWatch(parts, evict_ns=start.config.traffic.evict_slow_ns)
         self._leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
-        self.full: set[int] = set()  # associations for which something waits
         self.changed = True  # what the membership looks at
         votes_in_ns = self.acceptor.votes_in_ns(start.now_ns)
         if votes_in_ns > 0:
@@ -171,7 +160,6 @@ class Endpoint:
                 self.peers.link_up(notice, now_ns)
             case LinkLost():
                 self._rails_of_link.pop(notice.link, None)
-                self.full.discard(notice.link)
                 node = self.peers.link_lost(notice, now_ns)
                 if node:
                     self.delivery.unlink(node)
@@ -190,13 +178,20 @@ class Endpoint:
         """The driver's answer to `Connect`."""
         self.peers.dialled(node, link)
 
+    def waits(self, transmit: Transmit) -> bool:
+        """Whether a frame stands behind others, which it must not overtake if there is room again.
+
+        Heartbeats on a rail are not sent in any order.
+        """
+        node = self.peers.node_of(transmit.link) if transmit.rail is None else 0
+        return node != 0 and not self.peers.peers[node].writable
+
     def refused(self, transmit: Transmit) -> None:
         """A frame found no room in its association: it goes first when there is room."""
         node = self.peers.node_of(transmit.link)
         if not node:
             return
         peer = self.peers.peers[node]
-        self.full.add(transmit.link)
         peer.writable = False
         peer.backlog.append(transmit)
         peer.backlog_bytes += len(transmit.frame)
@@ -229,7 +224,7 @@ class Endpoint:
     def wake(self, now_ns: int) -> None:
         """Handle what is due; early and repeated calls are harmless."""
         if now_ns > self.stalled_from_ns:
-            lag = now_ns - self.stalled_from_ns + self._timing.heartbeat_ns
+            lag = now_ns - self.stalled_from_ns + self._heartbeat_ns
             self.outputs.counters["stalls"] += 1
             self.paths.excuse(lag, now_ns)
             self.delivery.ordered.slowness.excuse(lag, now_ns)
@@ -490,7 +485,6 @@ class Endpoint:
         peer.writable = self.delivery.carrying.to_push = True
         backlog, peer.backlog = peer.backlog, []
         peer.backlog_bytes = 0
-        self.full.discard(peer.link)
         self.outputs.transmits[:0] = backlog
 
     def _view_id(self) -> ViewId:

@@ -81,7 +81,7 @@ class Gather:
         self._outputs = outputs
         self._rows: dict[int, Row] = {}
         self._came_ns: dict[int, int] = {}
-        self._told: Row | None = None
+        self.told: Row | None = None  # what the peers were told last, or wait to be told
         self._stepped_down: set[Member] = set()
         self._since_ns = 0
         self._cliques = Cliques(self._votes)
@@ -190,8 +190,8 @@ class Gather:
     def _tell(self, reach: tuple[Member, ...], now_ns: int, *, always: bool) -> None:
         """Send the own row to every peer if it has changed, or `always`."""
         row = self._make(reach, now_ns)
-        told = self._told
-        self._told = row
+        told = self.told
+        self.told = row
         if told is not None and not always and _without_clocks(row) == _without_clocks(told):
             return
         frame = self._framer.message(row)
@@ -416,7 +416,7 @@ class Gather:
             )
         present = {member.node for member in self.target}
         voteless = {node for node in present if node in rows and rows[node].votes_in_ns < 0}
-        if self._told is not None and self._told.votes_in_ns < 0:
+        if self.told is not None and self.told.votes_in_ns < 0:
             voteless.add(me)
         absent = sorted(self.configured - present)
         voters_lack = self._quorum.reached(present) and not self._quorum.reached(present - voteless)
@@ -474,7 +474,7 @@ class Gather:
 
     def _reached_rows(self) -> dict[int, Row]:
         """What those say that were reached when the own row was told last."""
-        reached = self._told.reach if self._told is not None else ()
+        reached = self.told.reach if self.told is not None else ()
         return {m.node: self._rows[m.node] for m in reached if m.node in self._rows}
 
 

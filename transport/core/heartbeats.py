@@ -93,7 +93,6 @@ class Heartbeats:
         if granted:
             self._leases.give(node, now_ns)
         answer = Probe(
-            echo=True,
             granted=granted,
             rail=probe.rail,
             addressee=node,

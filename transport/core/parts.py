@@ -18,6 +18,7 @@ from .flush import Flush
 from .framing import Framer
 from .gather import Gather, Standing
 from .hearing import Hearing
+from .heartbeats import Heartbeats
 from .leases import Leases, Quorum
 from .membership import Membership
 from .outputs import Outputs
@@ -62,6 +63,7 @@ class Parts:
     framer: Framer
     peers: Peers
     paths: Paths
+    heartbeats: Heartbeats
     leases: Leases
     casting: Casting
     delivery: Delivery
@@ -133,13 +135,9 @@ def assemble(start: Start) -> Parts:
     )
     stalls = Stalls(delivery=delivery, paths=paths, peers=peers, timing=timing, outputs=outputs)
     gather = Gather(**log)
+    jitter = start.jitter
     membership = Membership(
-        gather=gather,
-        delivery=delivery,
-        flush=flush,
-        state=state,
-        jitter=start.jitter,
-        **log,
+        gather=gather, delivery=delivery, flush=flush, state=state, jitter=jitter, **log
     )
     return Parts(
         timers=timers,
@@ -147,6 +145,7 @@ def assemble(start: Start) -> Parts:
         framer=framer,
         peers=peers,
         paths=paths,
+        heartbeats=_heartbeats(start, membership, log),
         leases=leases,
         casting=casting,
         delivery=delivery,
@@ -157,6 +156,19 @@ def assemble(start: Start) -> Parts:
         membership=membership,
         state=state,
         stalls=stalls,
+    )
+
+
+def _heartbeats(start: Start, membership: Membership, log: _Log) -> Heartbeats:
+    return Heartbeats(
+        node=start.node,
+        timing=start.config.timing,
+        membership=membership,
+        paths=log["paths"],
+        leases=log["leases"],
+        framer=log["framer"],
+        timers=log["timers"],
+        outputs=log["outputs"],
     )
 
 
