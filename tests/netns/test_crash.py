@@ -6,6 +6,7 @@ import pytest
 
 from .conftest import Figure
 from .harness import MS, Fleet, now_ns, same_deliveries
+from .outcomes import await_arrivals
 from .reports import Burst, Meet
 from .restarts import restart_again_and_again
 
@@ -74,6 +75,8 @@ def test_the_last_of_three_does_not_act_and_takes_the_others_back(
     trio.stream(RATE)
     trio.flow(RATE // 10)
     waiting = trio[last].begin(Meet(name="alone", timeout_s=10))
+    # Only an arrival that others know of may have taken effect.
+    await_arrivals(trio, "alone", [last], others)
     # Stopped first, both die at the same moment: between two kills there would be a view.
     for host in others:
         trio[host].stop()
