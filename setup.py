@@ -4,17 +4,26 @@ With PHALANX_COMPILE=1 a wheel also has compiled the modules that run once a tur
 mypyc makes C of them as they are, and docs/performance.md says what it gains. Such a wheel is for
 one version of CPython; without it one wheel serves all from 3.11 on. A checkout is never compiled,
 so that what is edited is what runs.
+
+With PHALANX_COMPILE=pgo the compiler is guided by a profile, as for CPython itself: what it makes
+first counts what runs while clusters work on the loopback interface, and is then made again.
 """
 
 import os
 import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 BUILDERS = ("build_codec.py", "build_udp.py", "build_usrsctp.py")
-COMPILING = os.environ.get("PHALANX_COMPILE") == "1"
+COMPILE = os.environ.get("PHALANX_COMPILE", "")
+COMPILING = COMPILE in ("1", "pgo")
+if not COMPILING and COMPILE not in ("", "0"):
+    sys.exit(f"PHALANX_COMPILE={COMPILE}: use 1, or pgo, or leave it out")
 BASE = Path("build", "compiled")
 """Apart: a later wheel without them must not find compiled modules among what was built before."""
 COMPILED = (
@@ -59,6 +68,59 @@ explicit_package_bases = True
 ignore_missing_imports = True
 mypy_path = {root}
 """
+COUNT = ["-fprofile-generate"]
+GUIDE = ["-fprofile-use", "-fprofile-correction", "-Wno-missing-profile"]
+"""Several threads count without locks, and modules that are not compiled have no profile."""
+TRAINING = "phalanx.barrier.testing.training"
+TRAINING_S = 1800.0
+
+
+class Guided(build_ext):
+    """Compiles twice: the first time to count, the second time by what was counted."""
+
+    def build_extensions(self) -> None:
+        """The same sources and flags both times, or the counts are of other code."""
+        self.force = True
+        self._drop_counts()
+        before = [(ext, ext.extra_compile_args, ext.extra_link_args) for ext in self.extensions]
+        for ext, for_compiler, for_linker in before:
+            ext.extra_compile_args = [*for_compiler, *COUNT]
+            ext.extra_link_args = [*for_linker, *COUNT]
+        super().build_extensions()
+        self._train()
+        for ext, for_compiler, for_linker in before:
+            ext.extra_compile_args = [*for_compiler, *GUIDE]
+            ext.extra_link_args = for_linker
+        super().build_extensions()
+        self._drop_counts()
+
+    def _train(self) -> None:
+        path = [str(Path(self.build_lib).absolute()), os.environ.get("PYTHONPATH", "")]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        try:
+            command = [sys.executable, "-P", "-m", TRAINING]
+            subprocess.run(command, env=env, check=True, timeout=TRAINING_S)
+        except subprocess.SubprocessError as error:
+            sys.exit(f"PHALANX_COMPILE=pgo: {error}; PHALANX_COMPILE=1 does without a training run")
+        if not self._counts():
+            sys.exit("PHALANX_COMPILE=pgo: nothing was counted; use gcc, or PHALANX_COMPILE=1")
+
+    def _counts(self) -> list[Path]:
+        return list(Path(self.build_temp).rglob("*.gcda"))
+
+    def _drop_counts(self) -> None:
+        for file in self._counts():
+            file.unlink()
+
+
+def required() -> list[str]:
+    """What the build needs besides: a training run needs all that runs."""
+    if not COMPILING:
+        return []
+    wanted = ["mypy[mypyc]>=1.14", "msgspec>=0.19"]
+    if COMPILE == "pgo":
+        wanted += tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    return wanted
 
 
 def compiled() -> list[Extension]:
@@ -93,7 +155,8 @@ def compiled() -> list[Extension]:
 setup(
     cffi_modules=[f"_native/{b}:ffibuilder" for b in BUILDERS if Path("_native", b).exists()],
     ext_modules=compiled(),
-    setup_requires=["mypy[mypyc]>=1.14", "msgspec>=0.19"] if COMPILING else [],
+    cmdclass={"build_ext": Guided} if COMPILE == "pgo" and "bdist_wheel" in sys.argv else {},
+    setup_requires=required(),
     options=(
         {"build": {"build_base": str(BASE)}}
         if COMPILING

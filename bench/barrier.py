@@ -21,11 +21,12 @@ import typer
 
 from peers import figures
 from peers.barrier_result import BACKGROUND_NODES, Background, BarrierReport, judge
+from peers.compiled import HELP, Build
 from peers.corosync import Corosync
 from peers.figures import Latency
 from peers.lines import Task, Times
 from peers.machine import Machine
-from peers.phalanx_cluster import INTERPRETED, Phalanx
+from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.redis_server import Redis
 from peers.stage import Stage, System, run_rounds
@@ -141,7 +142,7 @@ def main(
         ),
     ] = None,
     peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
-    interpreted: Annotated[bool, typer.Option("--interpreted", help=INTERPRETED)] = False,
+    build: Annotated[Build, typer.Option(help=HELP)] = Build.PGO,
     json: Annotated[
         bool, typer.Option("--json", help="One object of JSON instead of tables.")
     ] = False,
@@ -154,7 +155,7 @@ def main(
     """
     chosen = list(dict.fromkeys(peer or []))
     makers = {Peer.COROSYNC: Corosync, Peer.REDIS: Redis}
-    systems: list[System] = [] if peers_only else [Phalanx(ordered=False, interpreted=interpreted)]
+    systems: list[System] = [] if peers_only else [Phalanx(ordered=False, build=build)]
     systems += [makers[each]() for each in chosen]
     if not systems:
         raise typer.BadParameter("there is nothing left to measure", param_hint="--peers-only")

@@ -18,11 +18,12 @@ from typing import Annotated
 import typer
 
 from peers import figures
+from peers.compiled import HELP, Build
 from peers.corosync import SIZE_MAX, Corosync
 from peers.lines import Delivered, Task, Times
 from peers.machine import Machine
 from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
-from peers.phalanx_cluster import INTERPRETED, Phalanx
+from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.stage import Stage, System, run_flood, run_rounds
 
@@ -122,7 +123,7 @@ def main(
         int, typer.Option(min=10, max=1_000_000, help="Of each round-trip run.")
     ] = 2000,
     peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
-    interpreted: Annotated[bool, typer.Option("--interpreted", help=INTERPRETED)] = False,
+    build: Annotated[Build, typer.Option(help=HELP)] = Build.PGO,
     json: Annotated[
         bool, typer.Option("--json", help="One object of JSON instead of tables.")
     ] = False,
@@ -136,7 +137,7 @@ def main(
     wanted = sorted(set(numbers(sizes, "--sizes", SIZE_MIN, SIZE_MAX)))
     if any(size % SIZE_STEP for size in wanted):
         raise typer.BadParameter(f"use multiples of {SIZE_STEP}", param_hint="--sizes")
-    systems: list[System] = [] if peers_only else [Phalanx(ordered=True, interpreted=interpreted)]
+    systems: list[System] = [] if peers_only else [Phalanx(ordered=True, build=build)]
     if peer:
         systems.append(Corosync())
     if not systems:

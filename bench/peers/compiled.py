@@ -1,4 +1,4 @@
-"""The build that is measured: this checkout with its hot modules compiled, as for a server."""
+"""What is measured: this checkout with its hot modules compiled, as for a server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 
 from .crew import BenchFailed
@@ -19,8 +20,23 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
 PACKAGES = ("transport", "barrier", "_native")
 SUFFIXES = (".py", ".c", ".h")
-BUILD_S = 900.0
+BUILD_S = 1800.0
 _TAIL_LINES = 12
+
+
+class Build(StrEnum):
+    """How phalanx is built for a measurement."""
+
+    PGO = "pgo"
+    """Compiled, guided by a profile: the fastest."""
+    COMPILED = "compiled"
+    INTERPRETED = "interpreted"
+    """Not at all: the checkout as it runs."""
+
+
+HELP = "Compiled and guided by a profile, only compiled, or this checkout as it runs."
+_ENVIRONMENT = {Build.PGO: "pgo", Build.COMPILED: "1"}
+_MINUTES = {Build.PGO: "five", Build.COMPILED: "two"}
 
 
 def missing() -> list[str]:
@@ -46,8 +62,8 @@ def digest() -> str:
 
 
 @functools.cache
-def build() -> Path:
-    """A folder for PYTHONPATH with the build of these very sources; made if it is not there.
+def folder(build: Build = Build.PGO) -> Path:
+    """A folder for PYTHONPATH with a build of these very sources; made if it is not there.
 
     Of several programs that ask at once one makes it. Builds of other sources are removed.
 
@@ -57,25 +73,29 @@ def build() -> Path:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with Path(FOLDER, ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = FOLDER / digest()
-        if not folder.is_dir():
-            _make(folder)
-        return folder
+        sources = digest()
+        made = FOLDER / f"{sources}-{build}"
+        if not made.is_dir():
+            for old in FOLDER.glob("[!.]*"):
+                if not old.name.startswith(sources):
+                    shutil.rmtree(old, ignore_errors=True)
+            _make(made, build)
+        return made
 
 
-def _make(folder: Path) -> None:
-    print("compiling: two minutes, once for each change of the sources", file=sys.stderr)
-    for old in FOLDER.glob("[!.]*"):
-        shutil.rmtree(old, ignore_errors=True)
+def _make(made: Path, build: Build) -> None:
+    minutes = _MINUTES[build]
+    print(f"compiling: {minutes} minutes, once for each change of the sources", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=FOLDER) as place:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         offline = ["--no-deps", "--no-index"]
         wheel = ["wheel", "--no-build-isolation", *offline, "-w", place, str(ROOT)]
-        _run([*pip, *wheel], {"PHALANX_COMPILE": "1", "PHALANX_NATIVE": "require"})
-        (made,) = Path(place).glob("*.whl")
+        how = {"PHALANX_COMPILE": _ENVIRONMENT[build], "PHALANX_NATIVE": "require"}
+        _run([*pip, *wheel], how)
+        (wheel_file,) = Path(place).glob("*.whl")
         unpacked = Path(place, "unpacked")
-        _run([*pip, "install", *offline, "--target", str(unpacked), str(made)], {})
-        unpacked.rename(folder)
+        _run([*pip, "install", *offline, "--target", str(unpacked), str(wheel_file)], {})
+        unpacked.rename(made)
 
 
 def _run(argv: list[str], more: dict[str, str]) -> None:

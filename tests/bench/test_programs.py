@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from peers import compiled, corosync, machine, redis_server
+from peers.compiled import Build
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
 from peers.phalanx_cluster import Phalanx
@@ -112,10 +113,11 @@ def test_a_picture_that_cannot_be_written_is_named_first(tmp_path: Path) -> None
 @pytest.mark.netns
 def test_a_small_run_measures_phalanx(tmp_path: Path) -> None:
     """The real program, real members in namespaces of their own, and one object of JSON."""
-    compiled.build()  # before: it takes longer than any run here may
+    compiled.folder(Build.COMPILED)  # before: it takes longer than any run here may
     picture = tmp_path / "barrier.png"
     arguments = ("--nodes", "2", "--rounds", "50", "--runs", "1", "--json")
-    done = run("barrier.py", *arguments, "--plot", str(picture))
+    arguments += ("--build", "compiled", "--plot", str(picture))
+    done = run("barrier.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1, "with --json there is nothing else"
     result = json.loads(done.stdout)
@@ -137,7 +139,7 @@ def test_a_small_run_measures_phalanx(tmp_path: Path) -> None:
 def test_a_load_flows_beside_a_barrier() -> None:
     """Idle and loaded runs of the same members, and what has crossed the rails meanwhile."""
     arguments = ("--nodes", "2", "--rounds", "10", "--runs", "1", "--json", "--background", "1")
-    done = run("barrier.py", *arguments, "--interpreted")
+    done = run("barrier.py", *arguments, "--build", "interpreted")
     # Whether limits are kept is not for a machine that runs tests to say.
     assert done.returncode in (0, EXIT_MISSED), done.stderr
     result = json.loads(done.stdout)
@@ -154,7 +156,7 @@ def test_a_load_flows_beside_a_barrier() -> None:
 @pytest.fixture
 def running() -> Iterator[subprocess.Popen[str]]:
     """A program in the middle of its run."""
-    arguments = ("--interpreted", "--nodes", "2", "--rounds", "1000000")
+    arguments = ("--build", "interpreted", "--nodes", "2", "--rounds", "1000000")
     argv = [sys.executable, str(BENCH / "barrier.py"), *arguments]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -215,7 +217,7 @@ def test_no_run_finds_the_records_of_another(tmp_path: Path) -> None:
     """A node that remembers another cluster takes those without records for broken ones."""
     stage = Stage(lab=Lab(2, ("a", "b"), "configured"), folder=tmp_path)
     task = Task(kind="barrier", nodes=2)
-    systems = [Phalanx(ordered=False, interpreted=True) for _ in range(2)]
+    systems = [Phalanx(ordered=False, build=Build.INTERPRETED) for _ in range(2)]
     files = [system.commands(stage, task)[0][4] for system in systems for _ in range(2)]
     folders = {load(Path(file)).state_dir for file in files}
     assert len(folders) == len(files) == 4

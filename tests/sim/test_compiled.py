@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from peers import compiled
+from peers.compiled import Build, folder
 from phalanx.barrier.testing.plan import draw_plan
 from phalanx.barrier.testing.verdict import judge
 
@@ -24,7 +24,7 @@ def test_the_compiled_build_plays_the_same_runs() -> None:
     """Bit for bit: what every node was told, and when, under all kinds of faults."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": str(compiled.build())},
+        env={**os.environ, "PYTHONPATH": str(folder(Build.COMPILED))},
         capture_output=True,
         text=True,
         timeout=PLAY_S,
