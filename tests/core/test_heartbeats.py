@@ -15,7 +15,7 @@ from phalanx.transport.core.hearing import ASK_INTERVALS, TRUST_INTERVALS
 from phalanx.transport.core.heartbeats import TOGETHER_AFTER
 from phalanx.transport.core.paths import CAST_IN_A_ROW
 from phalanx.transport.drivers.simulator import SimulatedDriver
-from phalanx.transport.events import PathChanged, RailState
+from phalanx.transport.events import Member, PathChanged, RailState
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 from phalanx.transport.wire_probe import Probe, decode_probes
 
@@ -221,3 +221,21 @@ def test_who_has_closed_the_view_meanwhile_grants_nothing() -> None:
         answers = decode_probes(one.outputs.casts[0].frame, HEADER_BYTES, 2)
         assert answers is not None
         assert [answer.granted for answer in answers if answer.echo] == [granted]
+
+
+def test_who_is_to_be_left_out_since_this_turn_is_granted_nothing() -> None:
+    """What the turn has brought is looked at first: by it the answer is given, or is not."""
+    simulation = started(3)
+    one, two = simulation.nodes[1].endpoint, simulation.nodes[2].endpoint
+    assert one.view is not None
+    now_ns = simulation.network.now_ns
+    for slow, granted in ((set[Member](), True), ({two.me}, False)):
+        one.outputs.casts.clear()
+        frame = two.framer.probes([Probe(rail=0, sent_ns=1, view_id=one.view.id)])
+        one.receive_datagram(2, "a", frame, now_ns)
+        one.gather.slow, one.changed = slow, True
+        one.settle(now_ns)
+        answers = decode_probes(one.outputs.casts[0].frame, HEADER_BYTES, 2)
+        assert answers is not None
+        assert [answer.granted for answer in answers if answer.echo] == [granted]
+        assert one.gather.stopped == {member.node for member in slow}

@@ -423,12 +423,12 @@ class Endpoint:
         """After a batch of inputs: look at the membership, number, and hand over."""
         if self.standing.evicted or self.standing.left:
             return
-        self.heartbeats.send()
         if self._slow.judge(now_ns) or self.changed:
             self.changed = False
             self._bury_the_dead()
             self.membership.work(now_ns)
             self.membership.evaluate(now_ns)
+        self.heartbeats.send()  # by what was just decided: who is to be left out is granted nothing
         acting = self.acting(now_ns)
         self._lease.watch(acting=acting, now_ns=now_ns)
         self.delivery.flush(now_ns, may_number=acting)
