@@ -10,6 +10,7 @@ import pytest
 from phalanx.barrier.testing.channels import Channels
 from phalanx.barrier.testing.plan import draw_plan
 from phalanx.transport.config import MS
+from phalanx.transport.events import Position
 from phalanx.transport.testing import channel_checkers, guarantees
 from phalanx.transport.testing.checkers import Checker
 from phalanx.transport.testing.history import Opened, Placed, Read, Unheld
@@ -154,6 +155,15 @@ def test_each_breach_is_found_by_its_checker(
     assert list(checker(evidence(tales))) == []
     breach(tales)
     assert list(checker(evidence(tales))) != []
+
+
+def test_the_state_of_an_earlier_life_is_nobodys(tales: list[Tale]) -> None:
+    """What an evicted node had it opens anew, and may read the rest of it only then."""
+    a_state_ignored(tales)
+    for tale in tales[:2]:
+        for place in places(tale, Opened):
+            change(tale, place, position=Position(1, 0, 1))
+    assert list(channel_checkers.channel_state(evidence(tales))) == []
 
 
 def test_a_run_with_channels_puts_order_and_safety_to_the_test(tales: list[Tale]) -> None:

@@ -198,6 +198,8 @@ def _ignored(evidence: Evidence, history: History, stay: Stay, opened: Opened) -
         for _, record in other.channels:
             if isinstance(record, Opened) and record.channel == opened.channel and record.line:
                 view = ViewId(record.position.era, record.position.k)
+                if view not in other.stay_in:
+                    continue  # What an earlier life had has ended with it, also if read only now.
                 if record.position < opened.position and (since is None or view >= since):
                     yield (
                         f"{history.member} began {opened.channel!r} at {opened.position} without "
