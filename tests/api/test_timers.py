@@ -72,7 +72,7 @@ def test_a_busy_node_is_not_woken_by_its_timers(counted: Turns) -> None:
                 while counted["due"] < ENOUGH:
                     for cluster in clusters:
                         cluster.layer_face.kick()
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # one pass of the event loop: the turns asked for
             assert not counted["woken"]
             for cluster, ns in zip(clusters, patience_ns, strict=True):
                 patient(cluster, ns)
