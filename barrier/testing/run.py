@@ -50,7 +50,11 @@ GO_ON_NS = 1200 * MS
 """How long the others may take to go on without some that are suddenly gone: the suspicion, the
 hold-down, a lease, and a few phases. With slow links and processes it took up to 0.7 s."""
 MEET_NS = 1000 * MS
-"""In that view, this is how long a message to everybody and a barrier may take."""
+"""In that view, this is how long a message to everybody and a barrier may take, if applications
+read at once."""
+READS_AHEAD = 3
+"""An arrival is behind what its own node has said: at most a full queue and a full window. The
+slowest application reads once until its lane is thawed, and once more for each of the two."""
 OUTLASTS_NS = 1000 * MS
 """Longer than the suspicion and all that is waited for until somebody is left out."""
 QUIET_NS = 1500 * MS
@@ -274,10 +278,15 @@ class Run:
                 len(verdicts) == len(self.nodes)
                 or any(verdict != "released" for verdict in verdicts.values())
             ),
-            MEET_NS,
+            self._meets_within_ns(),
         )
         self.simulation.after_turn.remove(look_on)
         return verdicts
+
+    def _meets_within_ns(self) -> int:
+        """An application reads after up to twice its mean time."""
+        slowest_ns = 2 * max(self.plan.reads_after_ns, default=0)
+        return MEET_NS + READS_AHEAD * slowest_ns
 
     def judges(self) -> tuple[checkers.Checker, ...]:
         """The checkers of messages, views and barriers: all of them, or until the run is `quiet`
