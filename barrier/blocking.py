@@ -8,20 +8,23 @@ call of a blocking cluster may.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Literal
 
 from phalanx.transport.blocking import Cluster
 from phalanx.transport.calls import FOREVER_S
 from phalanx.transport.errors import ClosedError
 from phalanx.transport.events import Position, ViewInstalled
 
-from . import arrival, channels, events, service
+from . import arrival, channels, double, events, party, service
 from .channel_items import Entries
 from .channels import Entry, OnState, OnStateRequest
-from .events import Release
-from .service import PartiesLike, PolicyLike, StrengthLike
+from .events import Registration, Release, Skew
+from .explain import Explanation
+from .service import LaneLike, PartiesLike, PolicyLike, StrengthLike
 
-__all__ = ["Arrival", "Barriers", "OrderedChannel"]
+__all__ = ["Arrival", "Barriers", "Double", "OrderedChannel", "Party"]
 
 
 class Barriers:
@@ -45,6 +48,7 @@ class Barriers:
         strength: StrengthLike = "agreed",
         policy: PolicyLike = "break",
         payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Release:
         """Arrive at barrier `name` and wait for all parties; see the asyncio `Barriers.wait`.
 
@@ -63,6 +67,7 @@ class Barriers:
                 strength=strength,
                 policy=policy,
                 payload=payload,
+                after=after,
             )
 
         return self._cluster.call(wait, timeout)
@@ -76,6 +81,7 @@ class Barriers:
         strength: StrengthLike = "agreed",
         policy: PolicyLike = "break",
         payload: bytes = b"",
+        after: Collection[LaneLike] = (),
     ) -> Arrival:
         """Arrive now and wait later (a split-phase barrier); `timeout` counts from this call."""
 
@@ -87,14 +93,73 @@ class Barriers:
                 strength=strength,
                 policy=policy,
                 payload=payload,
+                after=after,
             )
 
         inner = self._cluster.call(arrive, timeout, undo=arrival.Arrival.cancel)
         return Arrival(self._cluster, inner, timeout)
 
+    def register(
+        self,
+        name: str,
+        *,
+        strength: StrengthLike = "agreed",
+        policy: PolicyLike = "break",
+        timeout: float | None = None,
+    ) -> Party:
+        """Be a party of barrier `name` in each generation that begins from now on (a phaser).
+
+        It is the node that is registered, not the thread. Interrupted (Ctrl-C), it is not.
+
+        Raises:
+            BarrierMismatch, BarrierTimeout, NoQuorum, UsageError, Overloaded.
+        """
+
+        async def register() -> party.Party:
+            return await self._inner.register(
+                name, strength=strength, policy=policy, timeout=timeout
+            )
+
+        def undo(unwanted: party.Party) -> None:
+            self._inner.unregister(unwanted.name)
+
+        return Party(self._cluster, self._cluster.call(register, timeout, undo=undo))
+
+    def double(
+        self,
+        name: str,
+        *,
+        parties: PartiesLike = None,
+        timeout: float | None = None,
+        strength: StrengthLike = "agreed",
+        policy: Literal["break", "shrink"] = "break",
+    ) -> Double:
+        """Enter together, leave together: `with barriers.double("job", parties=3):`.
+
+        As with asyncio; `timeout` is for entering and for leaving, each.
+
+        Raises:
+            UsageError: bad arguments. Entering and leaving raise what `wait` raises.
+        """
+
+        def made() -> double.Double:
+            return self._inner.double(
+                name, parties=parties, timeout=timeout, strength=strength, policy=policy
+            )
+
+        return Double(self._cluster, self._cluster.ask(made), timeout)
+
     def missing(self, name: str) -> dict[int, str]:
         """Who is waited for at barrier `name`, and why, by node id; empty if it is not in use."""
         return self._cluster.ask(lambda: self._inner.missing(name))
+
+    def explain(self, name: str) -> Explanation:
+        """Who has arrived at barrier `name` and who is missing, since when, and on which paths."""
+        return self._cluster.ask(lambda: self._inner.explain(name))
+
+    def skew(self) -> Mapping[int, Skew]:
+        """By node id, how much later than the first it arrived, in all generations released."""
+        return self._cluster.ask(self._inner.skew)
 
     def open(self) -> list[events.GenerationStatus]:
         """All open generations in the cluster, as far as the agreed order is known here."""
@@ -123,12 +188,103 @@ class Arrival:
         """Take the arrival back, which breaks the generation unless it is released already."""
         self._cluster.ask(self._inner.cancel)
 
+    def take_back(self) -> None:
+        """Ask for the arrival back: `wait` then says what the order says, maybe a release."""
+        self._cluster.ask(self._inner.take_back)
+
     def wait(self) -> Release:
         """Wait for the other parties; may be called again for the same answer.
 
         Raises what `Barriers.wait` raises. An interrupt (Ctrl-C) takes the arrival back.
         """
         return self._cluster.call(self._inner.wait, self._timeout)
+
+
+class Party:
+    """This node is registered at a barrier; made by `Barriers.register`."""
+
+    def __init__(self, cluster: Cluster, inner: party.Party) -> None:
+        self.name = inner.name
+        self.registration: Registration = inner.registration
+        """What this party was told of the others when it was registered."""
+        self._cluster = cluster
+        self._inner = inner
+
+    @property
+    def registered(self) -> bool:
+        """Whether it still is."""
+        return self._cluster.ask(lambda: self._inner.registered)
+
+    @property
+    def parties(self) -> tuple[int, ...]:
+        """All nodes that are registered now, as far as the agreed order is known here."""
+        return self._cluster.ask(lambda: self._inner.parties)
+
+    def arrive(self, *, payload: bytes = b"", timeout: float | None = None) -> Arrival:
+        """Arrive now and wait later; `timeout` counts from this call."""
+        inner = self._cluster.call(
+            lambda: self._inner.arrive(payload=payload, timeout=timeout),
+            timeout,
+            undo=arrival.Arrival.cancel,
+        )
+        return Arrival(self._cluster, inner, timeout)
+
+    def wait(self, *, payload: bytes = b"", timeout: float | None = None) -> Release:
+        """Arrive, and wait for everybody who was registered when the first of them arrived.
+
+        Raises what `Barriers.wait` raises, and `UsageError` if it is not registered any more.
+        """
+        return self._cluster.call(
+            lambda: self._inner.wait(payload=payload, timeout=timeout), timeout
+        )
+
+    def arrive_and_deregister(self, *, payload: bytes = b"", timeout: float | None = None) -> None:
+        """Arrive for the last time, and wait for nobody: returns when the order has it.
+
+        Raises:
+            UsageError: it is not registered any more, or waits here.
+            NoQuorum: this node is cut off; it is said as soon as it can be.
+        """
+        self._cluster.call(
+            lambda: self._inner.arrive_and_deregister(payload=payload, timeout=timeout), timeout
+        )
+
+    def deregister(self, *, timeout: float | None = None) -> None:
+        """Be no party of later generations. If it is waited for now, this is its arrival.
+
+        Raises what `arrive_and_deregister` raises, except that it may wait here.
+        """
+        self._cluster.call(lambda: self._inner.deregister(timeout=timeout), timeout)
+
+
+class Double:
+    """The context manager that `Barriers.double` returns; for one use.
+
+    Leaving is waited for where the body ends. A body that ends by an exception, an interrupt
+    (Ctrl-C) too, breaks the leaving for the others, and they are told so.
+    """
+
+    def __init__(self, cluster: Cluster, inner: double.Double, timeout: float | None) -> None:
+        self._cluster = cluster
+        self._inner = inner
+        self._timeout = timeout
+
+    def __enter__(self) -> Release:
+        """Enter when all parties do; the release says who they are."""
+
+        def undo(_release: Release) -> None:
+            self._inner.abandon("KeyboardInterrupt")
+
+        return self._cluster.call(self._inner.__aenter__, self._timeout, undo=undo)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave when all do. After an exception nobody is waited for: the others are told."""
+        self._cluster.call(lambda: self._inner.__aexit__(kind, error, traceback), self._timeout)
 
 
 class OrderedChannel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,26 @@ class Double:
         arrival = await self._service.arrive_as(
             names.enter_name(self._name), self._settings, b"", self._timeout
         )
-        release = await arrival.wait()
+        try:
+            release = await arrival.wait()
+        except asyncio.CancelledError:
+            if arrival.succeeded:  # In the very moment in which the task was cancelled.
+                self._has_entered(await arrival.wait())
+                self.abandon("CancelledError")
+            raise
+        self._has_entered(release)
+        return msgspec.structs.replace(release, name=self._name)
+
+    def _has_entered(self, release: Release) -> None:
         settings = Settings(
             Entered(release.parties), self._settings.strength, self._settings.policy
         )
         self._leave = names.leave_name(self._name, release.generation), settings
-        return msgspec.structs.replace(release, name=self._name)
+
+    def abandon(self, reason: str) -> None:
+        """Do not leave with the others who have entered, but tell them why. Never raises."""
+        assert self._leave is not None, "it has entered"
+        self._service.spoil(*self._leave, reason)
 
     async def __aexit__(
         self,
@@ -51,11 +66,11 @@ class Double:
         traceback: TracebackType | None,
     ) -> None:
         """Leave when all do. After an exception nobody is waited for: the others are told."""
+        if kind is not None:
+            self.abandon(_words(kind, error))
+            return
         assert self._leave is not None, "it has entered"
         name, settings = self._leave
-        if kind is not None:
-            self._service.spoil(name, settings, _words(kind, error))
-            return
         arrival = await self._service.arrive_as(name, settings, b"", self._timeout)
         await arrival.wait()
 

@@ -313,6 +313,11 @@ class Barriers:
             return  # This node has ended, or begun anew; then a view tells them.
         self._cluster.kick()
 
+    def unregister(self, name: str) -> None:
+        """Nobody has the party that was registered: its node is one no longer."""
+        self._core.unregister(name)
+        self._cluster.kick()
+
     def is_registered(self, name: str) -> bool:
         """For `Party`."""
         return self._core.registered_with(name) is not None
@@ -359,8 +364,7 @@ class Barriers:
             outcome = await asked.outcome()
         except asyncio.CancelledError:
             if asked.succeeded:  # In the very moment in which the task was cancelled.
-                self._core.unregister(asked.name)
-                self._cluster.kick()
+                self.unregister(asked.name)
             raise
         if isinstance(outcome, events.Enrolled):
             return outcome

@@ -124,6 +124,28 @@ def test_an_exception_in_the_body_breaks_the_leaving_for_the_others() -> None:
     scene(body)
 
 
+def test_who_is_cancelled_while_it_enters_does_not_leave_the_others_waiting() -> None:
+    """Whatever the moment, also the very one in which all have entered."""
+
+    async def body(hub: Hub) -> None:
+        reasons: set[str] = set()
+        for moment in range(12):
+            other = asyncio.create_task(_enter_and_leave(hub.two))
+            task = asyncio.create_task(_enter_and_leave(hub.one))
+            await turns(moment)
+            task.cancel()
+            await turns(50)
+            assert other.done() or str(hub.two.explain("job")).startswith("barrier 'job (enter)'")
+            if not other.done():  # The one was cancelled before it had arrived.
+                other.cancel()
+                await turns(50)
+            results = await asyncio.gather(task, other, return_exceptions=True)
+            reasons |= {it.reason for it in results if isinstance(it, BarrierBroken)}
+        assert "node 1 has left by an exception: CancelledError" in reasons
+
+    scene(body)
+
+
 async def _enter_and_leave(barriers: Barriers) -> None:
     async with barriers.double("job"):
         pass
