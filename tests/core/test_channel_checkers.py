@@ -133,7 +133,37 @@ def not_read_to_the_end(tales: list[Tale]) -> None:
     del tales[0][reads(tales[0])[-1]]
 
 
+def of_another_sender(tales: list[Tale]) -> None:
+    """An entry is said to be of who did not publish it."""
+    place = reads(tales[0])[3]
+    read = tales[0][place]
+    assert isinstance(read, Read)
+    change(tales[0], place, sender=read.sender % 3 + 1)
+
+
+def read_twice(tales: list[Tale]) -> None:
+    """An entry comes once more, at a later place."""
+    one, other = reads(tales[1], "without")[2:4]
+    read = tales[1][one]
+    assert isinstance(read, Read)
+    change(tales[1], other, sender=read.sender, messages=read.messages)
+
+
+def one_senders_swapped(tales: list[Tale]) -> None:
+    """What one sender published comes in another order, at places that grow."""
+    own = [p for p in reads(tales[1], "without") if getattr(tales[1][p], "sender", 0) == 1]
+    one, other = (tales[1][place] for place in own[2:4])
+    assert isinstance(one, Read)
+    assert isinstance(other, Read)
+    change(tales[1], own[2], messages=other.messages)
+    change(tales[1], own[3], messages=one.messages)
+
+
 CHANNEL_BREACHES: list[tuple[Checker, Breach]] = [
+    (channel_checkers.channel_entries, another_entry),
+    (channel_checkers.channel_entries, of_another_sender),
+    (channel_checkers.channel_entries, read_twice),
+    (channel_checkers.channel_entries, one_senders_swapped),
     (channel_checkers.channel_order, another_entry),
     (channel_checkers.channel_order, a_gap),
     (channel_checkers.channel_order, swapped),

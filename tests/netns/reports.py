@@ -101,6 +101,42 @@ class Meetings(msgspec.Struct, tag=True, kw_only=True):
     pause_s: float = 0.02
 
 
+class Open(msgspec.Struct, tag=True, kw_only=True):
+    """Open an ordered channel, with hooks for its state, and read it; answered with `position`."""
+
+    channel: str
+
+
+class Publish(msgspec.Struct, tag=True, kw_only=True):
+    """Publish one entry; answered with its `position` and the number of entries read (`sent`)."""
+
+    channel: str
+    safe: bool = False
+    timeout_s: float = 5.0
+
+
+class PublishOn(msgspec.Struct, tag=True, kw_only=True):
+    """Publish at most so many entries a second, each when the one before has its place, until
+    `Halt`. Every other one is safe.
+    """
+
+    channel: str
+    rate: float
+
+
+class ReadTo(msgspec.Struct, tag=True, kw_only=True):
+    """Answered when everything up to a position is read, with the number of entries (`sent`)."""
+
+    channel: str
+    position: tuple[int, int, int]
+
+
+class Close(msgspec.Struct, tag=True, kw_only=True):
+    """Close an ordered channel."""
+
+    channel: str
+
+
 class Still(msgspec.Struct, tag=True, kw_only=True):
     """Answered when every receipt is known."""
 
@@ -136,6 +172,11 @@ Order: TypeAlias = (
     | Arrived
     | Cman
     | Meetings
+    | Open
+    | Publish
+    | PublishOn
+    | ReadTo
+    | Close
     | Still
     | TurnPage
     | DieAt

@@ -40,11 +40,13 @@ from phalanx.transport.testing.recorder import Recorder
 
 from .attending import arrived, attend, attend_all, call_cman, note_error, note_release
 from .dying import DyingDrivers
+from .publishing import OpenChannel
 from .reports import (
     MESSAGE_BYTES,
     Answer,
     Arrived,
     Burst,
+    Close,
     Cman,
     Command,
     DieAt,
@@ -55,9 +57,13 @@ from .reports import (
     Meet,
     MeetAtAll,
     Meetings,
+    Open,
     Order,
     PathWanted,
+    Publish,
+    PublishOn,
     Reach,
+    ReadTo,
     Received,
     Refusals,
     Seen,
@@ -86,6 +92,7 @@ class Worker:
         self._cluster: Cluster = recorder.cluster
         self._recorder = recorder
         self._barriers = RecordedBarriers(recorder)
+        self._channels: dict[str, OpenChannel] = {}
         self._drivers = drivers
         self._node = self._cluster.node_id
         self._received: dict[Number, Received] = {}
@@ -303,6 +310,8 @@ class Worker:
                 answer.codes = await call_cman(CmanBarriers(self._cluster), order)
             case Meetings():
                 self._streams.append(asyncio.ensure_future(self._meet_again(order)))
+            case Open() | Publish() | PublishOn() | ReadTo() | Close():
+                await self._use_channel(order, answer)
             case Still():
                 await self._recorder.all_settled()
             case TurnPage(path=path):
@@ -315,6 +324,27 @@ class Worker:
                 await self._halt()
                 await self._cluster.leave()
                 self._leaving.set()
+
+    async def _use_channel(
+        self, order: Open | Publish | PublishOn | ReadTo | Close, answer: Answer
+    ) -> None:
+        name = order.channel
+        if isinstance(order, Open):
+            user = self._channels[name] = OpenChannel(self._recorder, name)
+            position = await user.channel.opened()
+            answer.position = (position.era, position.k, position.index)
+            return
+        user = self._channels[name]
+        match order:
+            case Publish():
+                await user.publish(order, answer)
+            case PublishOn():
+                publishing = user.publish_on(order, self._refused)
+                self._streams.append(asyncio.ensure_future(publishing))
+            case ReadTo():
+                await user.read_to(order, answer)
+            case Close():
+                await self._channels.pop(name).close()
 
     def _path_is(self, wanted: PathWanted) -> bool:
         path = self._cluster.paths.get(wanted.peer, {}).get(wanted.rail)

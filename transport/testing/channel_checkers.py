@@ -18,6 +18,7 @@ __all__ = [
     "CHANNELS",
     "CHANNELS_QUIET",
     "all_read",
+    "channel_entries",
     "channel_order",
     "channel_state",
     "safe_delivery",
@@ -160,6 +161,31 @@ def channel_order(lives: Lives) -> Complaints:
                 )
 
 
+def channel_entries(lives: Lives) -> Complaints:
+    """1 and 2: who reads a channel reads what its sender published there, once, and what one
+    sender published in the order in which it did.
+    """
+    evidence = evidence_of(lives)
+    for segment in _Channels(evidence).segments:
+        member, name = segment.history.member, segment.channel
+        seen: set[bytes] = set()
+        last: dict[Member, int] = {}
+        for position, (sender, message) in segment.entries:
+            what = f"{member} read {shown(message)} at {position} of {name!r}"
+            sending = evidence.sent.get(message)
+            if sending is None or sending.refused:
+                yield f"{what}, which nobody published"
+                continue
+            if (sending.sender.node, sending.channel) != (sender, name):
+                yield f"{what} as node {sender}'s; {sending.sender} sent it to {sending.channel!r}"
+            if message in seen:
+                yield f"{what}, and before"
+            if sending.order < last.get(sending.sender, -1):
+                yield f"{what} behind what {sending.sender} published later"
+            seen.add(message)
+            last[sending.sender] = sending.order
+
+
 def channel_state(lives: Lives) -> Complaints:
     """6: applications whose states come from each other have the same at the same position, and
     nobody begins without state while there is a member that has it.
@@ -254,7 +280,7 @@ def all_read(lives: Lives) -> Complaints:
                 break
 
 
-CHANNELS: tuple[Checker, ...] = (channel_order, channel_state, safe_delivery)
+CHANNELS: tuple[Checker, ...] = (channel_entries, channel_order, channel_state, safe_delivery)
 """What holds at every moment of every run in which ordered channels are used."""
 
 CHANNELS_QUIET: tuple[Checker, ...] = (all_read,)

@@ -288,7 +288,7 @@ def all_settled(lives: Lives) -> Complaints:
                 settled[item.to, item.lane] = item.number
         for sending in history.sent:
             known = settled.get((sending.to, sending.lane), 0)
-            if sending.number > known and not sending.refused:
+            if sending.number > known and sending.receipt and not sending.refused:
                 yield f"{history.member} never heard what became of {shown(sending.message)}"
 
 

@@ -64,6 +64,7 @@ class Sending:
     refused: bool = False
     channel: str = ""
     safe: bool = False
+    receipt: bool = True
 
 
 class Waiting(NamedTuple):
@@ -215,6 +216,7 @@ class History:
                 len(self.stays) - 1,
                 channel=sent.channel,
                 safe=sent.safe,
+                receipt=sent.receipt,
             )
             for more, message in enumerate(sent.messages)
         ]

@@ -85,6 +85,11 @@ def _ordered(evidence: Evidence) -> int:
     for history in evidence.histories:
         for got in history.ordered:
             entries.update((got.view, got.first + more) for more in range(len(got.messages)))
+        for _, record in history.channels:
+            if isinstance(record, Read):
+                era, k, first = record.first.era, record.first.k, record.first.index
+                places = range(first, first + len(record.messages))
+                entries.update((record.channel, era, k, place) for place in places)
         entries.update(
             (returned.name, returned.position)
             for _, returned in history.returns.values()
@@ -163,7 +168,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
     Guarantee(
         number=1,
         name="integrity",
-        checkers=(checkers.identity, checkers.integrity),
+        checkers=(checkers.identity, checkers.integrity, channel_checkers.channel_entries),
         counts=_deliveries,
         what="deliveries",
     ),

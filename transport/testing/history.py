@@ -59,7 +59,7 @@ class Installed(Record, frozen=True):
 
 
 class Sent(Record, frozen=True):
-    """The application calls `send` or `multicast`; written before the call is made."""
+    """The application sends, multicasts or publishes; written before the call is made."""
 
     number: int
     """Names the call; grows within each stream (addressee and lane) of an incarnation."""
@@ -76,6 +76,8 @@ class Sent(Record, frozen=True):
     channel: str = ""
     """The ordered channel that it publishes on."""
     safe: bool = False
+    receipt: bool = True
+    """Its sender is told who holds it; else there is only `Placed`."""
 
 
 class Accepted(Record, frozen=True):

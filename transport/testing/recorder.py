@@ -151,7 +151,7 @@ class Recorder:
         self._file = self._path.open("ab", buffering=0)
         self._begin(self._incarnation)
         if self._installed is not None:
-            self._write(installed(self.now_ns(), self._installed))
+            self.write(installed(self.now_ns(), self._installed))
 
     @property
     def path(self) -> Path:
@@ -169,7 +169,8 @@ class Recorder:
         """The clock of all records: nanoseconds, one for all processes of a machine."""
         return time.monotonic_ns()
 
-    def _write(self, record: AnyRecord) -> None:
+    def write(self, record: AnyRecord) -> None:
+        """Write a record down; for the recorders of barriers and channels as well."""
         if self._file.closed:
             return
         try:
@@ -190,7 +191,7 @@ class Recorder:
             config.timing.lease_ns,
             tuple(rail.name for rail in config.rails),
         )
-        self._write(began)
+        self.write(began)
 
     # ------------------------------------------------------------------------------- looking
 
@@ -200,7 +201,7 @@ class Recorder:
         now_ns = self.now_ns()
         if now_ns - self._looked_ns > LOOK_NS + STOOD_NS:
             self._write_lease()
-            self._write(Stood(now_ns, self._looked_ns))
+            self.write(Stood(now_ns, self._looked_ns))
         self._looked_ns = now_ns
         self._settle()
         if self.cluster.incarnation != self._incarnation:
@@ -225,7 +226,7 @@ class Recorder:
     def _write_lease(self) -> None:
         if self._leased is not None:
             view, since_ns, at_ns = self._leased
-            self._write(Leased(at_ns, since_ns, view))
+            self.write(Leased(at_ns, since_ns, view))
             self._leased = None
 
     def _settle(self) -> None:
@@ -237,10 +238,10 @@ class Recorder:
                 number, receipt = receipts.popleft()
                 missing = receipt.missing
                 if told is not None and told[1] != missing:
-                    self._write(Told(self.now_ns(), lane, to, *told, view))
+                    self.write(Told(self.now_ns(), lane, to, *told, view))
                 told = number, missing
             if told is not None:
-                self._write(Told(self.now_ns(), lane, to, *told, view))
+                self.write(Told(self.now_ns(), lane, to, *told, view))
                 self._settled.set()
 
     # ------------------------------------------------------------------------------- reading
@@ -258,7 +259,7 @@ class Recorder:
             else:
                 self._settle()
                 self._write_lease()
-                self._write(Left(self.now_ns()))
+                self.write(Left(self.now_ns()))
                 self._end(UsageError("the cluster was left"), in_good_order=True)
 
     def drain(self) -> None:
@@ -272,14 +273,14 @@ class Recorder:
             self._missed(lost)
 
     def _missed(self, lost: EventsLost) -> None:
-        self._write(Missed(self.now_ns(), str(lost)))
+        self.write(Missed(self.now_ns(), str(lost)))
         self._ahead.put(lost)
 
     def _keep(self, item: Batch | Event) -> None:
         now_ns = self.now_ns()
         if isinstance(item, Batch):
             names = tuple(map(name_of, item.payloads))
-            self._write(Got(now_ns, item.sender, item.lane, item.view_id, names, item.directed))
+            self.write(Got(now_ns, item.sender, item.lane, item.view_id, names, item.directed))
         else:
             self._settle()
             self._write_event(item, now_ns)
@@ -289,23 +290,23 @@ class Recorder:
         match event:
             case ViewInstalled():
                 self._installed = event
-                self._write(installed(now_ns, event))
+                self.write(installed(now_ns, event))
             case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
-                self._write(PathSeen(now_ns, peer, rail, state.value, primary))
+                self.write(PathSeen(now_ns, peer, rail, state.value, primary))
             case PrimaryLost(view_id=view_id):
-                self._write(LostPrimary(now_ns, view_id))
+                self.write(LostPrimary(now_ns, view_id))
             case PrimaryRegained(view_id=view_id):
-                self._write(RegainedPrimary(now_ns, view_id))
+                self.write(RegainedPrimary(now_ns, view_id))
             case Evicted(view_id=view_id):
                 self._write_lease()
-                self._write(Expelled(now_ns, view_id))
+                self.write(Expelled(now_ns, view_id))
             case Rejoined(incarnation=incarnation):
                 self._open.clear()
                 self._settled.set()
                 self._leased = None
                 self._begin(incarnation)
             case _:
-                self._write(Remarked(now_ns, repr(event)))
+                self.write(Remarked(now_ns, repr(event)))
 
     def _end(self, error: PhalanxError, *, in_good_order: bool) -> None:
         self._looking.cancel()
@@ -390,52 +391,56 @@ class Recorder:
         call: Awaitable[Receipt],
     ) -> RecordedReceipt:
         lane = LANES.get(lane_name, Lane.FIFO)
-        number, now_ns = next(self._numbers), self.now_ns()
+        number, now_ns = self.next_number(), self.now_ns()
         names = tuple(map(name_of, payloads))
-        whose = self._whose()
-        deadline_ns = self._deadline_ns(now_ns, timeout)
-        self._write(Sent(now_ns, number, lane, to, names, deadline_ns, incarnation=whose))
+        whose = self.whose()
+        deadline_ns = self.deadline_ns(now_ns, timeout)
+        self.write(Sent(now_ns, number, lane, to, names, deadline_ns, incarnation=whose))
         try:
             receipt = await call
         except BaseException as error:
             perhaps = len(payloads) > 1 or not isinstance(error, PhalanxError)
-            self._write(Refused(self.now_ns(), number, type(error).__name__, perhaps))
+            self.write(Refused(self.now_ns(), number, type(error).__name__, perhaps))
             raise
-        self._write(Accepted(self.now_ns(), number))
+        self.write(Accepted(self.now_ns(), number))
         if not whose:
             self._open[to, lane].append((number, receipt))
         return RecordedReceipt(self, receipt)
 
-    def _deadline_ns(self, now_ns: int, timeout: float | None) -> int:
+    def next_number(self) -> int:
+        """Names a call."""
+        return next(self._numbers)
+
+    def deadline_ns(self, now_ns: int, timeout: float | None) -> int:
         """When a call ends that begins now."""
         if timeout is None:
             return now_ns + self.cluster.config.timing.call_timeout_ns
         return now_ns + int(timeout * 1e9)
 
-    def _whose(self) -> int:
+    def whose(self) -> int:
         """The incarnation that sends now, if the application has not been told of it yet."""
         incarnation = self.cluster.incarnation
         return incarnation if incarnation != self._incarnation else 0
 
     async def waits(self, what: str, timeout: float | None, call: Awaitable[None]) -> None:
         """Await a call that has a deadline, and write down both its ends."""
-        number, now_ns = next(self._numbers), self.now_ns()
-        self._write(Asked(now_ns, number, what, self._deadline_ns(now_ns, timeout)))
+        number, now_ns = self.next_number(), self.now_ns()
+        self.write(Asked(now_ns, number, what, self.deadline_ns(now_ns, timeout)))
         try:
             await call
         except BaseException as error:
-            self._write(Answered(self.now_ns(), number, type(error).__name__))
+            self.write(Answered(self.now_ns(), number, type(error).__name__))
             raise
-        self._write(Answered(self.now_ns(), number))
+        self.write(Answered(self.now_ns(), number))
 
     # ------------------------------------------------------------------------------ barriers
 
     def arrived(self, name: str, timeout: float | None, *, cut: bool, payload: bytes = b"") -> int:
         """For `RecordedBarriers`: the application is about to wait; returns the ticket."""
-        ticket, now_ns = next(self._numbers), self.now_ns()
-        deadline_ns = self._deadline_ns(now_ns, timeout)
-        whose = self._whose()
-        self._write(Arrived(now_ns, ticket, name, deadline_ns, cut, cut, whose, payload))
+        ticket, now_ns = self.next_number(), self.now_ns()
+        deadline_ns = self.deadline_ns(now_ns, timeout)
+        whose = self.whose()
+        self.write(Arrived(now_ns, ticket, name, deadline_ns, cut, cut, whose, payload))
         return ticket
 
     def returned(
@@ -451,7 +456,7 @@ class Recorder:
         token: Position | None = None,
     ) -> None:
         """For `RecordedBarriers`: the wait is over."""
-        self._write(
+        self.write(
             Returned(
                 self.now_ns(),
                 ticket,
