@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,26 +99,31 @@ async def play(folder: Path, *, stateful: bool = True) -> None:
             assert logs[0].read == logs[1].read == late.read
 
 
-def test_a_recorded_channel_puts_order_and_safety_to_the_test(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The histories of a run whose applications have state."""
+    folder = tmp_path_factory.mktemp("played")
+    asyncio.run(play(folder))
+    return folder
+
+
+def test_a_recorded_channel_puts_order_and_safety_to_the_test(played: Path) -> None:
     """What is published, read, placed and taken over stands in the histories."""
-    asyncio.run(play(tmp_path))
-    evidence = load([tmp_path])
+    evidence = load([played])
     found = {it.guarantee.name: it for it in judge(evidence, quiet=True)}
     assert complain(list(found.values())) == ""
     assert found["agreed order"].checked >= 20
     assert found["safe delivery"].checked >= 20
-    told = records(tmp_path, 1)
+    told = records(played, 1)
     sent = [it for it in told if isinstance(it, Sent)]
     assert [it.safe for it in sent[:10]] == [False, True] * 5
     assert {(it.channel, it.to, it.receipt) for it in sent} == {("log", 0, False)}
     assert sum(isinstance(it, Accepted) for it in told) == len(sent)
     placed = [it.message for it in told if isinstance(it, Placed)]
     assert placed == [name_of(b"%d of 0" % number) for number in range(10)]
-    lines = {
-        it.line for node in (1, 2, 3) for it in records(tmp_path, node) if isinstance(it, Read)
-    }
+    lines = {it.line for node in (1, 2, 3) for it in records(played, node) if isinstance(it, Read)}
     assert len(lines) <= 2, "the first begins with nothing, the others with its state"
-    (opened,) = (it for it in records(tmp_path, 3) if isinstance(it, Opened))
+    (opened,) = (it for it in records(played, 3) if isinstance(it, Opened))
     assert opened.line
     assert not opened.alone
 
@@ -140,10 +146,10 @@ def test_a_channel_without_state_is_recorded_as_well(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_in_it_is_found(
-    tmp_path: Path, change: dict[str, object], complaint: str
+    played: Path, tmp_path: Path, change: dict[str, object], complaint: str
 ) -> None:
     """A record that is changed breaks guarantee 1 or 6."""
-    asyncio.run(play(tmp_path))
+    shutil.copytree(played, tmp_path, dirs_exist_ok=True)
     path = tmp_path / f"2{SUFFIX}"
     lines = [encode(it) for it in records(tmp_path, 2)]
     place = next(p for p, it in enumerate(records(tmp_path, 2)) if isinstance(it, Read))

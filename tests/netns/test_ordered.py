@@ -15,7 +15,7 @@ pytestmark = pytest.mark.netns
 
 LOG = "log"
 RATE = 200
-STEPS = 50
+STEPS = 30
 """Entries that each publishes before the next thing happens."""
 
 
