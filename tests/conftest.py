@@ -172,6 +172,12 @@ def pytest_configure(config: pytest.Config) -> None:
         remote.register(config)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What wants the compiled build comes last: it is made beside the other tests."""
+    wanting = Path(__file__).parent / "bench"
+    items.sort(key=lambda item: wanting in item.path.parents)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The markers ask for the capability of the same name."""
