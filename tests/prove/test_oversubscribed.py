@@ -21,12 +21,19 @@ PAGE_SECONDS = 60
 """Histories are judged page by page."""
 RATE = 100
 BUSY_PER_CORE = 2
+BUSY = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+"""Ends with the test, also with one that is killed."""
 
 
 @contextmanager
 def busy_cores() -> Generator[None, None, None]:
     """Twice as many processes as cores do nothing but compute."""
-    argv = [sys.executable, "-c", "while True: pass"]
+    argv = [sys.executable, "-c", BUSY, str(os.getpid())]
     cores = len(os.sched_getaffinity(0))
     busy = [subprocess.Popen(argv) for _ in range(BUSY_PER_CORE * cores)]
     try:
