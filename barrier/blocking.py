@@ -24,7 +24,7 @@ from .events import Registration, Release, Skew
 from .explain import Explanation
 from .service import LaneLike, PartiesLike, PolicyLike, StrengthLike
 
-__all__ = ["Arrival", "Barriers", "Double", "OrderedChannel", "Party"]
+__all__ = ["Arrival", "Barriers", "Double", "OrderedChannel", "Party", "Publication"]
 
 
 class Barriers:
@@ -344,6 +344,24 @@ class OrderedChannel:
             lambda: self._inner.publish_many(messages, safe=safe, timeout=timeout), timeout
         )
 
+    def submit(
+        self,
+        payloads: Iterable[bytes],
+        *,
+        safe: bool = False,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Publication:
+        """Publish without waiting for the order: returns when the entries are accepted.
+
+        With `wait=False` it raises `Overloaded` instead of waiting for room. Raises as `publish`.
+        """
+        messages = list(payloads)
+        inner = self._cluster.call(
+            lambda: self._inner.submit(messages, safe=safe, wait=wait, timeout=timeout), timeout
+        )
+        return Publication(self._cluster, inner)
+
     def __iter__(self) -> Iterator[Entry]:
         """Every entry in the agreed order; ends when the cluster is left.
 
@@ -381,6 +399,18 @@ class OrderedChannel:
             raise ClosedError("the cluster was left, and all entries of the channel are read")
         return item
 
+    def take_ready(self) -> list[Entries | ViewInstalled]:
+        """Everything that can be had without waiting, as `events` gives it.
+
+        Raises:
+            EntriesMissed: as in iterating; call it again.
+        """
+        return self._cluster.ask(self._inner.take_ready)
+
+    def stats(self) -> dict[str, int]:
+        """Unread things and bytes."""
+        return self._cluster.ask(self._inner.stats)
+
     def _next(self, timeout: float | None) -> Entries | ViewInstalled | None:
         async def pull() -> Entries | ViewInstalled | None:
             async with asyncio.timeout(timeout):
@@ -391,3 +421,26 @@ class OrderedChannel:
     def close(self) -> None:
         """Read no more of this channel here; idempotent."""
         self._cluster.ask(self._inner.close)
+
+
+class Publication:
+    """Messages that are accepted, and will be ordered; made by `OrderedChannel.submit`."""
+
+    def __init__(self, cluster: Cluster, inner: channels.Publication) -> None:
+        self._cluster = cluster
+        self._inner = inner
+
+    @property
+    def done(self) -> bool:
+        """Whether `ordered` would return or raise at once."""
+        return self._cluster.ask(lambda: self._inner.done)
+
+    def ordered(self, *, timeout: float | None = None) -> Position:
+        """The position of the last of them, when it is ordered (or safe, if that was asked for).
+
+        Raises:
+            TimeoutError: it is not known within `timeout` seconds.
+            NoQuorum: this node cannot know (`outcome` is "unknown").
+            EvictedError, ClosedError
+        """
+        return self._cluster.call(lambda: self._inner.ordered(timeout=timeout), timeout)

@@ -1,4 +1,4 @@
-"""The blocking face of barriers, call by call; `test_blocking.py` has waiting and arriving."""
+"""The blocking faces of barriers and channels, call by call; `test_blocking.py` has waiting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from phalanx.barrier import double, party, service
-from phalanx.barrier.blocking import Barriers, Double, Party
+from phalanx.barrier import Entries, double, party, service
+from phalanx.barrier.blocking import Barriers, Double, OrderedChannel, Party
 from phalanx.barrier.events import Release
-from phalanx.transport import BarrierBroken, BarrierMismatch, Message, UsageError
+from phalanx.transport import BarrierBroken, BarrierMismatch, ClosedError, Message, UsageError
 from phalanx.transport.blocking import Cluster
 
 from .threads import GUARD_S, in_thread, in_threads, interrupt, until
@@ -162,3 +162,30 @@ def test_a_barrier_tells_who_is_missing_and_who_comes_late(services: dict[int, B
     release = services[3].wait("x", timeout=5)
     assert [arrival.wait() for arrival in arrivals] == [release] * 2
     assert services[1].skew()[3].arrivals == 1
+
+
+def test_a_channel_is_published_on_and_read_by_threads(three: dict[int, Cluster]) -> None:
+    """Everybody has the same sequence, whoever waited for the order and whoever did not."""
+    logs = in_threads(*(lambda c=c: OrderedChannel(c, "log", timeout=5) for c in three.values()))
+    first = logs[0].publish(b"1", safe=True, timeout=5)
+    publication = logs[0].submit(iter([b"2", b"3"]), timeout=5)
+    last = publication.ordered(timeout=5)
+    assert publication.done
+    assert first < last
+    read: list[list[bytes]] = [[] for _ in logs]
+    for log, payloads in zip(logs, read, strict=True):
+        for entry in log:
+            payloads.append(entry.payload)
+            if entry.position == last:
+                break
+        assert log.position == last
+        assert log.take_ready() == []
+        assert log.stats()["items"] == 0
+    assert read == [[b"1", b"2", b"3"]] * 3
+    logs[1].publish_many([b"4", b"5"], timeout=5)
+    until(lambda: logs[2].stats()["items"] > 0)
+    batches = [item.payloads for item in logs[2].take_ready() if isinstance(item, Entries)]
+    assert [payload for batch in batches for payload in batch] == [b"4", b"5"]
+    logs[2].close()
+    with pytest.raises(ClosedError):
+        logs[2].next(timeout=5)
