@@ -36,7 +36,7 @@ class Build(StrEnum):
 
 HELP = "Compiled and guided by a profile, only compiled, or this checkout as it runs."
 _ENVIRONMENT = {Build.PGO: "pgo", Build.COMPILED: "1"}
-_MINUTES = {Build.PGO: "five to ten", Build.COMPILED: "two to three"}
+_MINUTES = {Build.PGO: "ten to fifteen", Build.COMPILED: "five"}
 
 
 def missing() -> list[str]:
