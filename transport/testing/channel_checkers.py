@@ -162,8 +162,8 @@ def channel_order(lives: Lives) -> Complaints:
 
 
 def channel_entries(lives: Lives) -> Complaints:
-    """1 and 2: who reads a channel reads what its sender published there, once, and what one
-    sender published in the order in which it did.
+    """1: who reads a channel reads what its sender published there, once; and, as 2 has it, what
+    one sender published in the order in which it did.
     """
     evidence = evidence_of(lives)
     for segment in _Channels(evidence).segments:
