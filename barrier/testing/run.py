@@ -50,8 +50,8 @@ GO_ON_NS = 1200 * MS
 """How long the others may take to go on without some that are suddenly gone: the suspicion, the
 hold-down, a lease, and a few phases. With slow links and processes it took up to 0.7 s."""
 MEET_NS = 1000 * MS
-"""In that view, this is how long a message to everybody and a barrier may take, if applications
-read at once."""
+"""In that view, this is how long a message to everybody and a barrier may take, if no
+message waits for an application to read."""
 READS_AHEAD = 3
 """An arrival is behind what its own node has said: at most a full queue and a full window. The
 slowest application reads once until its lane is thawed, and once more for each of the two."""
@@ -284,7 +284,9 @@ class Run:
         return verdicts
 
     def _meets_within_ns(self) -> int:
-        """An application reads after up to twice its mean time."""
+        """Small windows wait for applications, which read after up to twice their mean times."""
+        if not self.plan.small_limits:
+            return MEET_NS
         slowest_ns = 2 * max(self.plan.reads_after_ns, default=0)
         return MEET_NS + READS_AHEAD * slowest_ns
 
