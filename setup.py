@@ -67,7 +67,9 @@ COMPILED = (
     "barrier/table.py",
     "barrier/tickets.py",
 )
-"""Not: message types of msgspec, and classes that are weakly referenced."""
+"""Not: message types of msgspec, and classes that are weakly referenced. A class is compiled
+together with all that are derived from it, or not at all.
+"""
 CONFIG = """\
 [mypy]
 namespace_packages = True

@@ -314,7 +314,7 @@ class Barriers:
         self._cluster.kick()
 
     def unregister(self, name: str) -> None:
-        """Nobody has the party that was registered: its node is one no longer."""
+        """For the blocking face: nobody has got the party, so that this node is none."""
         self._core.unregister(name)
         self._cluster.kick()
 

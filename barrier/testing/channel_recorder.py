@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-from phalanx.transport.errors import Overloaded, UsageError
+from phalanx.transport.errors import Overloaded, PhalanxError, UsageError
 from phalanx.transport.events import Lane, Member, Position
-from phalanx.transport.testing.history import (
-    Accepted,
-    Opened,
-    Placed,
-    Read,
-    Refused,
-    Sent,
-    name_of,
-)
+from phalanx.transport.testing.history import Placed, Sent, name_of
 from phalanx.transport.testing.recorder import Recorder
 
 from ..channel_items import Entries, Opening, StateMade
 from ..channel_queue import Readable
 from ..channels import OnState, OnStateRequest, OrderedChannel, Publication
+from .read_chain import HEAD_BYTES, ReadChain
 
-_HASH_BYTES = 32
-_NEVER_PUBLISHED = (UsageError, Overloaded)
+_REFUSALS: tuple[type[PhalanxError], ...] = (UsageError, Overloaded)
+"""By these nothing was published; after any other error it may be ordered all the same."""
 
 
 class RecordedChannel(OrderedChannel):
@@ -45,12 +37,7 @@ class RecordedChannel(OrderedChannel):
     ) -> None:
         """As of `OrderedChannel`."""
         self._recorder = recorder
-        self._stateful = on_state is not None
-        self._line = b""
-        """Whose state it began with: the same for all that took it from each other."""
-        self._digest = bytes(_HASH_BYTES)
-        self._alone = False
-        """It began without the state that it wanted."""
+        self._chain = ReadChain(name, stateful=on_state is not None)
         super().__init__(
             recorder.cluster,
             name,
@@ -65,15 +52,9 @@ class RecordedChannel(OrderedChannel):
     ) -> Position:
         """As of `OrderedChannel`."""
         listed = list(payloads)
-        number = self._published(listed, safe=safe, timeout=timeout)
-        try:
+        with self._recorder.sending(self._sent(listed, safe, timeout), refusals=_REFUSALS):
             position = await super().publish_many(listed, safe=safe, timeout=timeout)
-        except BaseException as error:
-            self._failed_to_publish(number, listed, error)
-            raise
-        recorder = self._recorder
-        recorder.write(Accepted(recorder.now_ns(), number))
-        recorder.write(Placed(recorder.now_ns(), name_of(listed[-1]), position))
+        self._recorder.write(Placed(self._recorder.now_ns(), name_of(listed[-1]), position))
         return position
 
     async def submit(
@@ -86,21 +67,14 @@ class RecordedChannel(OrderedChannel):
     ) -> Publication:
         """As of `OrderedChannel`."""
         listed = list(payloads)
-        number = self._published(listed, safe=safe, timeout=timeout)
-        try:
-            publication = await super().submit(listed, safe=safe, wait=wait, timeout=timeout)
-        except BaseException as error:
-            self._failed_to_publish(number, listed, error)
-            raise
-        self._recorder.write(Accepted(self._recorder.now_ns(), number))
-        return publication
+        with self._recorder.sending(self._sent(listed, safe, timeout), refusals=_REFUSALS):
+            return await super().submit(listed, safe=safe, wait=wait, timeout=timeout)
 
-    def _published(self, payloads: list[bytes], *, safe: bool, timeout: float | None) -> int:
-        recorder = self._recorder
-        number, now_ns = recorder.next_number(), recorder.now_ns()
-        sent = Sent(
+    def _sent(self, payloads: list[bytes], safe: bool, timeout: float | None) -> Sent:
+        recorder, now_ns = self._recorder, self._recorder.now_ns()
+        return Sent(
             now_ns,
-            number,
+            recorder.next_number(),
             Lane.ORDERED,
             0,
             tuple(map(name_of, payloads)),
@@ -110,56 +84,25 @@ class RecordedChannel(OrderedChannel):
             safe=safe,
             receipt=False,
         )
-        recorder.write(sent)
-        return number
-
-    def _failed_to_publish(self, number: int, payloads: list[bytes], error: BaseException) -> None:
-        perhaps = len(payloads) > 1 or not isinstance(error, _NEVER_PUBLISHED)
-        name, now_ns = type(error).__name__, self._recorder.now_ns()
-        self._recorder.write(Refused(now_ns, number, name, perhaps))
 
     # ------------------------------------------------------------------------------- reading
 
     def _note(self, item: Readable) -> None:
         super()._note(item)
-        now_ns, channel = self._recorder.now_ns(), self.name
+        recorder, now_ns = self._recorder, self._recorder.now_ns()
         if isinstance(item, Opening):
-            opened = Opened(now_ns, channel, item.position, self._line, self._alone)
-            self._recorder.write(opened)
+            recorder.write(self._chain.opened(item.position, now_ns))
         elif isinstance(item, Entries):
-            names, first, digest = tuple(map(name_of, item.payloads)), item.first, b""
-            if self._stateful:
-                place = f"{first} {item.sender}".encode()
-                digest = self._digest = _hash(self._digest, place, *names)
-            read = Read(now_ns, channel, item.sender, first, names, self._line, digest)
-            self._recorder.write(read)
+            recorder.write(self._chain.read(item, tuple(map(name_of, item.payloads)), now_ns))
 
     def _take(self, made: StateMade) -> None:
-        self._alone = self._stateful and made.state is None
-        if self._alone:
-            # With what it may have had before, and without what it missed.
-            cluster = self._recorder.cluster
-            here = Member(cluster.node_id, cluster.incarnation)
-            self._line = _hash(self._line, f"{here} {made.position}".encode())
         super()._take(made)
+        cluster = self._recorder.cluster
+        self._chain.take(made, Member(cluster.node_id, cluster.incarnation))
 
     def _with(self, give: OnStateRequest) -> OnStateRequest:
-        def hook() -> bytes:
-            return self._line + self._digest + give()
+        return lambda: self._chain.head() + give()
 
-        return hook
-
-    def _without(self, take: OnState) -> OnState:
-        def hook(state: bytes) -> None:
-            self._line = state[:_HASH_BYTES]
-            self._digest = state[_HASH_BYTES : 2 * _HASH_BYTES]
-            take(state[2 * _HASH_BYTES :])
-
-        return hook
-
-
-def _hash(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.digest()
+    @staticmethod
+    def _without(take: OnState) -> OnState:
+        return lambda state: take(state[HEAD_BYTES:])

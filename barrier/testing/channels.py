@@ -7,24 +7,23 @@ program does; what it reads, and what it is told, its node's history says.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable
 from functools import partial
 
 from phalanx.transport.events import Lane, Member, Position, ViewId
-from phalanx.transport.testing.history import Opened, Placed, Read, Unheld
+from phalanx.transport.testing.history import Placed, Unheld
 from phalanx.transport.testing.simulation import SimulatedNode, Simulation
 
 from ..channel_items import ChannelItem, Entries, Opening, StateMade
 from ..channel_queue import ChannelQueue
 from ..order import ChannelsCore
 from .plan import Plan
+from .read_chain import ReadChain
 
 NAMES = ("with state", "without")
 """The channels of a run; whoever opens the first takes and gives state."""
 LAYER = "channels"
-_HASH_BYTES = 32
 
 
 class Channels:
@@ -188,14 +187,10 @@ class _Reader:
         self._process = process
         self._node = process.node
         self._name = name
-        self._stateful = stateful
         self._channels = process.channels
         self._mean_ns = self._channels.plan.channels_read_ns[self._node.id - 1]
         self._padding = bytes(self._channels.plan.channel_state_bytes)
-        self._line = b""
-        self._digest = bytes(_HASH_BYTES)
-        self._alone = False
-        """It begins without the state that it wanted."""
+        self._chain = ReadChain(name, stateful=stateful)
         self._will_read = False
         self.began = False
         """An opening of it has been ordered."""
@@ -228,43 +223,19 @@ class _Reader:
             self.read_soon()
             return
         while (item := self.queue.next_ready()) is not None:
+            now_ns = self._channels.simulation.network.now_ns
             if isinstance(item, Entries):
-                self._see(item)
+                self._node.note(self._chain.read(item, tuple(item.payloads), now_ns))
             elif isinstance(item, Opening):
-                at_ns = self._channels.simulation.network.now_ns
-                opened = Opened(at_ns, self._name, item.position, self._line, self._alone)
-                self._node.note(opened)
+                self._node.note(self._chain.opened(item.position, now_ns))
         for look in self._channels.after_read:
             look(self._node)
 
-    def _see(self, entries: Entries) -> None:
-        at_ns = self._channels.simulation.network.now_ns
-        messages = tuple(entries.payloads)
-        if self._stateful:
-            place = f"{entries.first} {entries.sender}".encode()
-            self._digest = _hash(self._digest, place, *messages)
-        digest = self._digest if self._stateful else b""
-        read = Read(at_ns, self._name, entries.sender, entries.first, messages, self._line, digest)
-        self._node.note(read)
-
     def _give(self, position: Position) -> None:
-        state = self._line + self._digest + self._padding
+        state = self._chain.head() + self._padding
         self._process.core.give(self._name, position, state)
         self._node.wake_soon()
 
     def _take(self, made: StateMade) -> None:
         assert not made.too_large, "states of a run fit"
-        self._alone = self._stateful and made.state is None
-        if made.state is not None:
-            self._line = made.state[:_HASH_BYTES]
-            self._digest = made.state[_HASH_BYTES : 2 * _HASH_BYTES]
-        elif self._alone:
-            # With what it may have had before, and without what it missed.
-            self._line = _hash(self._line, f"{self._node.life.member} {made.position}".encode())
-
-
-def _hash(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.digest()
+        self._chain.take(made, self._node.life.member)

@@ -14,8 +14,6 @@ from phalanx.transport.testing.recorder import Recorder
 
 from .reports import Answer, Publish, PublishOn, ReadTo
 
-AGAIN_S = 0.01
-"""After an error an application waits a little before it publishes again."""
 _BEGINNING = Position(0, 0, 0)
 
 
@@ -41,9 +39,10 @@ class OpenChannel:
     async def _read(self) -> None:
         async for entry in self.channel:
             self._entries += 1
-            for item in list(self._waiting):
-                if entry.position >= item[0] and not item[1].done():
-                    item[1].set_result(None)
+            reached = [item for item in self._waiting if item[0] <= entry.position]
+            for item in reached:
+                self._waiting.remove(item)
+                item[1].set_result(None)
 
     async def publish(self, order: Publish, answer: Answer) -> None:
         """One entry; the answer says where it is, and how much is read here up to now."""
@@ -66,7 +65,7 @@ class OpenChannel:
                 await self._publish(safe=bool(number % 2))
             except PhalanxError as error:
                 refused(error)
-                await asyncio.sleep(AGAIN_S)
+            # It is the rate that is asked for, and nothing that is waited for.
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     async def read_to(self, order: ReadTo, answer: Answer) -> None:

@@ -27,6 +27,14 @@ def name_of(payload: bytes) -> bytes:
     return hashlib.sha256(payload).digest()[:NAME_BYTES]
 
 
+def digest_of(*parts: bytes) -> bytes:
+    """A hash of 32 bytes over several things, each apart from the next."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
 class Record(
     msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="is", tag=str.lower
 ):

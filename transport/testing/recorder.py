@@ -19,7 +19,8 @@ import itertools
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -395,17 +396,29 @@ class Recorder:
         names = tuple(map(name_of, payloads))
         whose = self.whose()
         deadline_ns = self.deadline_ns(now_ns, timeout)
-        self.write(Sent(now_ns, number, lane, to, names, deadline_ns, incarnation=whose))
-        try:
+        sent = Sent(now_ns, number, lane, to, names, deadline_ns, incarnation=whose)
+        with self.sending(sent, refusals=(PhalanxError,)):
             receipt = await call
-        except BaseException as error:
-            perhaps = len(payloads) > 1 or not isinstance(error, PhalanxError)
-            self.write(Refused(self.now_ns(), number, type(error).__name__, perhaps))
-            raise
-        self.write(Accepted(self.now_ns(), number))
         if not whose:
             self._open[to, lane].append((number, receipt))
         return RecordedReceipt(self, receipt)
+
+    @contextmanager
+    def sending(
+        self, sent: Sent, *, refusals: tuple[type[PhalanxError], ...]
+    ) -> Generator[None, None, None]:
+        """Write down a call that sends, before it is made and when it has ended.
+
+        By one of `refusals` nothing of a single message was accepted.
+        """
+        self.write(sent)
+        try:
+            yield
+        except BaseException as error:
+            perhaps = len(sent.messages) > 1 or not isinstance(error, refusals)
+            self.write(Refused(self.now_ns(), sent.number, type(error).__name__, perhaps))
+            raise
+        self.write(Accepted(self.now_ns(), sent.number))
 
     def next_number(self) -> int:
         """Names a call."""

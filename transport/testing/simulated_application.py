@@ -7,7 +7,6 @@ application of `Cluster`; what it notes in its node's history is for the checker
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -26,6 +25,7 @@ from ..core.outputs import (
 from ..events import Event, Evicted, Lane, Message, StateOverdue, ViewId, ViewInstalled
 from ..faces import EventQueue
 from ..state_hooks import StateHooks
+from .history import digest_of
 
 if TYPE_CHECKING:
     from .simulated_node import SimulatedNode
@@ -138,7 +138,7 @@ class SimulatedApplication:
                 lane = event.lane.name
                 chain = lane if event.lane is Lane.ORDERED else f"{lane} {event.sender}"
                 said = f"{event.sender}".encode() + event.payload
-                self._chains[chain] = _hash(self._chains.get(chain, b""), said)
+                self._chains[chain] = digest_of(self._chains.get(chain, b""), said)
             case ViewInstalled():
                 self._come_to(event)
             case Evicted():
@@ -155,7 +155,7 @@ class SimulatedApplication:
             # Nobody has state: everybody begins with the same.
             self._digest, self._chains = b"", {}
         parts = [f"{view.id} {view.incarnations}".encode(), *self._sorted_chains()]
-        self._digest = _hash(self._digest, *parts)
+        self._digest = digest_of(self._digest, *parts)
         self._chains = {}
         self._reading = view.id
         self._node.note(StateNoted(self.id, view.id, self._digest.hex()))
@@ -209,10 +209,3 @@ def _as_delivered(item: Ordered) -> Delivered:
         item.first,
         item.size,
     )
-
-
-def _hash(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.digest()
