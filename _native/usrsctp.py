@@ -152,6 +152,11 @@ def close_stack() -> bool:
     return lib.px_close() == 0
 
 
+def kept_port() -> int:
+    """The UDP port that a stack of this process keeps because it would not stop, else 0."""
+    return lib.px_kept_port()
+
+
 def connect(addresses: Sequence[Address], *, port: int, udp_port: int) -> int:
     """Begin an association; the link's number.
 

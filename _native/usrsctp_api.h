@@ -57,6 +57,8 @@ int px_open(const px_tuning *tuning, const px_rail *rails, int rail_count,
 /* Aborts every link and stops the stack; 1 if the stack would not stop within its bound (the
  * process then keeps the UDP port, and only that port can be opened again). */
 int px_close(void);
+/* The UDP port that a stack keeps which would not stop, else 0. */
+uint16_t px_kept_port(void);
 /* In a child process after fork: lets go of the parent's descriptors, touches nothing else. */
 void px_forget(void);
 

@@ -27,7 +27,6 @@ enum {
 
 enum {
     PX_SLOTS = 256, /* links at a time; a power of two, as link numbers hold the slot below */
-    PX_LISTENER = PX_SLOTS,
     PX_RAILS_MAX = 8,
     PX_PEERS_MAX = 16,
     PX_NO_RAIL = 255,
@@ -92,14 +91,13 @@ typedef struct {
     bool stack_running;
     uint16_t stack_udp_port;
     struct socket *listener;
-    int64_t serial; /* grows for ever, so that link numbers are never used twice */
+    atomic_int_fast64_t serial; /* grows for ever, so that link numbers are never used twice */
     px_link links[PX_SLOTS];
     /* Slots with something to read or to report, each at most once. */
     pthread_mutex_t ready_lock;
-    uint16_t ready[PX_SLOTS + 1];
+    uint16_t ready[PX_SLOTS];
     int ready_head, ready_count;
     bool signalled;
-    atomic_bool listener_ready;
     pthread_t sweeper;
     pthread_cond_t sweeper_wake;
     pthread_mutex_t sweeper_lock;
@@ -138,6 +136,7 @@ void px_learn_peers(px_link *link);
 
 /* usrsctp_link.c: the table of links. */
 px_link *px_claim(struct socket *so);
+void px_accept_links(struct socket *listener);
 px_link *px_lock(int64_t number);
 void px_unlock(px_link *link);
 void px_release(px_link *link);

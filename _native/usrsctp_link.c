@@ -19,7 +19,7 @@ px_link *px_claim(struct socket *so)
 
         pthread_mutex_lock(&link->lock);
         if (link->number == 0) {
-            link->number = ++s->serial * PX_SLOTS + slot;
+            link->number = (atomic_fetch_add(&s->serial, 1) + 1) * PX_SLOTS + slot;
             link->so = so;
             usrsctp_set_upcall(so, px_upcall, (void *)(intptr_t)link->number);
             return link;
@@ -29,6 +29,30 @@ px_link *px_claim(struct socket *so)
     PX_ADD(links_refused, 1);
     px_bury(so);
     return NULL;
+}
+
+/* Accepts all that waits at the listener. To be called from its upcall and nowhere else: the
+ * receiving thread that has put a socket there looks a last time at its pointer to the listener,
+ * twice in a row without a lock, and would follow a null pointer if another thread accepted the
+ * socket in between (usrsctp 0.9.5, sctp_common_input_processing). And a socket whose peer aborts
+ * before it is accepted is never freed (user_accept). */
+void px_accept_links(struct socket *listener)
+{
+    for (;;) {
+        struct socket *so = usrsctp_accept(listener, NULL, NULL);
+        px_link *link;
+
+        if (so == NULL && (errno == ECONNABORTED || errno == ECONNRESET))
+            continue; /* gone already; others may stand behind it */
+        if (so == NULL)
+            return;
+        link = px_claim(so);
+        if (link == NULL)
+            continue;
+        link->accepted = true;
+        px_mark_ready((int)(link - px_the_stack.links)); /* for what came before its upcall */
+        px_unlock(link);
+    }
 }
 
 /* The link of that number, locked; NULL if it is gone. */

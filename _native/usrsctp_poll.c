@@ -233,6 +233,8 @@ static void read_link(px_batch *b, int slot)
         px_unlock(link);
         return;
     }
+    if (link->accepted && !link->up && has_room(b))
+        put_up(b, link);
     while (link->so != NULL && link->lost == PX_NOT_LOST && more && has_room(b) &&
            reads++ < PX_READS_A_TURN)
         more = read_one(b, link);
@@ -255,29 +257,6 @@ static void read_link(px_batch *b, int slot)
     px_unlock(link);
 }
 
-/* Takes what waits at the listener; each accepted socket is marked to be read at once, for
- * what came before its upcall was set. */
-static void accept_links(px_batch *b)
-{
-    while (has_room(b)) {
-        struct socket *so = usrsctp_accept(px_the_stack.listener, NULL, NULL);
-        px_link *link;
-
-        if (so == NULL && (errno == ECONNABORTED || errno == ECONNRESET))
-            continue; /* gone already; others may stand behind it */
-        if (so == NULL)
-            return;
-        link = px_claim(so);
-        if (link == NULL)
-            continue;
-        link->accepted = true;
-        put_up(b, link);
-        px_mark_ready((int)(link - px_the_stack.links));
-        px_unlock(link);
-    }
-    px_mark_ready(PX_LISTENER);
-}
-
 int px_poll(uint8_t *buffer, size_t capacity, px_record *records, int records_max, size_t *used)
 {
     px_batch batch = {
@@ -287,12 +266,8 @@ int px_poll(uint8_t *buffer, size_t capacity, px_record *records, int records_ma
     *used = 0;
     if (px_the_stack.pid == 0)
         return -ENOTCONN;
-    while (has_room(&batch) && (slot = px_take_ready()) >= 0) {
-        if (slot == PX_LISTENER)
-            accept_links(&batch);
-        else
-            read_link(&batch, slot);
-    }
+    while (has_room(&batch) && (slot = px_take_ready()) >= 0)
+        read_link(&batch, slot);
     px_settle_ready();
     *used = batch.used;
     return batch.count;

@@ -1,8 +1,8 @@
 /* Which links have something for Python: a queue of slots behind one eventfd.
  *
- * Upcalls run on the stack's threads and only put a slot here; px_poll reads the sockets. So a
- * reader that does not poll leaves data in the socket, SCTP's own window closes, and memory
- * stays bounded without a queue of ours.
+ * Upcalls run on the stack's threads. They accept a newcomer, and otherwise only put a slot here;
+ * px_poll reads the sockets. So a reader that does not poll leaves data in the socket, SCTP's own
+ * window closes, and memory stays bounded without a queue of ours.
  */
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -28,12 +28,11 @@ static void signal_ready(px_stack *s)
 void px_mark_ready(int slot)
 {
     px_stack *s = &px_the_stack;
-    atomic_bool *flag = slot == PX_LISTENER ? &s->listener_ready : &s->links[slot].ready;
 
-    if (atomic_exchange(flag, true))
+    if (atomic_exchange(&s->links[slot].ready, true))
         return;
     pthread_mutex_lock(&s->ready_lock);
-    s->ready[(s->ready_head + s->ready_count) % (PX_SLOTS + 1)] = (uint16_t)slot;
+    s->ready[(s->ready_head + s->ready_count) % PX_SLOTS] = (uint16_t)slot;
     s->ready_count++;
     signal_ready(s);
     pthread_mutex_unlock(&s->ready_lock);
@@ -58,9 +57,9 @@ int px_take_ready(void)
     pthread_mutex_lock(&s->ready_lock);
     if (s->ready_count > 0) {
         slot = s->ready[s->ready_head];
-        s->ready_head = (s->ready_head + 1) % (PX_SLOTS + 1);
+        s->ready_head = (s->ready_head + 1) % PX_SLOTS;
         s->ready_count--;
-        atomic_store(slot == PX_LISTENER ? &s->listener_ready : &s->links[slot].ready, false);
+        atomic_store(&s->links[slot].ready, false);
     }
     pthread_mutex_unlock(&s->ready_lock);
     return slot;
@@ -103,10 +102,9 @@ void px_upcall(struct socket *so, void *argument, int flags)
 {
     px_link *link;
 
-    (void)so;
     (void)flags;
     if (argument == NULL) {
-        px_mark_ready(PX_LISTENER);
+        px_accept_links(so);
         return;
     }
     link = px_lock((int64_t)(intptr_t)argument);
@@ -168,7 +166,6 @@ int px_ready_start(void)
     s->ready_head = s->ready_count = 0;
     s->signalled = false;
     s->sweeper_stop = false;
-    atomic_store(&s->listener_ready, false);
     pthread_mutex_init(&s->ready_lock, NULL);
     pthread_mutex_init(&s->sweeper_lock, NULL);
     pthread_condattr_init(&attributes);

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +18,8 @@
 enum {
     PX_FINISH_TRIES = 200,
     PX_FINISH_PAUSE_MS = 5,
+    PX_SILENCE_TRIES = 500,
+    PX_SILENCE_PAUSE_US = 200,
     PX_UDP_BUFFER_BYTES = 4 << 20,
     PX_FRAMES_BUFFERED = 4
 };
@@ -132,6 +136,63 @@ static bool stop_stack(px_stack *s)
     return false;
 }
 
+/* Whether a thread of this process is asleep in recvmsg on this descriptor. */
+static bool is_received_from(int fd)
+{
+    DIR *threads = opendir("/proc/self/task");
+    struct dirent *entry;
+    bool found = false;
+
+    while (threads != NULL && !found && (entry = readdir(threads)) != NULL) {
+        char path[sizeof "/proc/self/task//syscall" + sizeof entry->d_name];
+        long call;
+        unsigned long first;
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/self/task/%s/syscall", entry->d_name);
+        if (entry->d_name[0] == '.' || (file = fopen(path, "re")) == NULL)
+            continue;
+        found = fscanf(file, "%ld %lx", &call, &first) == 2 && call == SYS_recvmsg &&
+                first == (unsigned long)fd;
+        fclose(file);
+    }
+    if (threads != NULL)
+        closedir(threads);
+    return found;
+}
+
+/* No packet is taken from now on, and none is under way when this returns: the receiving
+ * threads, of which the stack gives no handle, have all been seen asleep. Where the kernel does
+ * not show what a thread does, they have had the time of the bound. */
+static void silence_receivers(const px_stack *s)
+{
+    struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog filter = {.len = 1, .filter = &nothing};
+    struct timespec pause = {.tv_nsec = PX_SILENCE_PAUSE_US * 1000L};
+
+    for (int i = 0; i < PX_UDP_SOCKETS; i++) {
+        if (s->udp_fds[i] >= 0)
+            setsockopt(s->udp_fds[i], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+    }
+    for (int i = 0; i < PX_UDP_SOCKETS; i++) {
+        for (int attempt = 0; s->udp_fds[i] >= 0 && attempt < PX_SILENCE_TRIES &&
+                              !is_received_from(s->udp_fds[i]);
+             attempt++)
+            nanosleep(&pause, NULL);
+    }
+}
+
+/* Undoes it for a stack that could not be stopped and goes on. */
+static void hear_again(const px_stack *s)
+{
+    int unused = 0;
+
+    for (int i = 0; i < PX_UDP_SOCKETS; i++) {
+        if (s->udp_fds[i] >= 0)
+            setsockopt(s->udp_fds[i], SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
+    }
+}
+
 static int listen_on_rails(px_stack *s, int *stage)
 {
     int failed;
@@ -141,12 +202,10 @@ static int listen_on_rails(px_stack *s, int *stage)
     if (s->listener == NULL)
         return -errno;
     *stage = 3;
+    usrsctp_set_upcall(s->listener, px_upcall, NULL); /* before anything can come */
     failed = px_bind(s->listener, s->port);
-    if (failed == 0) {
-        usrsctp_set_upcall(s->listener, px_upcall, NULL);
-        px_mark_ready(PX_LISTENER);
+    if (failed == 0)
         return 0;
-    }
     usrsctp_close(s->listener);
     s->listener = NULL;
     return failed;
@@ -168,6 +227,8 @@ static int start(px_stack *s, int *stage)
         }
     } else if (s->stack_udp_port != s->udp_port) {
         return -EBUSY;
+    } else {
+        hear_again(s);
     }
     set_globals(&s->tuning);
     *stage = 4;
@@ -227,20 +288,9 @@ int px_open(const px_tuning *tuning, const px_rail *rails, int rail_count,
     return failed;
 }
 
-int px_close(void)
+/* Aborts and closes every link. The sweeper must have stopped. */
+static void release_all(px_stack *s)
 {
-    px_stack *s = &px_the_stack;
-    struct socket *unclaimed;
-
-    if (s->pid == 0)
-        return 0;
-    s->pid = 0;
-    px_ready_stop();
-    /* No newcomers: one that the receiving thread queues at a listener that is being closed
-     * would keep a pointer to it. */
-    usrsctp_listen(s->listener, 0);
-    while ((unclaimed = usrsctp_accept(s->listener, NULL, NULL)) != NULL)
-        px_bury(unclaimed);
     for (int slot = 0; slot < PX_SLOTS; slot++) {
         px_link *link = &s->links[slot];
 
@@ -252,6 +302,22 @@ int px_close(void)
             px_unlock(link);
     }
     px_close_graves();
+}
+
+int px_close(void)
+{
+    px_stack *s = &px_the_stack;
+
+    if (s->pid == 0)
+        return 0;
+    s->pid = 0;
+    px_ready_stop();
+    usrsctp_listen(s->listener, 0);
+    release_all(s);
+    /* A receiving thread that is just setting up a newcomer keeps a pointer to the listener
+     * (sctp_common_input_processing): it has to come to the end of its packet before that goes. */
+    silence_receivers(s);
+    release_all(s);
     usrsctp_close(s->listener);
     s->listener = NULL;
     if (!stop_stack(s)) {
@@ -261,6 +327,13 @@ int px_close(void)
     close(s->event_fd);
     s->event_fd = -1;
     return 0;
+}
+
+uint16_t px_kept_port(void)
+{
+    const px_stack *s = &px_the_stack;
+
+    return s->pid == 0 && s->stack_running ? s->stack_udp_port : 0;
 }
 
 void px_forget(void)

@@ -1,12 +1,15 @@
 /* Drives the C side of the user_sctp driver without Python, to be run under ASan and UBSan: one
  * stack that connects to itself over loopback, while another socket throws garbage at it. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,9 +20,12 @@ enum {
     RECORDS = 4096,
     FRAME_MAX = 256 << 10,
     GARBAGE = 4000,
-    SHORT_LIVES = 300
+    SHORT_LIVES = 300,
+    OPENINGS = 40,
+    OPEN_US_MAX = 20000
 };
 
+static const px_address local = {.family = 4, .bytes = {127, 0, 0, 1}, .rail = PX_NO_RAIL};
 static uint8_t buffer[BATCH];
 static px_record records[RECORDS];
 static uint8_t frame[FRAME_MAX + 1];
@@ -174,12 +180,12 @@ static void fill_until_refused(void)
 
 /* Associations that end while packets of theirs are on their way and their timers are due: where
  * a socket that is closed meets the stack's threads. */
-static void end_in_the_middle(const px_address *local, uint16_t port)
+static void end_in_the_middle(uint16_t port)
 {
     for (int i = 0; i < SHORT_LIVES; i++) {
         int ups = seen.ups, lost = seen.lost;
 
-        CHECK(px_connect(local, 1, 5405, port) > 0);
+        CHECK(px_connect(&local, 1, 5405, port) > 0);
         until(&seen.ups, ups + 2);
         for (int k = 0; k < 4; k++) {
             px_transmit(seen.dialled, 2, fill(60000), 60000);
@@ -193,23 +199,29 @@ static void end_in_the_middle(const px_address *local, uint16_t port)
     }
 }
 
-static void one_life(uint16_t port)
+static int open_on(uint16_t port)
 {
-    px_tuning tuning = {.rto_initial_ms = 50, .rto_min_ms = 20, .rto_max_ms = 100,
+    static const px_tuning tuning = {.rto_initial_ms = 50, .rto_min_ms = 20, .rto_max_ms = 100,
                         .sack_delay_ms = 10, .sack_freq = 2, .heartbeat_ms = 100,
                         .path_max_retrans = 4, .association_max_retrans = 10,
                         .init_attempts = 4, .init_timeout_ms = 100,
                         .send_buffer_bytes = 1 << 20, .receive_buffer_bytes = 1 << 20,
                         .frame_bytes_max = FRAME_MAX, .streams = 5};
-    px_rail rail = {.family = 4, .prefix_bits = 8, .bytes = {127}, .tag = 0x1234568};
-    px_address local = {.family = 4, .bytes = {127, 0, 0, 1}, .rail = PX_NO_RAIL};
+    static const px_rail rail = {.family = 4, .prefix_bits = 8, .bytes = {127}, .tag = 0x1234568};
+    int stage;
+
+    return px_open(&tuning, &rail, 1, &local, 1, 5405, port, &stage);
+}
+
+static void one_life(uint16_t port)
+{
     px_path paths[4];
     px_stats stats;
-    int stage, primaries, ups;
+    int primaries, ups;
 
     memset(&seen, 0, sizeof seen);
-    CHECK(px_open(&tuning, &rail, 1, &local, 1, 5405, port, &stage) == 0);
-    CHECK(px_open(&tuning, &rail, 1, &local, 1, 5405, port, &stage) < 0);
+    CHECK(open_on(port) == 0);
+    CHECK(open_on(port) < 0);
     throw_garbage(port);
     CHECK(px_connect(&local, 1, 5405, port) > 0);
     until(&seen.ups, 2);
@@ -231,7 +243,7 @@ static void one_life(uint16_t port)
     CHECK(px_connect(&local, 0, 5405, port) > 0);
     until(&seen.lost, 5);
     CHECK(seen.last_reason == PX_UNREACHABLE);
-    end_in_the_middle(&local, port);
+    end_in_the_middle(port);
     CHECK(px_disconnect(px_connect(&local, 1, 5405, port), 1) == 1); /* before it is up */
     until(&seen.lost, 5 + 2 * SHORT_LIVES + 1);
     ups = seen.ups;
@@ -243,11 +255,84 @@ static void one_life(uint16_t port)
     CHECK(px_close() == 0);
 }
 
+/* Polls until that time, and aborts what comes up, at once. */
+static void serve_until(double end, bool abort)
+{
+    while (now() < end) {
+        struct pollfd waiting = {.fd = px_fileno(), .events = POLLIN};
+        size_t used;
+        int count;
+
+        poll(&waiting, 1, 1);
+        count = px_poll(buffer, sizeof buffer, records, RECORDS, &used);
+        for (int i = 0; i < count; i++) {
+            look(&records[i]);
+            if (abort && records[i].kind == PX_UP)
+                px_disconnect(records[i].link, 1);
+        }
+    }
+}
+
+/* Dials for as long as its parent lives, and aborts as soon as it is heard. */
+static void dial_for_ever(uint16_t port, uint16_t target)
+{
+    pid_t parent = getppid();
+
+    CHECK(open_on(port) == 0);
+    while (getppid() == parent) {
+        px_connect(&local, 1, 5405, target);
+        serve_until(now() + 0.002, true);
+    }
+    exit(0);
+}
+
+/* The stack is opened and closed while newcomers come and go, at any moment of theirs: it is
+ * left without a pointer to the listener that was, and without a socket that nobody accepted, of
+ * which the stack could never be stopped again. */
+static void close_among_newcomers(uint16_t port, uint16_t other)
+{
+    pid_t dialler = fork();
+
+    CHECK(dialler >= 0);
+    if (dialler == 0)
+        dial_for_ever(other, port);
+    memset(&seen, 0, sizeof seen);
+    for (int i = 0; i < OPENINGS; i++) {
+        CHECK(open_on(port) == 0);
+        serve_until(now() + next_random() % OPEN_US_MAX * 1e-6, false);
+        CHECK(px_close() == 0);
+    }
+    CHECK(seen.ups > OPENINGS / 10);
+    kill(dialler, SIGKILL);
+    waitpid(dialler, NULL, 0);
+}
+
+/* A stack that cannot be stopped, here because of a socket that is not ours, keeps its port, says
+ * so, and can be opened again with the same one. */
+static void open_again_after_failing_to_stop(uint16_t port, uint16_t other)
+{
+    struct socket *stray;
+
+    CHECK(open_on(port) == 0 && px_kept_port() == 0);
+    stray = usrsctp_socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP, NULL, NULL, 0, NULL);
+    CHECK(stray != NULL && px_close() == 1 && px_kept_port() == port);
+    CHECK(open_on(other) == -EBUSY);
+    CHECK(open_on(port) == 0 && px_kept_port() == 0);
+    memset(&seen, 0, sizeof seen);
+    CHECK(px_connect(&local, 1, 5405, port) > 0);
+    until(&seen.ups, 2);
+    usrsctp_close(stray);
+    CHECK(px_close() == 0 && px_kept_port() == 0);
+}
+
 int main(int count, char **arguments)
 {
     CHECK(count == 3);
     one_life((uint16_t)atoi(arguments[1]));
     one_life((uint16_t)atoi(arguments[2]));
+    close_among_newcomers((uint16_t)atoi(arguments[1]), (uint16_t)atoi(arguments[2]));
+    open_again_after_failing_to_stop((uint16_t)atoi(arguments[1]),
+                                     (uint16_t)atoi(arguments[2]));
     puts("clean");
     return 0;
 }

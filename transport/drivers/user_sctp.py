@@ -117,7 +117,8 @@ class UserSctp:
                 "process for each node"
             )
         present, self._missing = _present(self._local)
-        _check_udp_port(self._local.udp_port)
+        if native.kept_port() == 0:
+            _check_udp_port(self._local.udp_port)
         try:
             native.open_stack(
                 tuning=_tuning_fields(self._tuning),
