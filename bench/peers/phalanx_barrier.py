@@ -33,15 +33,22 @@ class Load:
         self._bytes_per_s = bytes_per_s
 
     async def send(self) -> None:
-        """On a schedule of absolute times; what is late is made up for."""
+        """On a schedule of absolute times; what is late is made up for.
+
+        Members take turns: the clock is that of the machine, and they share a period among
+        them, so that the flow is even however they have started.
+        """
         payload = bytes(LOAD_BYTES)
-        start_s, sent = time.monotonic(), 0
+        period_s = LOAD_BYTES / self._bytes_per_s
+        members = self._cluster.view.members
+        turn = members.index(self._cluster.node_id) / len(members)
+        start_s, sent = (time.monotonic() // period_s + turn) * period_s, 0
         while True:
-            due = int((time.monotonic() - start_s) * self._bytes_per_s / LOAD_BYTES)
+            due = int((time.monotonic() - start_s) / period_s)
             while sent < due:
                 await self._cluster.multicast(payload, channel=BULK_CHANNEL, lane="bulk")
                 sent += 1
-            next_s = start_s + (sent + 1) * LOAD_BYTES / self._bytes_per_s
+            next_s = start_s + (sent + 1) * period_s
             await asyncio.sleep(max(0.0, next_s - time.monotonic()))
 
     async def read(self) -> None:

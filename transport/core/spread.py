@@ -44,7 +44,7 @@ class Kind(enum.StrEnum):
 # The sizes up to which each schedule is taken. Up to 16 ranks as `bench/spread.py` measures them,
 # with a process for each and bare UDP (docs/algorithms.md has the figures); above that by counts of
 # messages and rounds (`phalanx sim-barrier`), not by measured time.
-TABLE: tuple[tuple[int, Kind], ...] = (
+TABLE: Final[tuple[tuple[int, Kind], ...]] = (
     (3, Kind.ALL_TO_ALL),
     (64, Kind.COORDINATOR),
     (1024, Kind.DISSEMINATION),
