@@ -307,6 +307,31 @@ static void close_among_newcomers(uint16_t port, uint16_t other)
     waitpid(dialler, NULL, 0);
 }
 
+/* A newcomer that finds no slot is refused on the thread that has set it up, and leaves nothing. */
+static void refuse_without_a_slot(uint16_t port)
+{
+    static const px_address silent = {.family = 4, .bytes = {127, 9, 9, 9}, .rail = PX_NO_RAIL};
+    px_stats stats;
+    int lost;
+
+    memset(&seen, 0, sizeof seen);
+    CHECK(open_on(port) == 0);
+    for (int links = 0; links + 2 < PX_SLOTS; links += 2) {
+        CHECK(px_connect(&local, 1, 5405, port) > 0);
+        until(&seen.ups, links + 2);
+    }
+    lost = seen.lost;
+    CHECK(px_connect(&silent, 1, 5405, port) > 0);
+    CHECK(px_connect(&local, 1, 5405, port) > 0);
+    CHECK(px_connect(&local, 1, 5405, port) == -EMFILE);
+    until(&seen.lost, lost + 2); /* nobody has answered the one, and the other was aborted */
+    px_get_stats(&stats);
+    CHECK(stats.links_refused == 2 && seen.accepted > 0); /* the last dial was one, too */
+    CHECK(px_connect(&local, 1, 5405, port) > 0); /* there is room again */
+    until(&seen.ups, PX_SLOTS + 1);
+    CHECK(px_close() == 0);
+}
+
 /* A stack that cannot be stopped, here because of a socket that is not ours, keeps its port, says
  * so, and can be opened again with the same one. */
 static void open_again_after_failing_to_stop(uint16_t port, uint16_t other)
@@ -331,6 +356,7 @@ int main(int count, char **arguments)
     one_life((uint16_t)atoi(arguments[1]));
     one_life((uint16_t)atoi(arguments[2]));
     close_among_newcomers((uint16_t)atoi(arguments[1]), (uint16_t)atoi(arguments[2]));
+    refuse_without_a_slot((uint16_t)atoi(arguments[1]));
     open_again_after_failing_to_stop((uint16_t)atoi(arguments[1]),
                                      (uint16_t)atoi(arguments[2]));
     puts("clean");
