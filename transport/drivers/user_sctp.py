@@ -1,8 +1,9 @@
 """SCTP in user space (usrsctp) over UDP encapsulation (RFC 6951): no kernel SCTP, no root.
 
 The protocol runs on threads of the library; they never call Python. They accept newcomers and
-mark links as ready behind one eventfd, and `poll` reads the sockets straight into one batch. A reader that
-does not poll therefore closes SCTP's own receive window, and nothing is buffered without bound.
+mark links as ready behind one eventfd, and `poll` reads the sockets straight into one batch. A
+reader that does not poll therefore closes SCTP's own receive window, and nothing is buffered
+without bound.
 
 Limits that come from the library: one stack per process, its UDP port bound to the wildcard
 address, and no address that appears after `open`.
