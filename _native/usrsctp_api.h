@@ -54,8 +54,9 @@ typedef struct {
 int px_open(const px_tuning *tuning, const px_rail *rails, int rail_count,
             const px_address *locals, int local_count, uint16_t port, uint16_t udp_port,
             int *stage);
-/* Aborts every link and stops the stack; 1 if the stack would not stop within its bound (the
- * process then keeps the UDP port, and only that port can be opened again). */
+/* Aborts every link and stops the stack; 1 if the stack would not stop within its bound, as it
+ * may for ever when it has lost count of a socket's users (usrsctp_end.c, ASOCKILL). The process
+ * then keeps the UDP port, and only that port can be opened again. */
 int px_close(void);
 /* The UDP port that a stack keeps which would not stop, else 0. */
 uint16_t px_kept_port(void);

@@ -11,6 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "_native"
 PARTS = ("stack", "ready", "socket", "link", "end", "poll")
+PORTS = 9
+"""The program's own, and one for each of its diallers."""
 RUN_S = 120
 
 
@@ -44,7 +46,7 @@ def test_the_c_side_is_clean_under_sanitizers(tmp_path: Path, require: Callable[
         check=True,
     )
     done = subprocess.run(
-        [str(program), *map(str, free_udp_ports(2))],
+        [str(program), *map(str, free_udp_ports(PORTS))],
         capture_output=True,
         text=True,
         timeout=RUN_S,

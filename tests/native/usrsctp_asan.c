@@ -1,5 +1,6 @@
 /* Drives the C side of the user_sctp driver without Python, to be run under ASan and UBSan: one
- * stack that connects to itself over loopback, while another socket throws garbage at it. */
+ * stack that connects to itself over loopback, while another socket throws garbage at it; and one
+ * that is opened and closed while others dial it. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -21,8 +22,10 @@ enum {
     FRAME_MAX = 256 << 10,
     GARBAGE = 4000,
     SHORT_LIVES = 300,
-    OPENINGS = 40,
-    OPEN_US_MAX = 20000
+    OPENINGS = 60,
+    OPEN_US_MAX = 20000,
+    DIALLERS = 8,
+    PORTS = 1 + DIALLERS
 };
 
 static const px_address local = {.family = 4, .bytes = {127, 0, 0, 1}, .rail = PX_NO_RAIL};
@@ -90,22 +93,31 @@ static void look(const px_record *r)
     }
 }
 
-/* Polls until the counter reaches the goal; the deadline is generous, as ASan is slow. */
+/* Takes what has come by then, and if told so aborts each link that has come up. */
+static void take(int wait_ms, bool abort)
+{
+    struct pollfd waiting = {.fd = px_fileno(), .events = POLLIN};
+    size_t used;
+    int count;
+
+    poll(&waiting, 1, wait_ms);
+    count = px_poll(buffer, sizeof buffer, records, RECORDS, &used);
+    CHECK(count >= 0 && used <= sizeof buffer);
+    for (int i = 0; i < count; i++) {
+        look(&records[i]);
+        if (abort && records[i].kind == PX_UP)
+            px_disconnect(records[i].link, 1);
+    }
+}
+
+/* Until the counter reaches the goal; the deadline is generous, as ASan is slow. */
 static void until(const int *counter, int goal)
 {
     double deadline = now() + 20;
 
     while (*counter < goal) {
-        struct pollfd waiting = {.fd = px_fileno(), .events = POLLIN};
-        size_t used;
-        int count;
-
         CHECK(now() < deadline);
-        poll(&waiting, 1, 100);
-        count = px_poll(buffer, sizeof buffer, records, RECORDS, &used);
-        CHECK(count >= 0 && used <= sizeof buffer);
-        for (int i = 0; i < count; i++)
-            look(&records[i]);
+        take(100, false);
     }
 }
 
@@ -201,12 +213,13 @@ static void end_in_the_middle(uint16_t port)
 
 static int open_on(uint16_t port)
 {
-    static const px_tuning tuning = {.rto_initial_ms = 50, .rto_min_ms = 20, .rto_max_ms = 100,
-                        .sack_delay_ms = 10, .sack_freq = 2, .heartbeat_ms = 100,
-                        .path_max_retrans = 4, .association_max_retrans = 10,
-                        .init_attempts = 4, .init_timeout_ms = 100,
-                        .send_buffer_bytes = 1 << 20, .receive_buffer_bytes = 1 << 20,
-                        .frame_bytes_max = FRAME_MAX, .streams = 5};
+    static const px_tuning tuning = {
+        .rto_initial_ms = 50, .rto_min_ms = 20, .rto_max_ms = 100,
+        .sack_delay_ms = 10, .sack_freq = 2, .heartbeat_ms = 100,
+        .path_max_retrans = 4, .association_max_retrans = 10,
+        .init_attempts = 4, .init_timeout_ms = 100,
+        .send_buffer_bytes = 1 << 20, .receive_buffer_bytes = 1 << 20,
+        .frame_bytes_max = FRAME_MAX, .streams = 5};
     static const px_rail rail = {.family = 4, .prefix_bits = 8, .bytes = {127}, .tag = 0x1234568};
     int stage;
 
@@ -255,56 +268,49 @@ static void one_life(uint16_t port)
     CHECK(px_close() == 0);
 }
 
-/* Polls until that time, and aborts what comes up, at once. */
-static void serve_until(double end, bool abort)
-{
-    while (now() < end) {
-        struct pollfd waiting = {.fd = px_fileno(), .events = POLLIN};
-        size_t used;
-        int count;
-
-        poll(&waiting, 1, 1);
-        count = px_poll(buffer, sizeof buffer, records, RECORDS, &used);
-        for (int i = 0; i < count; i++) {
-            look(&records[i]);
-            if (abort && records[i].kind == PX_UP)
-                px_disconnect(records[i].link, 1);
-        }
-    }
-}
-
 /* Dials for as long as its parent lives, and aborts as soon as it is heard. */
-static void dial_for_ever(uint16_t port, uint16_t target)
+static void dial_and_abort(uint16_t port, uint16_t target)
 {
     pid_t parent = getppid();
 
     CHECK(open_on(port) == 0);
     while (getppid() == parent) {
+        double next = now() + 0.002;
+
         px_connect(&local, 1, 5405, target);
-        serve_until(now() + 0.002, true);
+        while (now() < next)
+            take(1, true);
     }
     exit(0);
 }
 
 /* The stack is opened and closed while newcomers come and go, at any moment of theirs: it is
- * left without a pointer to the listener that was, and without a socket that nobody accepted, of
- * which the stack could never be stopped again. */
-static void close_among_newcomers(uint16_t port, uint16_t other)
+ * left without a pointer to the listener that was, and without a socket that nobody accepted,
+ * because of which it could never be stopped again. */
+static void close_among_newcomers(uint16_t port, const uint16_t others[DIALLERS])
 {
-    pid_t dialler = fork();
+    pid_t diallers[DIALLERS];
 
-    CHECK(dialler >= 0);
-    if (dialler == 0)
-        dial_for_ever(other, port);
+    for (int i = 0; i < DIALLERS; i++) {
+        diallers[i] = fork();
+        CHECK(diallers[i] >= 0);
+        if (diallers[i] == 0)
+            dial_and_abort(others[i], port);
+    }
     memset(&seen, 0, sizeof seen);
     for (int i = 0; i < OPENINGS; i++) {
+        double end = now() + next_random() % OPEN_US_MAX * 1e-6;
+
         CHECK(open_on(port) == 0);
-        serve_until(now() + next_random() % OPEN_US_MAX * 1e-6, false);
+        while (now() < end)
+            take(1, false);
         CHECK(px_close() == 0);
     }
     CHECK(seen.ups > OPENINGS / 10);
-    kill(dialler, SIGKILL);
-    waitpid(dialler, NULL, 0);
+    for (int i = 0; i < DIALLERS; i++) {
+        kill(diallers[i], SIGKILL);
+        waitpid(diallers[i], NULL, 0);
+    }
 }
 
 /* A newcomer that finds no slot is refused on the thread that has set it up, and leaves nothing. */
@@ -352,13 +358,16 @@ static void open_again_after_failing_to_stop(uint16_t port, uint16_t other)
 
 int main(int count, char **arguments)
 {
-    CHECK(count == 3);
-    one_life((uint16_t)atoi(arguments[1]));
-    one_life((uint16_t)atoi(arguments[2]));
-    close_among_newcomers((uint16_t)atoi(arguments[1]), (uint16_t)atoi(arguments[2]));
-    refuse_without_a_slot((uint16_t)atoi(arguments[1]));
-    open_again_after_failing_to_stop((uint16_t)atoi(arguments[1]),
-                                     (uint16_t)atoi(arguments[2]));
+    uint16_t ports[PORTS];
+
+    CHECK(count == 1 + PORTS);
+    for (int i = 0; i < PORTS; i++)
+        ports[i] = (uint16_t)atoi(arguments[1 + i]);
+    one_life(ports[0]);
+    one_life(ports[1]);
+    close_among_newcomers(ports[0], ports + 1);
+    refuse_without_a_slot(ports[0]);
+    open_again_after_failing_to_stop(ports[0], ports[1]);
     puts("clean");
     return 0;
 }

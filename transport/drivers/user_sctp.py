@@ -118,7 +118,7 @@ class UserSctp:
                 "process for each node"
             )
         present, self._missing = _present(self._local)
-        if native.kept_port() == 0:
+        if native.kept_port() == 0:  # else it is this process's own, and `open_stack` judges
             _check_udp_port(self._local.udp_port)
         try:
             native.open_stack(
