@@ -37,9 +37,9 @@ def test_what_was_sent_in_bulk_is_there_if_it_is_asked_for(
     for node in (2, 3):
         got = [event.payload for event in three[node].take_ready() if isinstance(event, Message)]
         assert got == payloads
-    # What a type checker refuses, a caller without one is told of.
+    # Not every caller has a type checker: the call itself refuses what the types do.
     with pytest.raises(UsageError, match="after is"):
-        services[1].wait("sent", after=("fifo",))  # type: ignore[arg-type]  # no such lane there
+        services[1].wait("sent", after=("fifo",))  # type: ignore[arg-type]  # on purpose
 
 
 def test_an_arrival_that_is_asked_for_back_says_what_the_order_says(
@@ -132,8 +132,9 @@ def test_a_double_barrier_is_entered_and_left_together(services: dict[int, Barri
 
     in_threads(*(lambda it=it: work(it) for it in services.values()))
     assert said == ["in"] * 3 + ["out"] * 3
+    # As above: the types know that a double barrier has no such policy, and so does the call.
     with pytest.raises(UsageError, match="another incarnation"):
-        services[1].double("job", policy="wait_for_rejoin")  # type: ignore[arg-type]  # no such policy here
+        services[1].double("job", policy="wait_for_rejoin")  # type: ignore[arg-type]  # on purpose
 
 
 def test_an_interrupt_in_the_body_breaks_the_leaving_for_the_others(

@@ -168,7 +168,9 @@ def test_what_is_refused_was_not_published(tmp_path: Path) -> None:
             with pytest.raises(UsageError):
                 await log.channel.publish(bytes(one.cluster.config.limits.message_bytes_max + 1))
             publishing = asyncio.create_task(log.channel.publish_many([b"a", b"b"]))
-            await asyncio.sleep(0)  # it begins, and what it publishes has no place yet
+            # One pass of the loop, in which the task begins: nothing is waited for, and what it
+            # publishes cannot have a place before the loop has read from the network.
+            await asyncio.sleep(0)
             publishing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await publishing

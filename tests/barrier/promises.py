@@ -19,7 +19,8 @@ from phalanx.barrier.settings import (
 from phalanx.transport.events import Member, Position, View, ViewId
 from phalanx.transport.layers import Ordered
 
-from .model import DOUBLES, PHASERS, SETTINGS, Call, Model, Node, Verdict, Violation
+from .kinds import DOUBLES, PHASERS, SETTINGS
+from .model import Call, Model, Node, Verdict, Violation
 
 
 class Promises:

@@ -11,7 +11,8 @@ from phalanx.barrier.settings import AllParties, Count, Named, Settings, Strengt
 from phalanx.transport.config import MS, ClusterConfig
 from phalanx.transport.errors import UsageError
 
-from .model import DOUBLES, PHASERS, SETTINGS, Model
+from .kinds import DOUBLES, PHASERS, SETTINGS
+from .model import Model
 
 DRAWN_MAX = 4
 """Kinds of barriers in one run: with fewer names there are more meetings."""
