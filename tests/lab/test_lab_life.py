@@ -103,13 +103,17 @@ def test_down_leaves_nothing_behind_and_can_be_repeated() -> None:
 
 def test_down_spares_processes_that_the_lab_did_not_start(lab: Lab) -> None:
     """A user's own process in a host's namespace, or anywhere else, is not ours to kill."""
-    foreign = subprocess.Popen([*lab.command("alpha", ["sleep", "600"])])
+    inside = ["sh", "-c", "echo inside; exec sleep 600"]
+    foreign = subprocess.Popen(lab.command("alpha", inside), stdout=subprocess.PIPE)
+    assert foreign.stdout is not None
     try:
+        assert foreign.stdout.readline() == b"inside\n", "it must be there before the host goes"
         lab.down()
         assert foreign.poll() is None
     finally:
         foreign.kill()
         foreign.wait()
+        foreign.stdout.close()
 
 
 def test_a_failed_build_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
