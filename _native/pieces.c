@@ -8,7 +8,8 @@ enum {
     AT_INDEX = 3,
     AT_ID = 4,
     AT_FRAME_BYTES = 8,
-    AT_PIECE_BYTES = 12
+    AT_PIECE_BYTES = 12,
+    AT_SESSION = 14
 };
 
 /* Little-endian, as everything on the wire. */
@@ -46,6 +47,7 @@ bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_m
     it->id = load(packet + AT_ID, 4);
     it->frame_bytes = load(packet + AT_FRAME_BYTES, 4);
     it->piece_bytes = load(packet + AT_PIECE_BYTES, 2);
+    it->session = (uint16_t)load(packet + AT_SESSION, 2);
     it->body = packet + PHX_PIECE_HEAD_BYTES;
     it->body_bytes = (uint32_t)(length - PHX_PIECE_HEAD_BYTES);
     if (packet[2] != VERSION || it->piece_bytes == 0 || it->frame_bytes == 0 ||
@@ -57,14 +59,16 @@ bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_m
     return it->body_bytes == body_of(it, it->index);
 }
 
-size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint32_t id, const uint8_t *frame,
-                      size_t length)
+size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint16_t session, uint32_t id,
+                      uint64_t wanted, const uint8_t *frame, size_t length)
 {
     const size_t most = packet_bytes - PHX_PIECE_HEAD_BYTES;
     uint8_t *packet = packets;
 
     for (size_t at = 0, index = 0; at < length; at += most, index++) {
         const size_t size = length - at < most ? length - at : most;
+        if ((wanted >> index & 1) == 0)
+            continue;
         memset(packet, 0, PHX_PIECE_HEAD_BYTES);
         store(packet, MAGIC, 2);
         packet[2] = VERSION;
@@ -72,18 +76,21 @@ size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint32_t id, const 
         store(packet + AT_ID, id, 4);
         store(packet + AT_FRAME_BYTES, (uint32_t)length, 4);
         store(packet + AT_PIECE_BYTES, (uint32_t)most, 2);
+        store(packet + AT_SESSION, session, 2);
         memcpy(packet + PHX_PIECE_HEAD_BYTES, frame + at, size);
         packet += PHX_PIECE_HEAD_BYTES + size;
     }
     return (size_t)(packet - packets);
 }
 
-size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max)
+size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max,
+                           phx_piece *first)
 {
-    phx_piece first = {.count = 1}, next;
+    phx_piece next;
     size_t at = 0;
 
-    for (uint32_t i = 0; i < first.count; i++, at += step) {
+    *first = (phx_piece){.count = 1};
+    for (uint32_t i = 0; i < first->count; i++, at += step) {
         if (at >= length)
             return 0;
         const size_t size = length - at < step ? length - at : step;
@@ -91,17 +98,17 @@ size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_
             !phx_piece_read(packets + at, size, frame_bytes_max, &next) || next.index != i)
             return 0;
         if (i == 0)
-            first = next;
-        else if (next.id != first.id || next.frame_bytes != first.frame_bytes ||
-                 next.piece_bytes != first.piece_bytes)
+            *first = next;
+        else if (next.id != first->id || next.session != first->session ||
+                 next.frame_bytes != first->frame_bytes || next.piece_bytes != first->piece_bytes)
             return 0;
     }
     if (at < length)
         return 0;
-    for (uint32_t i = 0; i < first.count; i++)
-        memmove(packets + (size_t)i * first.piece_bytes, packets + i * step + PHX_PIECE_HEAD_BYTES,
-                body_of(&first, i));
-    return first.frame_bytes;
+    for (uint32_t i = 0; i < first->count; i++)
+        memmove(packets + (size_t)i * first->piece_bytes, packets + i * step + PHX_PIECE_HEAD_BYTES,
+                body_of(first, i));
+    return first->frame_bytes;
 }
 
 void phx_puzzles_release(phx_puzzles *puzzles)
@@ -111,8 +118,48 @@ void phx_puzzles_release(phx_puzzles *puzzles)
             puzzles->all[i].used = false;
 }
 
+static bool same(const phx_name *one, const phx_name *other)
+{
+    return one->from == other->from && one->session == other->session && one->id == other->id;
+}
+
+/* Where it stands whether a frame has become whole; a place is taken over by the latest one. */
+static phx_name *whole_place(phx_puzzles *puzzles, const phx_name *name)
+{
+    const uint32_t key = name->id + (uint32_t)name->from * 331 + name->session * UINT32_C(7919);
+
+    return &puzzles->whole[key % PHX_WHOLE];
+}
+
+static bool was_whole(phx_puzzles *puzzles, const phx_name *name)
+{
+    const phx_name marked = {name->from + 1, name->session, name->id};
+
+    return same(whole_place(puzzles, name), &marked);
+}
+
+static void mark_whole(phx_puzzles *puzzles, const phx_name *name)
+{
+    *whole_place(puzzles, name) = (phx_name){name->from + 1, name->session, name->id};
+}
+
+bool phx_puzzles_whole(phx_puzzles *puzzles, int32_t from, const phx_piece *it)
+{
+    const phx_name name = {from, it->session, it->id};
+
+    if (was_whole(puzzles, &name))
+        return false;
+    mark_whole(puzzles, &name);
+    for (int i = 0; i < PHX_PUZZLES; i++) {
+        phx_puzzle *one = &puzzles->all[i];
+        if (one->used && one->missing > 0 && same(&one->name, &name))
+            one->used = false;
+    }
+    return true;
+}
+
 /* The frame that a piece belongs to, begun if need be; NULL if there is no room for another one. */
-static phx_puzzle *puzzle_of(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
+static phx_puzzle *puzzle_of(phx_puzzles *puzzles, const phx_name *name, const phx_piece *it,
                              bool *displaced)
 {
     phx_puzzle *oldest = NULL, *vacant = NULL;
@@ -121,7 +168,7 @@ static phx_puzzle *puzzle_of(phx_puzzles *puzzles, int32_t from, const phx_piece
         phx_puzzle *one = &puzzles->all[i];
         if (!one->used)
             vacant = one;
-        else if (one->from == from && one->id == it->id)
+        else if (same(&one->name, name))
             return one;
         else if (one->missing > 0 && (oldest == NULL || one->touched < oldest->touched))
             oldest = one;
@@ -133,10 +180,10 @@ static phx_puzzle *puzzle_of(phx_puzzles *puzzles, int32_t from, const phx_piece
         vacant = oldest;
     }
     *vacant = (phx_puzzle){.used = true,
-                           .from = from,
-                           .id = it->id,
+                           .name = *name,
                            .frame_bytes = it->frame_bytes,
                            .piece_bytes = it->piece_bytes,
+                           .count = it->count,
                            .missing = it->count};
     return vacant;
 }
@@ -144,18 +191,25 @@ static phx_puzzle *puzzle_of(phx_puzzles *puzzles, int32_t from, const phx_piece
 phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
                                 bool *displaced, int *place)
 {
+    const phx_name name = {from, it->session, it->id};
+
     *displaced = false;
-    phx_puzzle *one = puzzle_of(puzzles, from, it, displaced);
+    if (was_whole(puzzles, &name))
+        return PHX_PIECE_KEPT; /* doubled on the way, or mended twice */
+    phx_puzzle *one = puzzle_of(puzzles, &name, it, displaced);
     if (one == NULL)
         return PHX_PIECE_NO_ROOM;
     if (one->frame_bytes != it->frame_bytes || one->piece_bytes != it->piece_bytes)
         return PHX_PIECE_UNFIT;
     if (one->missing == 0 || one->have >> it->index & 1)
-        return PHX_PIECE_KEPT; /* doubled on the way */
+        return PHX_PIECE_KEPT;
     *place = (int)(one - puzzles->all);
     uint8_t *frame = puzzles->frames + (size_t)*place * puzzles->step;
     memcpy(frame + (size_t)it->index * it->piece_bytes, it->body, it->body_bytes);
     one->have |= (uint64_t)1 << it->index;
     one->touched = ++puzzles->clock;
-    return --one->missing == 0 ? PHX_PIECE_COMPLETES : PHX_PIECE_KEPT;
+    if (--one->missing > 0)
+        return PHX_PIECE_KEPT;
+    mark_whole(puzzles, &name);
+    return PHX_PIECE_COMPLETES;
 }

@@ -11,10 +11,19 @@
 enum {
     PHX_PIECE_HEAD_BYTES = 16,
     PHX_PIECES_MAX = 64, /* of a frame: as many as a word has bits, and as the kernel takes at once */
-    PHX_PUZZLES = 32     /* frames of which some pieces are kept */
+    PHX_PUZZLES = 64,    /* frames of which some pieces are kept */
+    PHX_WHOLE = 1024     /* frames that are known to have become whole */
 };
 
+/* Whose frame it is. */
 typedef struct {
+    int32_t from;
+    uint16_t session;
+    uint32_t id;
+} phx_name;
+
+typedef struct {
+    uint16_t session;
     uint32_t id, frame_bytes, piece_bytes, index, count;
     const uint8_t *body;
     uint32_t body_bytes;
@@ -23,8 +32,8 @@ typedef struct {
 /* A frame of which pieces have come. */
 typedef struct {
     bool used;
-    int32_t from;
-    uint32_t id, frame_bytes, piece_bytes;
+    phx_name name;
+    uint32_t frame_bytes, piece_bytes, count;
     uint32_t missing; /* 0 in a frame that was given away and may still be read */
     uint64_t have, touched;
 } phx_puzzle;
@@ -35,6 +44,7 @@ typedef struct {
     size_t step;     /* each so many bytes after the one before */
     phx_puzzle all[PHX_PUZZLES];
     uint64_t clock;
+    phx_name whole[PHX_WHOLE]; /* each at a place that follows from it, the latest one; from + 1 */
 } phx_puzzles;
 
 /* What became of a piece. */
@@ -49,20 +59,27 @@ typedef enum {
 bool phx_piece_is(const uint8_t *packet, size_t length);
 bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_max, phx_piece *it);
 
-/* Cut a frame into packets, all but the last of `packet_bytes`; returns the bytes of all. */
-size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint32_t id, const uint8_t *frame,
-                      size_t length);
+/* Cut a frame into packets, all but the last of `packet_bytes`, and leave out those that are not
+ * `wanted`; returns the bytes of all. */
+size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint16_t session, uint32_t id,
+                      uint64_t wanted, const uint8_t *frame, size_t length);
 
 /* If these packets, each but the last `step` long, are all pieces of one frame in their order: drop
- * what stands between them. Returns the bytes of the frame, or 0 and has changed nothing. */
-size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max);
+ * what stands between them. Returns the bytes of the frame, or 0 and has changed nothing; `first`
+ * is told what the first piece was. */
+size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max,
+                           phx_piece *first);
 
 /* Frames that were given away need not be kept any longer. */
 void phx_puzzles_release(phx_puzzles *puzzles);
 
 /* Keep a piece. `displaced` says whether another frame has made room; `place` is that of the frame,
- * if it is complete. */
+ * if it is complete. A piece of a frame that is known to have become whole is dropped. */
 phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
                                 bool *displaced, int *place);
+
+/* A frame has come as a whole: pieces of it that come once more are not kept. False if it had come
+ * before. */
+bool phx_puzzles_whole(phx_puzzles *puzzles, int32_t from, const phx_piece *it);
 
 #endif

@@ -20,15 +20,18 @@ enum {
     BAD_SIZE = -2,
     BAD_PIECE = -3,
     DISPLACED = -4,
+    OWN = -5,
 
     SLOT_BYTES = 65536 + 192, /* all that UDP carries; not a power of two, for the caches' sake */
     ARRIVED_MAX = 256, /* by datagram: more than the kernel makes one of */
-    FIELDS = 3
+    FIELDS = 5
 };
 
 typedef struct {
     struct sockaddr_storage address;
     socklen_t length;
+    int rail;
+    int32_t node;    /* who sends from there, or what stands for it in what has arrived */
     bool separately; /* the way there does not take several packets as one */
 } peer;
 
@@ -41,7 +44,8 @@ struct phx_udp {
     struct mmsghdr *incoming;
     struct iovec *places;
     struct sockaddr_storage *sources;
-    uint8_t (*controls)[CMSG_SPACE(sizeof(int))];
+    uint8_t (*controls)[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+    uint32_t overruns;
     phx_puzzles puzzles;
     int peers;
     peer *known;
@@ -112,9 +116,9 @@ void phx_udp_number_from(phx_udp *udp, uint32_t id)
     udp->next_id = id;
 }
 
-int phx_udp_learn(phx_udp *udp, const uint8_t *address, int length)
+int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, int length)
 {
-    if (length <= 0 || (size_t)length > sizeof(struct sockaddr_storage))
+    if (node < PHX_UDP_OWN || length <= 0 || (size_t)length > sizeof(struct sockaddr_storage))
         return -1;
     const size_t n = (size_t)udp->peers + 1;
     peer *known = realloc(udp->known, n * sizeof *known);
@@ -130,27 +134,46 @@ int phx_udp_learn(phx_udp *udp, const uint8_t *address, int length)
     memset(&known[udp->peers], 0, sizeof *known);
     memcpy(&known[udp->peers].address, address, (size_t)length);
     known[udp->peers].length = (socklen_t)length;
+    known[udp->peers].rail = rail;
+    known[udp->peers].node = node;
     return udp->peers++;
 }
 
 /* ------------------------------------------------------------------------------------ receiving */
 
-static int32_t peer_at(const phx_udp *udp, const struct sockaddr_storage *source, socklen_t length)
+/* Who sends from an address, or what is wrong with it. */
+static int32_t sender_at(const phx_udp *udp, int rail, const struct sockaddr_storage *source,
+                         socklen_t length)
 {
-    for (int32_t i = 0; i < udp->peers; i++)
-        if (udp->known[i].length == length && memcmp(&udp->known[i].address, source, length) == 0)
-            return i;
-    return -1;
+    for (int32_t i = 0; i < udp->peers; i++) {
+        const peer *it = &udp->known[i];
+        if (it->rail == rail && it->length == length &&
+            memcmp(&it->address, source, length) == 0)
+            return it->node >= 0 ? it->node : it->node == PHX_UDP_OWN ? OWN : STRANGER;
+    }
+    return STRANGER;
 }
 
-static void note(phx_udp *udp, int64_t what, const uint8_t *frame, size_t length)
+static int64_t *note(phx_udp *udp, int64_t what, const uint8_t *frame, size_t length)
 {
+    static int64_t nowhere[FIELDS];
+
     if (udp->arrived_count >= udp->slots * ARRIVED_MAX)
-        return;
+        return nowhere;
     int64_t *entry = udp->arrived + udp->arrived_count++ * FIELDS;
     entry[0] = what;
     entry[1] = frame == NULL ? 0 : frame - udp->memory;
     entry[2] = (int64_t)length;
+    entry[3] = entry[4] = 0;
+    return entry;
+}
+
+static void note_frame(phx_udp *udp, int32_t from, const phx_piece *it, const uint8_t *frame)
+{
+    int64_t *entry = note(udp, from, frame, it->frame_bytes);
+
+    entry[3] = it->session;
+    entry[4] = it->session == 0 ? 0 : it->id;
 }
 
 static void take_piece(phx_udp *udp, int32_t from, const phx_piece *it)
@@ -160,7 +183,7 @@ static void take_piece(phx_udp *udp, int32_t from, const phx_piece *it)
 
     switch (phx_puzzles_take(&udp->puzzles, from, it, &displaced, &place)) {
     case PHX_PIECE_COMPLETES:
-        note(udp, from, udp->puzzles.frames + (size_t)place * SLOT_BYTES, it->frame_bytes);
+        note_frame(udp, from, it, udp->puzzles.frames + (size_t)place * SLOT_BYTES);
         break;
     case PHX_PIECE_UNFIT:
         note(udp, BAD_PIECE, NULL, 0);
@@ -183,56 +206,66 @@ static void take_packet(phx_udp *udp, int32_t from, const uint8_t *packet, size_
         note(udp, BAD_SIZE, NULL, length);
     else if (!phx_piece_is(packet, length))
         note(udp, from, packet, length);
-    else if (phx_piece_read(packet, length, udp->frame_bytes_max, &it))
-        take_piece(udp, from, &it);
-    else
+    else if (!phx_piece_read(packet, length, udp->frame_bytes_max, &it))
         note(udp, BAD_PIECE, NULL, length);
+    else if (it.count > 1)
+        take_piece(udp, from, &it);
+    else if (phx_puzzles_whole(&udp->puzzles, from, &it))
+        note_frame(udp, from, &it, it.body);
 }
 
-/* Of how many bytes the packets were of which the kernel has made this one. */
-static size_t step_of(struct msghdr *message, size_t length)
+/* Of how many bytes the packets were of which the kernel has made this one; beside, how many it has
+ * had no room for. */
+static size_t step_of(phx_udp *udp, struct msghdr *message, size_t length)
 {
+    size_t step = length;
+
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
         if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
             int size;
             memcpy(&size, CMSG_DATA(c), sizeof size);
             if (size > 0 && (size_t)size < length)
-                return (size_t)size;
+                step = (size_t)size;
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+            memcpy(&udp->overruns, CMSG_DATA(c), sizeof udp->overruns);
         }
     }
-    return length;
+    return step;
 }
 
-static void take_datagram(phx_udp *udp, int place)
+static void take_datagram(phx_udp *udp, int rail, int place)
 {
     struct mmsghdr *message = &udp->incoming[place];
     uint8_t *packets = udp->memory + (size_t)place * SLOT_BYTES;
     const size_t length = message->msg_len;
-    const int32_t from = peer_at(udp, &udp->sources[place], message->msg_hdr.msg_namelen);
+    const int32_t from =
+        sender_at(udp, rail, &udp->sources[place], message->msg_hdr.msg_namelen);
+    const size_t step = step_of(udp, &message->msg_hdr, length);
+    phx_piece first;
 
     if (from < 0) {
-        note(udp, STRANGER, NULL, length);
+        note(udp, from, NULL, length);
         return;
     }
-    const size_t step = step_of(&message->msg_hdr, length);
     if (step >= length) {
         take_packet(udp, from, packets, length);
         return;
     }
-    const size_t whole = phx_pieces_close_up(packets, length, step, udp->frame_bytes_max);
-    if (whole > 0) {
-        note(udp, from, packets, whole);
+    if (phx_pieces_close_up(packets, length, step, udp->frame_bytes_max, &first) > 0) {
+        if (phx_puzzles_whole(&udp->puzzles, from, &first))
+            note_frame(udp, from, &first, packets);
         return;
     }
     for (size_t at = 0; at < length; at += step)
         take_packet(udp, from, packets + at, length - at < step ? length - at : step);
 }
 
-int phx_udp_receive(phx_udp *udp, int fd, int most)
+int phx_udp_receive(phx_udp *udp, int rail, int fd, int most)
 {
     const int asked = most < udp->slots ? most : udp->slots;
 
     udp->arrived_count = udp->datagrams = 0;
+    udp->overruns = 0;
     phx_puzzles_release(&udp->puzzles);
     for (int i = 0; i < asked; i++) {
         udp->incoming[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_storage);
@@ -243,7 +276,7 @@ int phx_udp_receive(phx_udp *udp, int fd, int most)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     udp->datagrams = count;
     for (int i = 0; i < count; i++)
-        take_datagram(udp, i);
+        take_datagram(udp, rail, i);
     return udp->arrived_count;
 }
 
@@ -255,6 +288,28 @@ const int64_t *phx_udp_arrived(const phx_udp *udp)
 int phx_udp_datagrams(const phx_udp *udp)
 {
     return udp->datagrams;
+}
+
+uint32_t phx_udp_overruns(const phx_udp *udp)
+{
+    return udp->overruns;
+}
+
+int phx_udp_incomplete(const phx_udp *udp, int64_t *entries, int most)
+{
+    int count = 0;
+
+    for (int i = 0; i < PHX_PUZZLES && count < most; i++) {
+        const phx_puzzle *it = &udp->puzzles.all[i];
+        if (!it->used || it->missing == 0 || it->name.session == 0)
+            continue;
+        int64_t *entry = entries + count++ * 4;
+        entry[0] = it->name.from;
+        entry[1] = it->name.session;
+        entry[2] = it->name.id;
+        entry[3] = (int64_t)(~it->have & ((UINT64_C(2) << (it->count - 1)) - 1));
+    }
+    return count;
 }
 
 uint8_t *phx_udp_memory(phx_udp *udp)
@@ -307,7 +362,7 @@ static int32_t send_cut(phx_udp *udp, int fd, peer *to, size_t bytes)
         struct cmsghdr header;
     } control;
 
-    if (!to->separately) {
+    if (!to->separately && bytes > udp->packet_bytes) {
         const uint16_t step = (uint16_t)udp->packet_bytes;
         int32_t failed;
 
@@ -341,28 +396,50 @@ static int32_t send_cut(phx_udp *udp, int fd, peer *to, size_t bytes)
     return 0;
 }
 
+/* Send a frame in pieces, those that are wanted of them. */
+static int send_pieces(phx_udp *udp, int fd, const int32_t *peers, int count, uint16_t session,
+                       uint32_t id, uint64_t wanted, const uint8_t *frame, size_t length,
+                       int32_t *errors)
+{
+    const size_t bytes =
+        phx_pieces_cut(udp->cut, udp->packet_bytes, session, id, wanted, frame, length);
+    int sent = 0;
+
+    for (int i = 0; i < count; i++) {
+        errors[i] = bytes == 0 ? EINVAL : send_cut(udp, fd, &udp->known[peers[i]], bytes);
+        sent += errors[i] == 0;
+    }
+    return sent;
+}
+
+static int too_long(int count, int32_t *errors)
+{
+    for (int i = 0; i < count; i++)
+        errors[i] = EMSGSIZE;
+    return 0;
+}
+
 int phx_udp_send(phx_udp *udp, int fd, const int32_t *peers, int count, const uint8_t *frame,
                  size_t length, int32_t *errors)
 {
-    if (length > udp->frame_bytes_max) {
-        for (int i = 0; i < count; i++)
-            errors[i] = EMSGSIZE;
-        return 0;
-    }
-    if (length > udp->packet_bytes) {
-        const size_t bytes =
-            phx_pieces_cut(udp->cut, udp->packet_bytes, udp->next_id++, frame, length);
-        int sent = 0;
-
-        for (int i = 0; i < count; i++) {
-            errors[i] = send_cut(udp, fd, &udp->known[peers[i]], bytes);
-            sent += errors[i] == 0;
-        }
-        return sent;
-    }
+    if (length > udp->frame_bytes_max)
+        return too_long(count, errors);
+    if (length > udp->packet_bytes)
+        return send_pieces(udp, fd, peers, count, 0, udp->next_id++, UINT64_MAX, frame, length,
+                           errors);
     /* The kernel reads what it sends, whatever the type says. */
     struct iovec place = {.iov_base = (void *)(uintptr_t)frame, .iov_len = length};
     for (int i = 0; i < count; i++)
         address(udp, i, &udp->known[peers[i]], &place);
     return send_all(udp, fd, count, errors);
+}
+
+int phx_udp_send_numbered(phx_udp *udp, int fd, const int32_t *peers, int count, int session,
+                          uint32_t number, uint64_t wanted, const uint8_t *frame, size_t length,
+                          int32_t *errors)
+{
+    if (length > udp->frame_bytes_max)
+        return too_long(count, errors);
+    return send_pieces(udp, fd, peers, count, (uint16_t)session, number, wanted, frame, length,
+                       errors);
 }

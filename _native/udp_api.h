@@ -2,7 +2,8 @@
  *
  * A frame is one packet, or is cut into pieces of one packet each and put together again here;
  * docs/wire.md has the layout of a piece. Peers are known by the bytes of their `sockaddr`, as the
- * kernel gives them. None of the calls waits, and none may be made by two threads at once. */
+ * kernel gives them. Several sockets, one for each network, may share all of this. None of the calls
+ * waits, and none may be made by two threads at once. */
 
 typedef struct phx_udp phx_udp;
 
@@ -11,19 +12,26 @@ typedef struct phx_udp phx_udp;
 phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max);
 void phx_udp_free(phx_udp *udp);
 
-/* The number of a peer, from 0 in the order of the calls; -1 without memory, or if `length` is no
- * length of an address. */
-int phx_udp_learn(phx_udp *udp, const uint8_t *address, int length);
+enum {
+    PHX_UDP_GROUP = -1, /* for `node`: a multicast group, from which nothing comes */
+    PHX_UDP_OWN = -2    /* an address of our own: what comes from there was sent here */
+};
 
-/* Read up to `most` datagrams. How many things have arrived: frames, and what is dropped; 0 if
- * nothing is there, else a negative errno. A datagram of which the kernel says that it is several
- * counts once in `most`. */
-int phx_udp_receive(phx_udp *udp, int fd, int most);
+/* The number of an address, from 0 in the order of the calls; -1 without memory, or if `length` is
+ * no length of an address. It counts on the sockets of one rail; `node` is who sends from there, 0
+ * or more. */
+int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, int length);
 
-/* For each thing that has arrived: the number of its peer, or what is wrong with it: -1 its sender
- * is a stranger, -2 its size, -3 it is a piece of nothing, -4 pieces of a frame that never became
- * whole made room for others; then where in `phx_udp_memory` the frame begins, and its length.
- * They stand there until the next call of `phx_udp_receive`. */
+/* Read up to `most` datagrams of a socket of a rail. How many things have arrived: frames, and what
+ * is dropped; 0 if nothing is there, else a negative errno. A datagram of which the kernel says
+ * that it is several counts once in `most`. */
+int phx_udp_receive(phx_udp *udp, int rail, int fd, int most);
+
+/* For each thing that has arrived: who sent it, or what is wrong with it: -1 its sender is a
+ * stranger, -2 its size, -3 it is a piece of nothing, -4 pieces of a frame that never became whole
+ * made room for others, -5 it was sent here; then where in `phx_udp_memory` the frame begins, its
+ * length, and its session and number, 0 if it has none. They stand there until the next call of
+ * `phx_udp_receive`. */
 const int64_t *phx_udp_arrived(const phx_udp *udp);
 uint8_t *phx_udp_memory(phx_udp *udp);
 size_t phx_udp_memory_bytes(const phx_udp *udp);
@@ -31,10 +39,24 @@ size_t phx_udp_memory_bytes(const phx_udp *udp);
 /* How many datagrams the last `phx_udp_receive` has read. */
 int phx_udp_datagrams(const phx_udp *udp);
 
+/* How many datagrams the kernel has had no room for since the socket was made, if the last
+ * `phx_udp_receive` was told so (SO_RXQ_OVFL), or 0. */
+uint32_t phx_udp_overruns(const phx_udp *udp);
+
+/* Frames with a session of which some pieces have come, at most `most`; returns how many. For each:
+ * who sent it, its session, its number, and a bit for each piece that is missing. */
+int phx_udp_incomplete(const phx_udp *udp, int64_t *entries, int most);
+
 /* Frames that are cut are numbered from here; from where a process before did not. */
 void phx_udp_number_from(phx_udp *udp, uint32_t id);
 
-/* Send one frame to each of these peers, all of them different. Returns how many were sent it as a
+/* Send one frame to each of these addresses, all of them different. Returns how many were sent it as a
  * whole; `errors` has for each 0 or the errno. */
 int phx_udp_send(phx_udp *udp, int fd, const int32_t *peers, int count, const uint8_t *frame,
                  size_t length, int32_t *errors);
+
+/* The same for a frame that its sender numbers, within a session (1 to 65,535). Those of its pieces
+ * are sent whose bits are set in `wanted`. */
+int phx_udp_send_numbered(phx_udp *udp, int fd, const int32_t *peers, int count, int session,
+                          uint32_t number, uint64_t wanted, const uint8_t *frame, size_t length,
+                          int32_t *errors);

@@ -23,6 +23,7 @@ NAME_BYTES_MAX: Final = 64
 VOTES_MAX: Final = 1000
 """Most votes of one node."""
 PORT_MAX: Final = 65_535
+HOPS_MAX: Final = 255
 DURATION_NS_MAX: Final = 3600 * S
 """Longest duration that can be configured."""
 DRIFT_MAX: Final = 2.0
@@ -214,6 +215,8 @@ class RailConfig:
     name: str
     network: str
     """CIDR notation, IPv4 or IPv6."""
+    group: str = ""
+    """Multicast group of all nodes on this rail; empty for one that follows from the names."""
     lifeline: bool = True
     """False where a middlebox terminates TCP, so that an end of file proves nothing."""
 
@@ -260,6 +263,12 @@ class TrafficConfig:
     """passive: one rail carries the traffic to a peer, the others stand by."""
     datagrams: bool = True
     """Small frames go as UDP datagrams first, and over SCTP if they do not arrive."""
+    multicast: bool = False
+    """What goes to several members as a datagram goes to a multicast group, where that arrives."""
+    multicast_port: int = 5407
+    """UDP port of the groups; the same for all nodes."""
+    multicast_hops: int = 1
+    """Hop limit of what goes to a group: 1 for a rail without routers."""
     evict_slow_ns: int = 0
     """A member that holds the others up for so long is left out of the view; 0: never."""
 

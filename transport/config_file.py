@@ -32,9 +32,9 @@ from .config import (
     RailConfig,
     SctpTuning,
     Timing,
-    TrafficConfig,
 )
 from .config_nodes import check_own_ports, check_pair
+from .config_traffic import read_group, read_traffic
 from .errors import ConfigError
 from .toml_table import Table
 
@@ -45,7 +45,6 @@ PUBLIC_PROBLEM = "is a public address, and NOTHING IS ENCRYPTED OR AUTHENTICATED
 PUBLIC_FIX = "use a private network, or write allow_public = true in [cluster] if you accept that"
 
 DRIVERS = ("auto", "kernel_sctp", "user_sctp")
-TRAFFIC = ("passive",)
 _SECTIONS = ("cluster", "rail", "node", "quorum", "timing", "limits", "discovery", "traffic")
 _ADDRESSES = 'addresses = { a = "10.71.0.2" }'
 """How the table of a node is written, for a message."""
@@ -186,7 +185,7 @@ def _cluster(top: Table) -> ClusterConfig:
     driver = cluster.choice("driver", DRIVERS, "auto")
     rails = _rails(top.tables("rail", limits.RAILS_MAX))
     timing = _timing(top.table("timing"))
-    traffic = _traffic(top.table("traffic"), timing)
+    traffic = read_traffic(top.table("traffic"), timing)
     nodes = _nodes(
         top.tables("node", limits.NODES_MAX),
         rails,
@@ -235,30 +234,6 @@ def _discovery(table: Table) -> DiscoveryConfig:
     return DiscoveryConfig()
 
 
-def _traffic(table: Table, timing: Timing) -> TrafficConfig:
-    table.only(("rails", "datagrams", "evict_slow_ms"))
-    return TrafficConfig(
-        rails=table.choice("rails", TRAFFIC, "passive"),
-        datagrams=table.flag("datagrams", default=True),
-        evict_slow_ns=_evict_slow(table, 2 * timing.suspect_ns)
-        if table.has("evict_slow_ms")
-        else 0,
-    )
-
-
-def _evict_slow(table: Table, least_ns: int) -> int:
-    """A stream that stands still is mended first, by another path and then by a new association."""
-    most_ms, wanted = limits.DURATION_NS_MAX // MS, "milliseconds, or 0 for never"
-    value = round(table.number("evict_slow_ms", 0, most_ms, wanted) * MS)
-    if 0 < value < least_ns:
-        raise table.error(
-            "evict_slow_ms",
-            f"{value / MS:g} is less than twice suspect_ms, {least_ns / MS:g}",
-            "give what mends a stream that stands still the time to do so",
-        )
-    return value
-
-
 # ------------------------------------------------------------------------- rails and nodes
 
 
@@ -266,7 +241,7 @@ def _rails(tables: Sequence[Table]) -> list[RailConfig]:
     rails: list[RailConfig] = []
     networks: list[_Network] = []
     for table in tables:
-        table.only(("name", "network", "lifeline"))
+        table.only(("name", "network", "lifeline", "group"))
         name = table.name_of("rail")
         if any(name == rail.name for rail in rails):
             raise table.error("name", f"{name!r} is used twice", "give each rail its own name")
@@ -288,7 +263,10 @@ def _rails(tables: Sequence[Table]) -> list[RailConfig]:
         networks.append(network)
         rails.append(
             RailConfig(
-                name=name, network=str(network), lifeline=table.flag("lifeline", default=True)
+                name=name,
+                network=str(network),
+                group=read_group(table, network.version),
+                lifeline=table.flag("lifeline", default=True),
             )
         )
     return rails

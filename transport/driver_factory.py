@@ -12,6 +12,7 @@ from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
 from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import Lifelines
+from .groups import groups
 from .interfaces import find_rail_addresses
 
 
@@ -28,14 +29,15 @@ def choose_driver(config: ClusterConfig, local: LocalEndpoint) -> Driver:
 
 def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
     """Where this node listens: configured addresses, and those found on the rails' networks."""
-    found = find_rail_addresses(config, node)
+    addresses = {**node.addresses, **find_rail_addresses(config, node)}
     return LocalEndpoint(
         node=node.id,
-        addresses={**node.addresses, **found},
+        addresses=addresses,
         networks={rail.name: ipaddress.ip_network(rail.network) for rail in config.rails},
         port=node.port,
         udp_port=node.udp_port,
         datagram_port=node.datagram_port,
+        groups=groups(config, node, addresses),
     )
 
 

@@ -179,7 +179,7 @@ class Pump:
         return now_ns
 
     def _receive(self, cast: Sequence[Datagram], now_ns: int) -> None:
-        for node, rail, frame in cast:
+        for node, rail, frame, _, _ in cast:
             self.endpoint.receive_datagram(node, rail, frame, now_ns)
 
     def put_out(self, *, more: bool = False) -> int | None:

@@ -37,6 +37,15 @@ QUIET_S = 0.05
 """What has not come by then, over a network without delay, does not come."""
 
 
+Got = tuple[int, str, bytes]
+"""A datagram without session and number."""
+
+
+def plain(datagrams: Sequence[Datagram]) -> list[Got]:
+    """From whom, on which rail, and what."""
+    return [(node, rail, frame) for node, rail, frame, _, _ in datagrams]
+
+
 class Bench(Protocol):
     """What the cases need."""
 
@@ -44,8 +53,12 @@ class Bench(Protocol):
         """Open the datagrams of a host, which has no address on the rails that are absent."""
         ...
 
-    def collect(self, datagrams: Datagrams, count: int) -> list[Datagram]:
+    def collect(self, datagrams: Datagrams, count: int) -> list[Got]:
         """Poll until so many have come, and a little longer for those that must not come."""
+        ...
+
+    def collect_numbered(self, datagrams: Datagrams, count: int) -> list[Datagram]:
+        """The same, with sessions and numbers."""
         ...
 
     def cut(self, number: int, rail: str) -> None: ...
@@ -77,7 +90,10 @@ class RealTimeBench(abc.ABC):
         self._started.append(datagrams)
         return datagrams
 
-    def collect(self, datagrams: Datagrams, count: int) -> list[Datagram]:
+    def collect(self, datagrams: Datagrams, count: int) -> list[Got]:
+        return plain(self.collect_numbered(datagrams, count))
+
+    def collect_numbered(self, datagrams: Datagrams, count: int) -> list[Datagram]:
         got: list[Datagram] = []
         deadline = time.monotonic() + WAIT_S
         while len(got) < count and time.monotonic() < deadline:
@@ -132,7 +148,7 @@ class MemoryDatagramBench(RealTimeBench):
     def make(self, number: int, absent: Sequence[str]) -> Datagrams:
         for rail in absent:
             self.network.take_address(number, rail)
-        datagrams = MemoryDatagrams(self.network, memory_endpoint(number))
+        datagrams = MemoryDatagrams(self.network, memory_endpoint(number), grouped=True)
         datagrams.open()
         return datagrams
 
@@ -162,14 +178,17 @@ class SimulatedDatagramBench:
             self._drivers[number] = SimulatedDriver(self.network, number, lambda: None)
             with suppress(AddressMissing):
                 self._drivers[number].open()
-        datagrams = SimulatedDatagrams(self.network, number, self._wakes(number))
+        datagrams = SimulatedDatagrams(self.network, number, self._wakes(number), grouped=True)
         datagrams.open()
         return datagrams
 
     def _wakes(self, number: int) -> Callable[[], None]:
         return lambda: self.woken.append(number)
 
-    def collect(self, datagrams: Datagrams, count: int) -> list[Datagram]:
+    def collect(self, datagrams: Datagrams, count: int) -> list[Got]:
+        return plain(self.collect_numbered(datagrams, count))
+
+    def collect_numbered(self, datagrams: Datagrams, count: int) -> list[Datagram]:
         del count  # Everything that comes is here when nothing more happens.
         got: list[Datagram] = []
         while self.network.step():

@@ -7,15 +7,21 @@ import random
 import pytest
 
 from phalanx.transport.drivers.base import (
+    ALL_PIECES,
     CAST_BYTES_MAX,
     DATAGRAM_BYTES_MAX,
     DATAGRAMS_POLL_MAX,
+    GROUP,
+    NUMBERS,
     PIECE_HEAD_BYTES,
+    SESSION_MAX,
+    Datagram,
+    Incomplete,
 )
 from phalanx.transport.errors import UsageError
 
 from .bench import RAILS
-from .datagram_bench import HOSTS, Bench
+from .datagram_bench import HOSTS, Bench, plain
 
 PIECE = DATAGRAM_BYTES_MAX - PIECE_HEAD_BYTES
 BURST = 12_000
@@ -94,7 +100,7 @@ class DatagramCases:
         for number in range(2 * DATAGRAMS_POLL_MAX + 10):
             one.cast([2], RAILS[number % 2], b"%d" % number)
         assert len(bench.collect(one, 0)) == 0
-        first = two.poll()
+        first = plain(two.poll())
         assert len(first) == DATAGRAMS_POLL_MAX
         rest = bench.collect(two, DATAGRAMS_POLL_MAX + 10)
         assert len(rest) == DATAGRAMS_POLL_MAX + 10
@@ -161,3 +167,82 @@ class DatagramCases:
         assert (sent["frames_sent"], sent["bytes_sent"]) == (3, 11)
         assert (got["frames_received"], got["bytes_received"]) == (2, 6)
         assert got.get("frames_sent", 0) == sent.get("frames_received", 0) == 0
+
+    # ------------------------------------------------------------------------- groups and numbers
+
+    def test_what_goes_to_a_group_comes_once_to_all_others_on_its_rail(self, bench: Bench) -> None:
+        """Sent once, whatever their number; the sender hears nothing of it."""
+        one, two, three = (bench.start(number) for number in HOSTS)
+        assert one.group_rails == RAILS
+        for rail in RAILS:
+            one.cast((GROUP,), rail, rail.encode())
+        for other in (two, three):
+            assert sorted(bench.collect(other, 2)) == [(1, "a", b"a"), (1, "b", b"b")]
+        assert bench.collect(one, 0) == []
+        assert one.stats()["frames_sent"] == 2
+
+    def test_numbered_frames_come_with_their_numbers_to_nodes_and_to_groups(
+        self, bench: Bench
+    ) -> None:
+        """Of every size, and up to the ends of both ranges."""
+        one, two = bench.start(1), bench.start(2)
+        generator = random.Random(3)
+        sizes = (1, PIECE - 1, PIECE, PIECE + 1, DATAGRAM_BYTES_MAX, CAST_BYTES_MAX)
+        wanted: list[Datagram] = []
+        for place, size in enumerate(sizes):
+            for session, number, nodes in (
+                (1, place, [2]),
+                (SESSION_MAX, NUMBERS - 1 - place, (GROUP,)),
+            ):
+                frame = generator.randbytes(size)
+                one.cast_numbered(nodes, "a", frame, session, number)
+                wanted.append((1, "a", frame, session, number))
+        assert sorted(bench.collect_numbered(two, len(wanted))) == sorted(wanted)
+        assert two.incomplete() == []
+
+    def test_sessions_and_numbers_that_cannot_be_are_refused(self, bench: Bench) -> None:
+        """They would be taken for others."""
+        one = bench.start(1)
+        for session, number in ((0, 1), (SESSION_MAX + 1, 1), (1, -1), (1, NUMBERS)):
+            with pytest.raises(UsageError, match="session or number"):
+                one.cast_numbered([2], "a", b"x", session, number)
+
+    def test_what_is_missing_is_said_and_may_come_by_the_other_rail(self, bench: Bench) -> None:
+        """Single pieces are mended, wherever they are sent from."""
+        one, two = bench.start(1), bench.start(2)
+        frame = random.Random(4).randbytes(3 * PIECE + 1)
+        one.cast_numbered([2], "a", frame, 7, 9, 0b1001)
+        one.cast_numbered([2], "a", frame, 7, 10, 0b0111)
+        one.cast_numbered([2], "a", b"unharmed", 7, 11)
+        assert bench.collect_numbered(two, 1) == [(1, "a", b"unharmed", 7, 11)]
+        assert sorted(two.incomplete()) == [
+            Incomplete(1, 7, 9, 0b0110),
+            Incomplete(1, 7, 10, 0b1000),
+        ]
+        one.cast_numbered([2], "b", frame, 7, 9, 0b0110)
+        assert bench.collect_numbered(two, 1) == [(1, "b", frame, 7, 9)]
+        one.cast_numbered((GROUP,), "b", frame, 7, 10, 0b1000)
+        assert bench.collect_numbered(two, 1) == [(1, "b", frame, 7, 10)]
+        assert two.incomplete() == []
+
+    def test_a_frame_that_is_mended_twice_comes_once(self, bench: Bench) -> None:
+        """Pieces of what was whole are kept nowhere: nothing would ever complete them."""
+        one, two = bench.start(1), bench.start(2)
+        frame = b"x" * (3 * PIECE)
+        for pieces in (ALL_PIECES, 0b010, 0b101, ALL_PIECES):
+            one.cast_numbered([2], "a", frame, 7, 9, pieces)
+        one.cast_numbered([2], "a", b"y", 7, 10)
+        one.cast_numbered([2], "a", b"y", 7, 10)
+        got = bench.collect_numbered(two, 2)
+        assert got == [(1, "a", frame, 7, 9), (1, "a", b"y", 7, 10)]
+        assert two.incomplete() == []
+
+    def test_the_same_number_of_two_sessions_is_two_frames(self, bench: Bench) -> None:
+        """A sender that was restarted numbers anew."""
+        one, two = bench.start(1), bench.start(2)
+        for session in (7, 8):
+            one.cast_numbered([2], "a", b"%d" % session * PIECE * 2, session, 9, 0b01)
+        for session in (8, 7):
+            one.cast_numbered([2], "a", b"%d" % session * PIECE * 2, session, 9, 0b10)
+        got = [(frame[:1], session) for _, _, frame, session, _ in bench.collect_numbered(two, 2)]
+        assert got == [(b"8", 8), (b"7", 7)]

@@ -25,11 +25,11 @@ from types import TracebackType
 from typing import Any, cast
 
 from phalanx.transport.config import PROFILES, SctpTuning
-from phalanx.transport.drivers.base import Driver, Link, LocalEndpoint, PeerEndpoint
+from phalanx.transport.drivers.base import Driver, Group, Link, LocalEndpoint, PeerEndpoint
 
 from .bench import RAILS, Host, Log
 
-PORT, UDP_PORT, DATAGRAM_PORT = 5405, 9899, 9900
+PORT, UDP_PORT, DATAGRAM_PORT, GROUP_PORT = 5405, 9899, 9900, 5407
 LENGTH = struct.Struct("=I")
 ANSWER_S = 30.0
 IP = shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin") or "ip"
@@ -259,7 +259,14 @@ class NetnsBench:
             port=PORT,
             udp_port=UDP_PORT,
             datagram_port=DATAGRAM_PORT,
+            groups={rail: self._group(number, rail) for rail in RAILS},
         )
+
+    def _group(self, number: int, rail: str) -> Group:
+        if self._family[rail] == 4:
+            return Group(f"239.192.0.{RAILS.index(rail) + 1}", GROUP_PORT)
+        with self.within(number):
+            return Group(f"ff15::{rail}", GROUP_PORT, interface=socket.if_nametoindex(rail))
 
     @contextmanager
     def within(self, number: int) -> Generator[None]:

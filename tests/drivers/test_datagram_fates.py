@@ -13,7 +13,7 @@ from phalanx.transport.drivers.simulator import Network, NetworkOptions
 from phalanx.transport.errors import UsageError
 
 from .bench import RAILS
-from .datagram_bench import Bench, MemoryDatagramBench, SimulatedDatagramBench
+from .datagram_bench import Bench, MemoryDatagramBench, SimulatedDatagramBench, plain
 
 COUNT = 2000
 LARGE = 16 << 10
@@ -110,7 +110,7 @@ def test_they_take_the_time_of_the_link() -> None:
     bench.network.step()
     assert bench.network.now_ns == 5 * MS
     assert bench.woken == [2]
-    assert two.poll() == [(1, "a", b"x")]
+    assert plain(two.poll()) == [(1, "a", b"x")]
 
 
 def test_a_cut_of_one_direction_loses_those_of_that_direction() -> None:
@@ -122,7 +122,7 @@ def test_a_cut_of_one_direction_loses_those_of_that_direction() -> None:
         one.cast([2], rail, b"there")
         two.cast([1], rail, b"back")
     assert bench.collect(two, 0) == [(1, "b", b"there")]
-    assert sorted(one.poll()) == [(2, "a", b"back"), (2, "b", b"back")]
+    assert sorted(plain(one.poll())) == [(2, "a", b"back"), (2, "b", b"back")]
 
 
 def test_a_direction_that_loses_delays_and_repeats_packets_does_so_with_datagrams() -> None:
@@ -204,7 +204,7 @@ def test_unread_datagrams_are_bounded_and_what_is_lost_is_counted() -> None:
         assert len(taken) <= DATAGRAMS_POLL_BYTES // LARGE + 1
         got += len(taken)
     assert got * LARGE <= SOCKET_BUFFER_BYTES
-    assert two.stats()["overflows"] == COUNT - got > 0
+    assert two.stats()["overruns"] == COUNT - got > 0
 
 
 def test_a_killed_node_in_memory_neither_sends_nor_receives() -> None:

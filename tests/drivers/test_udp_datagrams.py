@@ -29,7 +29,7 @@ from phalanx.transport.drivers.pieces import PUZZLES_MAX, cut
 from phalanx.transport.errors import UsageError
 
 from .bench import RAILS
-from .datagram_bench import WAIT_S, NetnsDatagrams, wait_readable
+from .datagram_bench import WAIT_S, Got, NetnsDatagrams, plain, wait_readable
 from .netns_bench import DATAGRAM_PORT, NetnsBench
 
 HOSTS = {1: "127.0.0.1", 2: "127.0.0.2", 3: "127.0.0.3"}
@@ -97,13 +97,13 @@ def two() -> Iterator[UdpDatagrams]:
     datagrams.close()
 
 
-def receive(datagrams: UdpDatagrams, count: int) -> list[Datagram]:
+def receive(datagrams: UdpDatagrams, count: int) -> list[Got]:
     """Poll until so many have come."""
     got: list[Datagram] = []
     deadline = time.monotonic() + WAIT_S
     while len(got) < count and wait_readable(datagrams, max(0, deadline - time.monotonic())):
         got += datagrams.poll()
-    return got
+    return plain(got)
 
 
 def throw(payload: bytes, source: tuple[str, int], target: tuple[str, int]) -> None:
@@ -162,7 +162,7 @@ def test_pieces_may_come_in_any_order_doubled_and_between_others(one: UdpDatagra
     packets += [b"small"]
     generator.shuffle(packets)
     from_two(*packets)
-    got = {frame for *_, frame in receive(one, 4) + one.poll()}
+    got = {frame for *_, frame in receive(one, 4) + plain(one.poll())}
     assert got == {*frames.values(), b"small"}
 
 
@@ -233,7 +233,7 @@ def test_many_large_frames_are_read_in_portions(one: UdpDatagrams, two: UdpDatag
     """A poll copies no more than so many bytes, whatever lies there."""
     for number in range(30):
         two.cast([1], "a", number.to_bytes() * CAST_BYTES_MAX)
-    first = one.poll()
+    first = plain(one.poll())
     assert sum(len(frame) for *_, frame in first) < (1 << 20) + 32 * CAST_BYTES_MAX
     numbers = [frame[0] for *_, frame in (*first, *receive(one, 30 - len(first)))]
     assert numbers == list(range(30))
@@ -344,7 +344,7 @@ print("open", flush=True)
 left = 100
 while left:
     select.select([datagrams], [], [], {WAIT_S})
-    for node, rail, frame in datagrams.poll():
+    for node, rail, frame, _, _ in datagrams.poll():
         datagrams.cast([node], rail, frame[::-1])
         left -= 1
 """

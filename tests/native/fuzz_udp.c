@@ -6,6 +6,7 @@
  */
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -19,7 +20,7 @@
 #include "fuzz.h"
 #include "udp.h"
 
-enum { SLOTS = 8, PACKET = 1400, HEAD = 16, BODY = PACKET - HEAD, MOST = 46 * BODY, FIELDS = 3 };
+enum { SLOTS = 8, PACKET = 1400, HEAD = 16, BODY = PACKET - HEAD, MOST = 46 * BODY, FIELDS = 5, RAIL = 1 };
 
 static int open_socket(struct sockaddr_in *address)
 {
@@ -73,13 +74,13 @@ static int take(phx_udp *udp, int fd, bool whole)
 {
     int frames = 0, count;
 
-    while ((count = phx_udp_receive(udp, fd, SLOTS)) != 0) {
+    while ((count = phx_udp_receive(udp, RAIL, fd, SLOTS)) != 0) {
         CHECK(count > 0);
         CHECK(phx_udp_datagrams(udp) >= 1 && phx_udp_datagrams(udp) <= SLOTS);
         for (int i = 0; i < count; i++) {
             const int64_t *it = phx_udp_arrived(udp) + i * FIELDS;
 
-            CHECK(it[0] >= -4 && it[0] <= 1);
+            CHECK(it[0] >= -5 && it[0] <= 1);
             if (it[0] < 0)
                 continue;
             CHECK(it[2] >= 1 && it[2] <= MOST);
@@ -111,6 +112,37 @@ static void send_whole(phx_udp *from, int fd, phx_udp *to, int there, uint8_t *f
         CHECK(phx_udp_send(from, fd, peers, 1, frame, length, &error) == 1 && error == 0);
     }
     CHECK(take(to, there, true) == count);
+}
+
+/* A numbered frame comes when the pieces that were left out at first have been sent, and once. */
+static void send_mended(phx_udp *from, int fd, phx_udp *to, int there, uint8_t *frame)
+{
+    static uint32_t number = UINT32_MAX - 100;
+    const size_t length = any_length();
+    const uint64_t some = next_random();
+    const int32_t peers[] = {0};
+    const int session = 1 + (int)below(65535);
+    int64_t entries[4 * 64];
+    int32_t error;
+
+    make(frame, length);
+    number++;
+    (void)phx_udp_send_numbered(from, fd, peers, 1, session, number, some, frame, length, &error);
+    CHECK(error == 0 || error == EINVAL); /* it may have none of these pieces */
+    int frames = take(to, there, true);
+    const int count = phx_udp_incomplete(to, entries, 64);
+    CHECK(count >= 0 && count <= 64);
+    for (int i = 0; i < count; i++) {
+        const int64_t *it = entries + i * 4;
+        CHECK(it[0] == 0 && it[1] >= 1 && it[1] <= 65535 && it[3] != 0);
+        CHECK(it[1] != session || it[2] != number || (it[3] & (int64_t)some) == 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        (void)phx_udp_send_numbered(from, fd, peers, 1, session, number, i == 0 ? ~some : UINT64_MAX,
+                                    frame, length, &error);
+        frames += take(to, there, true);
+    }
+    CHECK(frames == 1);
 }
 
 /* Pieces as a lossy network or a hostile host may send them, some of them as one. */
@@ -167,8 +199,10 @@ int main(int argc, char **argv)
     uint64_t cases = 0;
 
     CHECK(from != NULL && to != NULL && frame != NULL && scratch != NULL);
-    CHECK(phx_udp_learn(from, (const uint8_t *)&there, sizeof there) == 0);
-    CHECK(phx_udp_learn(to, (const uint8_t *)&here, sizeof here) == 0);
+    CHECK(phx_udp_learn(from, RAIL, 0, (const uint8_t *)&there, sizeof there) == 0);
+    CHECK(phx_udp_learn(to, RAIL, 0, (const uint8_t *)&here, sizeof here) == 0);
+    CHECK(phx_udp_learn(to, RAIL, PHX_UDP_OWN - 1, (const uint8_t *)&here, sizeof here) == -1);
+    phx_udp_number_from(from, 1000); /* far from those of damaged frames */
     CHECK(phx_udp_new(SLOTS, PACKET, 65 * BODY) == NULL && phx_udp_new(1, HEAD, 1) == NULL);
     if (argc == 2 && strcmp(argv[1], "overread") == 0)
         return phx_udp_memory(to)[phx_udp_memory_bytes(to)];
@@ -179,6 +213,8 @@ int main(int argc, char **argv)
     do {
         if (below(3) == 0) {
             send_whole(from, left, to, right, frame);
+        } else if (below(3) == 0) {
+            send_mended(from, left, to, right, frame);
         } else {
             for (size_t i = below(40); i > 0; i--)
                 send_damaged(left, &there, scratch);

@@ -55,6 +55,19 @@ class Capabilities:
     multicast: bool = False
 
 
+class Group(NamedTuple):
+    """A multicast group on one rail."""
+
+    address: str
+    port: int
+    hops: int = 1
+    """How many routers a packet to it may pass, plus one (TTL, or the hop limit of IPv6)."""
+    interface: int = 0
+    """Index of the interface of an IPv6 rail; an IPv4 one is known by this node's address."""
+    looped: bool = False
+    """Other nodes are on this machine: what this one sends has to come back to it for them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalEndpoint:
     """Where a driver listens."""
@@ -68,6 +81,8 @@ class LocalEndpoint:
     udp_port: int
     datagram_port: int = 0
     """UDP port of `Datagrams`; 0 for none."""
+    groups: Mapping[str, Group] = field(default_factory=dict[str, Group])
+    """Rail name to the multicast group of all nodes there; empty if `Datagrams` have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,16 +276,35 @@ DATAGRAMS_POLL_BYTES: Final = 1 << 20
 """The same for large ones: a poll ends at the datagram that reaches this."""
 
 
-Datagram: TypeAlias = tuple[int, str, bytes]
+ALL_PIECES: Final = (1 << 64) - 1
+GROUP: Final = 0
+"""In place of a node: all others that listen to the multicast group of a rail."""
+SESSION_MAX: Final = (1 << 16) - 1
+NUMBERS: Final = 1 << 32
+"""Numbers of frames begin anew after so many."""
+
+Datagram: TypeAlias = tuple[int, str, bytes, int, int]
 """One frame that came as a datagram, or a copy of one: the node whose address it came from (anybody
-on the rail can claim that), the rail, and the frame."""
+on the rail can claim that), the rail, and the frame; its session and number, 0 if it has none."""
+
+
+class Incomplete(NamedTuple):
+    """A numbered frame of which some pieces have come."""
+
+    node: int
+    session: int
+    number: int
+    missing: int
+    """A bit for each piece."""
 
 
 class Datagrams(Protocol):
     """Frames of one packet or a few, beside the driver, for what is sent again if it is lost.
 
     A frame may be lost, come twice, late, or never on any rail (a firewall): whoever casts one
-    finds out otherwise whether it has arrived. All calls return at once, from one thread.
+    finds out otherwise whether it has arrived. One that is cast with a session and a number comes
+    with them, so that its receiver can see what is missing, and single pieces of it can be sent
+    again. All calls return at once, from one thread.
 
     Raises `UsageError` for a call that breaks this contract (a frame of 0 bytes or over
     `frame_bytes_max`, a rail that is not configured, use after close or in a forked child), and
@@ -291,6 +325,11 @@ class Datagrams(Protocol):
         """Rails that could not be opened: nothing is cast or received there."""
         ...
 
+    @property
+    def group_rails(self) -> tuple[str, ...]:
+        """Rails with a multicast group that this node has joined."""
+        ...
+
     def fileno(self) -> int:
         """A descriptor that is readable while `poll` has something to give."""
         ...
@@ -306,7 +345,37 @@ class Datagrams(Protocol):
         ...
 
     def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
-        """Send one frame to the addresses of several nodes on one rail, or lose it."""
+        """Send one frame to the addresses of several nodes on one rail, or lose it.
+
+        To `(GROUP,)` it is sent once, to the rail's multicast group.
+        """
+        ...
+
+    def cast_numbered(
+        self,
+        nodes: Sequence[int],
+        rail: str,
+        frame: bytes,
+        session: int,
+        number: int,
+        pieces: int = ALL_PIECES,
+    ) -> None:
+        """The same for a frame with a number, or for those of its pieces whose bits are set.
+
+        A session is 1 to `SESSION_MAX`, a number below `NUMBERS`.
+        """
+        ...
+
+    def incomplete(self) -> list[Incomplete]:
+        """Numbered frames of which something is missing, whatever rail the rest came by.
+
+        Their number is bounded: the one that was touched least lately makes room for another.
+        """
+        ...
+
+    @property
+    def overruns(self) -> int:
+        """How many datagrams the kernel has had no room for, as far as it has said so."""
         ...
 
     def stats(self) -> dict[str, int]:

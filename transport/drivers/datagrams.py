@@ -1,4 +1,7 @@
-"""Frames as UDP datagrams: one socket for each rail, bound to this node's address there.
+"""Frames as UDP datagrams: a socket for each rail, bound to this node's address there.
+
+A second one, where a rail has a multicast group, is bound to that; all are sent from the first, so
+that whatever comes is known by its sender's address.
 
 It runs several thousand times a second, so that everything that can be is made in `open`. The
 system calls are in `datagram_rails.py`.
@@ -13,22 +16,32 @@ import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
 from ..errors import UsageError
 from .base import (
+    ALL_PIECES,
     CAST_BYTES_MAX,
     DATAGRAMS_POLL_MAX,
+    GROUP,
+    NUMBERS,
+    SESSION_MAX,
     Datagram,
+    Group,
+    Incomplete,
     LocalEndpoint,
     PeerEndpoint,
 )
-from .datagram_rails import Address, Rail, Traffic, make
+from .datagram_rails import OWN, SO_RXQ_OVFL, Address, Ends, Rail, Traffic, Way, way
 from .descriptors import family_of
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
+_IP_MULTICAST_ALL: Final = 49
+_IPV6_MULTICAST_ALL: Final = 29
+"""Python has no names for them."""
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 """Of each direction; without CAP_NET_ADMIN at most what net.core allows."""
 
@@ -44,6 +57,7 @@ class UdpDatagrams:
         self._peers = dict(peers)
         self._known = frozenset(local.networks)
         self._rails: dict[str, Rail] = {}
+        self._way: Way
         self._ready: select.epoll
         self._open = False
         self._closed_because = "they were not opened"
@@ -61,6 +75,11 @@ class UdpDatagrams:
         """Rails that could not be opened: nothing is cast or received there."""
         return tuple(rail for rail in self._local.networks if rail not in self._rails)
 
+    @property
+    def group_rails(self) -> tuple[str, ...]:
+        """Rails with a multicast group that this node has joined."""
+        return tuple(name for name, rail in self._rails.items() if rail.ends.group_sock is not None)
+
     def open(self) -> None:
         """Take the address of each rail; one that cannot be had is left out.
 
@@ -71,6 +90,7 @@ class UdpDatagrams:
             raise UsageError("these datagrams are open already")
         self._open = True
         self._traffic = Traffic()
+        self._way = way(self._traffic)
         self._ready = select.epoll()
         for name, address in self._local.addresses.items():
             try:
@@ -79,7 +99,9 @@ class UdpDatagrams:
                 self._traffic.count("rail", error.errno or 0)
                 continue
             self._rails[name] = rail
-            self._ready.register(rail.sock, select.EPOLLIN)
+            self._ready.register(rail.ends.sock, select.EPOLLIN)
+            if rail.ends.group_sock is not None:
+                self._ready.register(rail.ends.group_sock, select.EPOLLIN)
         _instances.add(self)
 
     def _open_rail(self, name: str, address: str) -> Rail:
@@ -87,11 +109,8 @@ class UdpDatagrams:
         if not port:
             raise OSError(errno.EADDRNOTAVAIL, "this node has no port for datagrams")
         family = family_of(address)
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock = _socket(family)
         try:
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            _enlarge(sock)
             sock.bind((address, port))
         except OSError:
             sock.close()
@@ -101,7 +120,27 @@ class UdpDatagrams:
             for node, peer in self._peers.items()
             if (there := peer.addresses.get(name)) is not None and peer.datagram_port
         }
-        return make(name, sock, addresses, self._traffic)
+        addresses[OWN] = _as_the_kernel_spells_it(address, port)
+        group = self._local.groups.get(name)
+        group_sock = None if group is None else self._join(sock, address, group)
+        if group is not None and group_sock is not None:
+            addresses[GROUP] = _as_the_kernel_spells_it(group.address, group.port)
+        return self._way.rail(Ends(name, sock, group_sock, addresses))
+
+    def _join(self, sock: socket.socket, address: str, group: Group) -> socket.socket | None:
+        """A socket for what comes to the group; None where there is no multicast."""
+        listening = _socket(sock.family)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _send_to_group(sock, address, group)
+            # To the group's address: on another one of the same port nothing is heard here.
+            listening.bind((group.address, group.port))
+            _listen_to_group(listening, address, group)
+        except OSError as error:
+            self._traffic.count("group", error.errno or 0)
+            listening.close()
+            return None
+        return listening
 
     def close(self) -> None:
         """Free everything; idempotent."""
@@ -117,7 +156,9 @@ class UdpDatagrams:
         self._open = False
         self._closed_because = because
         for rail in self._rails.values():
-            rail.sock.close()
+            rail.ends.sock.close()
+            if rail.ends.group_sock is not None:
+                rail.ends.group_sock.close()
         self._ready.close()  # nothing is unregistered: a fork shares it with its parent
         self._rails.clear()
         _instances.discard(self)
@@ -160,6 +201,35 @@ class UdpDatagrams:
         else:
             found.cast(nodes, frame)
 
+    def cast_numbered(
+        self,
+        nodes: Sequence[int],
+        rail: str,
+        frame: bytes,
+        session: int,
+        number: int,
+        pieces: int = ALL_PIECES,
+    ) -> None:
+        """The same for pieces of a frame that has a number; see `base.Datagrams`."""
+        found = self._rails.get(rail)
+        if not (0 < session <= SESSION_MAX and 0 <= number < NUMBERS):
+            raise UsageError(f"no session or number of a frame: {session}, {number}")
+        if found is None or not 0 < len(frame) <= CAST_BYTES_MAX:
+            self._check_cast(rail, len(frame))
+            self._traffic.drops["rail_missing"] += len(nodes)
+        else:
+            found.cast_numbered(nodes, frame, session, number, pieces)
+
+    def incomplete(self) -> list[Incomplete]:
+        """Numbered frames of which something is missing; see `base.Datagrams`."""
+        self._check_open()
+        return self._way.incomplete()
+
+    @property
+    def overruns(self) -> int:
+        """How many datagrams the kernel has had no room for, as far as it has said so."""
+        return sum(rail.overruns for rail in self._rails.values())
+
     def _check_cast(self, rail: str, length: int) -> None:
         self._check_open()
         if rail not in self._known:
@@ -181,6 +251,52 @@ class UdpDatagrams:
             "bytes_received": traffic.bytes_received,
             **traffic.drops,
         }
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    """A socket that is not bound yet."""
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _enlarge(sock)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _send_to_group(sock: socket.socket, address: str, group: Group) -> None:
+    """What is sent to the group leaves by this rail's interface, and no further than it may."""
+    if sock.family == socket.AF_INET6:
+        level = socket.IPPROTO_IPV6
+        sock.setsockopt(level, socket.IPV6_MULTICAST_IF, group.interface)
+        sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS, group.hops)
+        sock.setsockopt(level, socket.IPV6_MULTICAST_LOOP, int(group.looped))
+    else:
+        level = socket.IPPROTO_IP
+        sock.setsockopt(level, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+        sock.setsockopt(level, socket.IP_MULTICAST_TTL, group.hops)
+        sock.setsockopt(level, socket.IP_MULTICAST_LOOP, int(group.looped))
+
+
+def _listen_to_group(sock: socket.socket, address: str, group: Group) -> None:
+    """What comes to the group on this rail is received, and not what comes on others."""
+    if sock.family == socket.AF_INET6:
+        joined = socket.inet_pton(socket.AF_INET6, group.address)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        sock.setsockopt(
+            socket.IPPROTO_IPV6,
+            socket.IPV6_JOIN_GROUP,
+            joined + struct.pack("=I", group.interface),
+        )
+    else:
+        joined = socket.inet_aton(group.address)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        sock.setsockopt(
+            socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined + socket.inet_aton(address)
+        )
 
 
 def _enlarge(sock: socket.socket) -> None:

@@ -14,7 +14,18 @@ from dataclasses import dataclass
 
 from ..config import MS
 from ..errors import UsageError
-from .base import CAST_BYTES_MAX, DATAGRAMS_POLL_BYTES, DATAGRAMS_POLL_MAX, Datagram
+from .base import (
+    ALL_PIECES,
+    CAST_BYTES_MAX,
+    DATAGRAMS_POLL_BYTES,
+    DATAGRAMS_POLL_MAX,
+    GROUP,
+    NUMBERS,
+    SESSION_MAX,
+    Datagram,
+    Incomplete,
+)
+from .pieces import Puzzles, cut, is_piece
 
 SOCKET_BUFFER_BYTES = 4 << 20
 DATAGRAM_COST_BYTES = 768
@@ -63,8 +74,10 @@ class Fates:
 class InProcessDatagrams(abc.ABC):
     """One node's datagrams on a network within the process (see `base.Datagrams`)."""
 
-    def __init__(self, node: int, rails: tuple[str, ...]) -> None:
+    def __init__(self, node: int, rails: tuple[str, ...], *, grouped: bool = False) -> None:
+        """With `grouped` each rail has a multicast group that all nodes have joined."""
         self.node = node
+        self.grouped = grouped
         self.present: tuple[str, ...] = ()
         """Rails on which there was an address when they were opened."""
         self._rails = rails
@@ -72,6 +85,7 @@ class InProcessDatagrams(abc.ABC):
         self._unread: deque[Datagram] = deque()
         self._unread_bytes = 0
         self._stats: Counter[str] = Counter()
+        self._puzzles = Puzzles(self._stats)
 
     # --------------------------------------------------------------- what a subclass answers
 
@@ -88,8 +102,12 @@ class InProcessDatagrams(abc.ABC):
         """Receive nothing more."""
 
     @abc.abstractmethod
-    def _send(self, node: int, rail: str, frame: bytes) -> None:
+    def _send(self, node: int, rail: str, packet: bytes) -> None:
         """Carry a datagram to a node, or lose it."""
+
+    @abc.abstractmethod
+    def _send_to_group(self, rail: str, packet: bytes) -> None:
+        """The same for all others that have joined the group."""
 
     @abc.abstractmethod
     def _wake(self) -> None:
@@ -111,12 +129,18 @@ class InProcessDatagrams(abc.ABC):
         """Rails without an address when they were opened."""
         return tuple(rail for rail in self._rails if rail not in self.present)
 
+    @property
+    def group_rails(self) -> tuple[str, ...]:
+        """Rails with a multicast group that this node has joined."""
+        return self.present if self.grouped else ()
+
     def open(self) -> None:
         """Begin to receive on the rails that there are; see `base.Datagrams`."""
         if self._open:
             raise UsageError("these datagrams are open already")
         self.present = tuple(rail for rail in self._rails if self._has_address(rail))
         self._stats.clear()
+        self._puzzles = Puzzles(self._stats)
         self._open = True
         self._start()
 
@@ -154,35 +178,74 @@ class InProcessDatagrams(abc.ABC):
 
     def arrive(self, datagram: Datagram) -> None:
         """A datagram has come; without room for it, nobody hears of it."""
-        _, rail, frame = datagram
+        node, rail, packet, session, number = datagram
         if not self._open or rail not in self.present:
             return
+        frame = packet
+        if is_piece(packet):
+            whole = self._puzzles.take(node, packet)
+            if whole is None:
+                return
+            frame, session, number = whole
         cost = len(frame) + DATAGRAM_COST_BYTES
         if self._unread_bytes + cost > SOCKET_BUFFER_BYTES:
-            self._stats["overflows"] += 1
+            self._stats["overruns"] += 1
             return
         self._unread_bytes += cost
-        self._unread.append(datagram)
+        self._unread.append((node, rail, frame, session, number))
         self._wake()
 
     # ------------------------------------------------------------------------------ commands
 
     def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
         """Send one frame to several nodes on one rail, or lose it; see `base.Datagrams`."""
+        self._cast(nodes, rail, (frame,), len(frame))
+
+    def cast_numbered(
+        self,
+        nodes: Sequence[int],
+        rail: str,
+        frame: bytes,
+        session: int,
+        number: int,
+        pieces: int = ALL_PIECES,
+    ) -> None:
+        """The same for pieces of a frame that has a number; see `base.Datagrams`."""
+        if not (0 < session <= SESSION_MAX and 0 <= number < NUMBERS):
+            raise UsageError(f"no session or number of a frame: {session}, {number}")
+        packets = cut(frame, number, session=session, pieces=pieces)
+        self._cast(nodes, rail, packets, len(frame))
+
+    def _cast(self, nodes: Sequence[int], rail: str, packets: Sequence[bytes], size: int) -> None:
         self._check_open()
         if rail not in self._rails:
             raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
-        if not 0 < len(frame) <= CAST_BYTES_MAX:
-            raise UsageError(
-                f"a frame that is cast has 1 to {CAST_BYTES_MAX} bytes, not {len(frame)}"
-            )
+        if not 0 < size <= CAST_BYTES_MAX:
+            raise UsageError(f"a frame that is cast has 1 to {CAST_BYTES_MAX} bytes, not {size}")
         if rail not in self.present:
             self._stats["rail_missing"] += len(nodes)
             return
         for node in nodes:
+            if node == GROUP and not self.grouped:
+                self._stats["without_address"] += 1
+                continue
             self._stats["frames_sent"] += 1
-            self._stats["bytes_sent"] += len(frame)
-            self._send(node, rail, frame)
+            self._stats["bytes_sent"] += size
+            for packet in packets:
+                if node == GROUP:
+                    self._send_to_group(rail, packet)
+                else:
+                    self._send(node, rail, packet)
+
+    def incomplete(self) -> list[Incomplete]:
+        """Numbered frames of which something is missing; see `base.Datagrams`."""
+        self._check_open()
+        return self._puzzles.incomplete()
+
+    @property
+    def overruns(self) -> int:
+        """How many datagrams there was no room for."""
+        return self._stats["overruns"]
 
     def stats(self) -> dict[str, int]:
         """Counters since `open`; those that are zero may be missing."""

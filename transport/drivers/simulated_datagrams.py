@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class SimulatedDatagrams(InProcessDatagrams):
     """One process's datagrams (see `base.Datagrams`)."""
 
-    def __init__(self, network: Network, node: int, ready: Callable[[], None]) -> None:
-        super().__init__(node, network.rails)
+    def __init__(
+        self, network: Network, node: int, ready: Callable[[], None], *, grouped: bool = False
+    ) -> None:
+        super().__init__(node, network.rails, grouped=grouped)
         self._network = network
         self._ready = ready
 
@@ -32,8 +34,11 @@ class SimulatedDatagrams(InProcessDatagrams):
     def _wake(self) -> None:
         self._ready()
 
-    def _send(self, node: int, rail: str, frame: bytes) -> None:
-        self._network.cast(self.node, node, rail, frame)
+    def _send(self, node: int, rail: str, packet: bytes) -> None:
+        self._network.cast(self.node, node, rail, packet)
+
+    def _send_to_group(self, rail: str, packet: bytes) -> None:
+        self._network.cast_to_group(self.node, rail, packet)
 
     def fileno(self) -> int:
         """Refused: nobody can wait for virtual time, so `ready` is called instead."""

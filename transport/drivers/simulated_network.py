@@ -78,6 +78,8 @@ class Network:
         self._datagrams: dict[int, SimulatedDatagrams] = {}
         self._blocked: set[tuple[int, int]] = set()
         """From which host to which other one no datagram is let through."""
+        self._deaf: set[tuple[int, str]] = set()
+        """Where nothing arrives that is sent to a rail's multicast group."""
         self._fates = Fates(self.options.datagrams, str(seed))
         self.tap: Tap | None = None
         self.watches: list[Watch] = []
@@ -176,11 +178,16 @@ class Network:
         """Undo `block_datagrams`."""
         self._blocked.discard((source, target))
 
+    def deafen(self, node: int, rail: str) -> None:
+        """Let nothing to a host that is sent to a rail's group, as a switch does (IGMP is off)."""
+        self._deaf.add((node, rail))
+
     def calm(self) -> None:
-        """Undo every loss, delay and repetition of a direction, and let datagrams through."""
+        """Undo every loss, delay and repetition of a direction, and let all datagrams through."""
         for trouble in (self._loss, self._late, self._twice):
             trouble.clear()
         self._blocked.clear()
+        self._deaf.clear()
 
     def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
         """The kernel of `node` aborts its associations with `peer`, whatever the paths are.
@@ -228,8 +235,14 @@ class Network:
         for late_ns in copies:
             delay_ns = options.delay_ns + fates.random.randrange(options.jitter_ns + 1)
             slow_ns = fates.random.randrange(most_ns + 1) if most_ns else 0
-            arrives = partial(self._arrive, target, (source, rail, frame))
+            arrives = partial(self._arrive, target, (source, rail, frame, 0, 0))
             self.after(delay_ns + late_ns + slow_ns, arrives)
+
+    def cast_to_group(self, source: int, rail: str, frame: bytes) -> None:
+        """Carry a datagram to each process that has joined a rail's group."""
+        for target, there in sorted(self._datagrams.items()):
+            if target != source and there.grouped and (target, rail) not in self._deaf:
+                self.cast(source, target, rail, frame)
 
     def _arrive(self, target: int, datagram: Datagram) -> None:
         """Whoever has the port by now gets it: a process does not know what its last one was."""

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class MemoryDatagrams(InProcessDatagrams):
     """One node's datagrams on a `MemoryNetwork` (see `drivers.base.Datagrams`)."""
 
-    def __init__(self, network: MemoryNetwork, local: LocalEndpoint) -> None:
-        super().__init__(local.node, tuple(local.networks))
+    def __init__(
+        self, network: MemoryNetwork, local: LocalEndpoint, *, grouped: bool = False
+    ) -> None:
+        super().__init__(local.node, tuple(local.networks), grouped=grouped)
         self._network = network
         self._local = local
         self._alarm: Alarm | None = None
@@ -73,13 +75,18 @@ class MemoryDatagrams(InProcessDatagrams):
             heapq.heappush(self._late, (time.monotonic_ns() + late_ns, self._serial, datagram))
             self._arm()
 
-    def _send(self, node: int, rail: str, frame: bytes) -> None:
+    def _send(self, node: int, rail: str, packet: bytes) -> None:
         there = self._network.find_datagrams(node)
         if there is None or self.dead or not self._network.works(self.node, node, rail):
             return
-        datagram = (self.node, rail, frame)
+        datagram = (self.node, rail, packet, 0, 0)
         for late_ns in self._network.fates.draw():
             if late_ns:
                 there.arrive_late(datagram, late_ns)
             else:
                 there.arrive(datagram)
+
+    def _send_to_group(self, rail: str, packet: bytes) -> None:
+        for node in self._network.group(rail):
+            if node != self.node:
+                self._send(node, rail, packet)

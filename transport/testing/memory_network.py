@@ -55,6 +55,7 @@ class MemoryNetwork:
         self._drivers: dict[int, MemoryDriver] = {}
         self._cut: set[tuple[int, str]] = set()
         self._absent: set[tuple[int, str]] = set()
+        self._deaf: set[tuple[int, str]] = set()
 
     # ------------------------------------------------------------------ as a DriverFactory
 
@@ -86,7 +87,10 @@ class MemoryNetwork:
     ) -> MemoryDatagrams | None:
         """Datagrams on this network."""
         del peers
-        return MemoryDatagrams(self, local) if config.traffic.datagrams else None
+        traffic = config.traffic
+        if not traffic.datagrams:
+            return None
+        return MemoryDatagrams(self, local, grouped=traffic.multicast)
 
     # ------------------------------------------------------------------------------- faults
 
@@ -120,6 +124,14 @@ class MemoryNetwork:
         if driver is not None:
             driver.die()
             self.review()
+
+    def deafen(self, node: int, rail: str) -> None:
+        """From now on nothing comes to a node that is sent to a rail's multicast group."""
+        self._deaf.add((node, rail))
+
+    def hear_again(self, node: int, rail: str) -> None:
+        """Undo `deafen`."""
+        self._deaf.discard((node, rail))
 
     def works(self, one: int, other: int, rail: str) -> bool:
         """Whether a rail's cables connect two nodes."""
@@ -158,6 +170,14 @@ class MemoryNetwork:
     def find_datagrams(self, node: int) -> MemoryDatagrams | None:
         """Those of a node, if it takes any."""
         return self._datagrams.get(node)
+
+    def group(self, rail: str) -> list[int]:
+        """The nodes to which comes what is sent to a rail's multicast group."""
+        return sorted(
+            node
+            for node, there in self._datagrams.items()
+            if there.grouped and (node, rail) not in self._deaf
+        )
 
     def find(self, node: int) -> MemoryDriver | None:
         """The open driver of a node."""

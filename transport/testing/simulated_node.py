@@ -211,8 +211,11 @@ class SimulatedNode:
         record = self._load(readmit=readmit, force=force)
         self.driver = SimulatedDriver(self.simulation.network, self.id, self.wake_soon)
         self.driver.open()
-        if self.simulation.config.traffic.datagrams:
-            self.datagrams = SimulatedDatagrams(self.simulation.network, self.id, self.wake_soon)
+        traffic = self.simulation.config.traffic
+        if traffic.datagrams:
+            self.datagrams = SimulatedDatagrams(
+                self.simulation.network, self.id, self.wake_soon, grouped=traffic.multicast
+            )
             self.datagrams.open()
         self.running = True
         self.frozen = False
