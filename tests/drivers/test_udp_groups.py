@@ -127,9 +127,7 @@ def test_a_group_that_cannot_be_joined_is_counted_and_the_rest_goes_on(
         two.close()
 
 
-def test_what_the_kernel_had_no_room_for_is_counted(
-    nodes: list[UdpDatagrams], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_kernel_had_no_room_for_is_counted(nodes: list[UdpDatagrams]) -> None:
     """It says so with the next packet that it has room for (SO_RXQ_OVFL)."""
     one, two, _ = nodes
     assert two.overruns == 0
@@ -146,7 +144,8 @@ def test_what_the_kernel_had_no_room_for_is_counted(
     assert two.overruns == 20_000 - got
 
 
-def test_a_child_holds_neither_socket(nodes: list[UdpDatagrams]) -> None:
+@pytest.mark.usefixtures("nodes")
+def test_a_child_holds_neither_socket() -> None:
     """A fork would keep the group joined after its parent has died."""
     before = set(os.listdir("/proc/self/fd"))
     reader, writer = os.pipe()
