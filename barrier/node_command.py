@@ -23,6 +23,7 @@ from phalanx.transport import (
     EvictedError,
     Message,
     MessageUndelivered,
+    MulticastChanged,
     NoQuorum,
     Overloaded,
     PathChanged,
@@ -169,6 +170,9 @@ def _words(cluster: Cluster, event: Event) -> str:
         case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
             use = ", carries the traffic" if primary else ""
             return f"path to {name_of(peer)} over rail {rail}: {state.value}{use}"
+        case MulticastChanged(peer=peer, rail=rail, arrives=arrives):
+            how = "arrive" if arrives else "do not arrive, it is sent its own copies"
+            return f"multicasts to {name_of(peer)} over rail {rail} {how}"
         case MessageUndelivered(missing=missing):
             who = ", ".join(f"{name_of(node)} ({why})" for node, why in missing.items())
             return f"a message did not reach {who}"

@@ -162,6 +162,19 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MulticastChanged:
+    """What this node sends to a rail's multicast group begins to arrive at a peer, or does not.
+
+    Where it does not, the peer is sent its own copies. A switch may not pass multicasts on (IGMP
+    snooping without a querier), or the peer's host may not have joined the group.
+    """
+
+    peer: int
+    rail: str
+    arrives: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageUndelivered:
     """A message that was accepted did not reach everybody, and nobody waits on its receipt."""
 
@@ -235,6 +248,7 @@ Event: TypeAlias = (
     Message
     | ViewInstalled
     | PathChanged
+    | MulticastChanged
     | MessageUndelivered
     | PrimaryLost
     | PrimaryRegained

@@ -139,6 +139,8 @@ class Pump:
             now_ns = self._look(EVERYWHERE)
         # What is to be passed on is waited for elsewhere.
         self._cast()
+        if self._datagrams is not None and endpoint.casting.fan_out.asks(now_ns):
+            endpoint.casting.fan_out.look(self._datagrams.incomplete(), self._datagrams.overruns)
         for wake in self._wake:
             wake(now_ns)
         if self._publish() or not may_settle_later(endpoint, now_ns):
@@ -179,8 +181,9 @@ class Pump:
         return now_ns
 
     def _receive(self, cast: Sequence[Datagram], now_ns: int) -> None:
-        for node, rail, frame, _, _ in cast:
-            self.endpoint.receive_datagram(node, rail, frame, now_ns)
+        receive = self.endpoint.receive_datagram
+        for node, rail, frame, session, number in cast:
+            receive(node, rail, frame, now_ns, session, number)
 
     def put_out(self, *, more: bool = False) -> int | None:
         """The second half; with `more` if anything was asked of the core between the two.
@@ -247,7 +250,13 @@ class Pump:
         outputs, datagrams = self.endpoint.outputs, self._datagrams
         if outputs.casts:
             for item in outputs.take_casts():
-                if datagrams is not None:
+                if datagrams is None:
+                    continue
+                if item.session:
+                    datagrams.cast_numbered(
+                        item.nodes, item.rail, item.frame, item.session, item.number, item.pieces
+                    )
+                else:
                     datagrams.cast(item.nodes, item.rail, item.frame)
 
     def _transmit(self, transmits: list[Transmit]) -> None:

@@ -217,6 +217,7 @@ class Runtime:
                 now_ns=now_ns(),
                 jitter=random.random,
                 datagrams=self._datagrams is not None,
+                group_rails=self._datagrams.group_rails if self._datagrams is not None else (),
                 stateful=self._stateful,
                 # The application is the same: it still has what it had.
                 synced=self.endpoint.standing.synced if self.pump is not None else wire.NO_VIEW,

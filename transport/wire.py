@@ -37,6 +37,8 @@ class Kind(enum.IntEnum):
     PROBE = 4
     BUNDLE = 5
     ROLL = 6
+    STAND = 7
+    REPORT = 8
 
 
 # ---------------------------------------------------------------------------- control messages

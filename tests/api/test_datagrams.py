@@ -36,9 +36,11 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Taken]:
     seen: list[Taken] = []
     take = Endpoint.receive_datagram
 
-    def receive(self: Endpoint, node: int, rail: str, frame: bytes, now_ns: int) -> None:
+    def receive(
+        self: Endpoint, node: int, rail: str, frame: bytes, now_ns: int, *numbers: int
+    ) -> None:
         seen.append((self.node, node, rail, frame))
-        take(self, node, rail, frame, now_ns)
+        take(self, node, rail, frame, now_ns, *numbers)
 
     monkeypatch.setattr(Endpoint, "receive_datagram", receive)
     return seen

@@ -28,10 +28,12 @@ def started(nodes: int = 3, *, tie_breaker: int = 0, limits: Limits | None = Non
     return simulation
 
 
-def casting(nodes: int, trouble: DatagramTrouble | None = None) -> Simulation:
-    """A cluster whose members know whether datagrams arrive."""
+def casting(
+    nodes: int, trouble: DatagramTrouble | None = None, *, multicast: bool = False
+) -> Simulation:
+    """A cluster whose members know whether datagrams arrive, and multicasts if they are on."""
     options = NetworkOptions(datagrams=trouble or DatagramTrouble())
-    simulation = Simulation(simulated_config(nodes), options=options)
+    simulation = Simulation(simulated_config(nodes, multicast=multicast), options=options)
     use_barriers(simulation)
     simulation.start_all()
     converge(simulation, *simulation.nodes)

@@ -43,9 +43,11 @@ def datagrams_of(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> list[tuple[obje
     last_ns: dict[int, int] = {}
     take = Endpoint.receive_datagram
 
-    def receive(self: Endpoint, node: int, rail: str, frame: bytes, now_ns: int) -> None:
+    def receive(
+        self: Endpoint, node: int, rail: str, frame: bytes, now_ns: int, *numbers: int
+    ) -> None:
         arrived.append((run.network.now_ns, self.node, node, rail, frame))
-        take(self, node, rail, frame, now_ns)
+        take(self, node, rail, frame, now_ns, *numbers)
 
     def cast(node: SimulatedNode) -> None:
         now_ns = run.network.now_ns

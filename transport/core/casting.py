@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..config import Timing
+from .fan_out import FanOut
 from .hearing import Hearing
 from .outputs import Cast, Outputs
 from .paths import Paths
@@ -54,8 +55,19 @@ class _Window:
 class Casting:
     """Who is sent datagrams, and over which rail."""
 
-    def __init__(self, *, timing: Timing, hearing: Hearing, paths: Paths, outputs: Outputs) -> None:
+    def __init__(
+        self,
+        *,
+        timing: Timing,
+        hearing: Hearing,
+        paths: Paths,
+        outputs: Outputs,
+        fan_out: FanOut,
+    ) -> None:
         self._hearing = hearing
+        self.fan_out = fan_out
+        """What goes to several goes to a group, where that arrives."""
+        fan_out.overrun = self._shrink
         self._paths = paths
         self._outputs = outputs
         self.recast_ns = timing.recast_ns
@@ -78,6 +90,7 @@ class Casting:
         for window in self._windows.values():
             if not window.bytes and now_ns >= window.open_ns:
                 window.bytes = WINDOW_LEAST_BYTES
+        self.fan_out.choose(self.rails, now_ns)
 
     def wait_ns(self, node: int) -> int:
         """How long a peer is given to say that it has what was cast."""
@@ -107,22 +120,30 @@ class Casting:
     def failed(self, node: int, now_ns: int) -> None:
         """It has not: what was cast is sent again."""
         self._outputs.counters["recasts"] += 1
+        self._shrink(node, now_ns)
+        self._patience[node] = min(2 * self._patience.get(node, 1), PATIENCE_MAX)
+        self._failures[node] = failures = self._failures.get(node, 0) + 1
+        if failures >= FAILURES_MAX:
+            del self._failures[node]
+            if self.fan_out.uses(node):
+                self.fan_out.doubt(node, now_ns)
+                return
+            rail = self.rails.pop(node, None)
+            if rail is not None:
+                self._hearing.doubt(node, rail, now_ns)
+
+    def _shrink(self, node: int, now_ns: int) -> None:
+        """Something was lost, or there was no room for it."""
         window = self._windows.setdefault(node, _Window())
         window.bytes //= 2
         if window.bytes < WINDOW_LEAST_BYTES:
             window.bytes, window.open_ns = 0, now_ns + self._shut_ns
         window.threshold = max(window.bytes, WINDOW_LEAST_BYTES)
         window.filled = False
-        self._patience[node] = min(2 * self._patience.get(node, 1), PATIENCE_MAX)
-        self._failures[node] = failures = self._failures.get(node, 0) + 1
-        if failures >= FAILURES_MAX:
-            del self._failures[node]
-            rail = self.rails.pop(node, None)
-            if rail is not None:
-                self._hearing.doubt(node, rail, now_ns)
 
     def forget(self, node: int) -> None:
         """The association to a peer is gone."""
+        self.fan_out.forget(node)
         self._failures.pop(node, None)
         self._windows.pop(node, None)
         self.rails.pop(node, None)
@@ -137,4 +158,6 @@ class Casting:
         for node in nodes:
             by_rail.setdefault(rails[node], []).append(node)
         for rail, group in by_rail.items():
-            self._outputs.casts.append(Cast(group, rail, frame))
+            left = self.fan_out.cast(group, rail, frame) if len(group) > 1 else group
+            if left:
+                self._outputs.casts.append(Cast(left, rail, frame))

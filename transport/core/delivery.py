@@ -24,7 +24,7 @@ from .batches import Arrived, size_of
 from .carrying import Carrying
 from .casting import Casting
 from .epochs import Ending, Epochs
-from .framing import Framer, unbundle
+from .framing import Framer
 from .meetings import Bundle
 from .numbering import number_all
 from .ordered import OrderedLane
@@ -183,31 +183,33 @@ class Delivery:
             self._too_early(node, stream, arrived, now_ns)
         else:
             self._next(stream, arrived, now_ns)
-            while stream.early and (later := stream.early.pop(stream.held + 1, None)):
-                self._next(stream, later, now_ns)
-
-    def receive_bundle(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
-        """Batches of several members, from one that passes them on."""
-        bodies = unbundle(frame, offset)
-        if bodies is None:
-            self.outputs.counters["malformed_bundle"] += 1
-            return
-        for body in bodies:
-            self.receive(node, body, 0, now_ns)
+            if stream.early:
+                while later := stream.early.pop(stream.held + 1, None):
+                    self._next(stream, later, now_ns)
+                stream.early_since_ns = now_ns
 
     def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """What comes before is on its way, for carriers overtake each other, or it is lost."""
         self.outputs.counters["gaps"] += 1
-        if not stream.keep_early(arrived):
+        if not stream.keep_early(arrived, now_ns):
             self._gaps.add(node)
-        self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._timing.ack_delay_ns)
+        self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._overtaken_ns(node))
 
-    def resync(self, node: int) -> None:
+    def _overtaken_ns(self, node: int) -> int:
+        """How long what is missing may be on its way: longer if it was asked for by itself."""
+        lacks = self.carrying.casting.fan_out.lacks(node)
+        return self._timing.recast_ns if lacks else self._timing.ack_delay_ns
+
+    def resync(self, node: int, now_ns: int) -> None:
         """Ask a member to go on from where we are, if what was missing has not come."""
-        lacking = any(stream.early for key, stream in self.ins.items() if key.origin == node)
-        if lacking or node in self._gaps:
+        streams = [it for key, it in self.ins.items() if key.origin == node and it.early]
+        since_ns = min((it.early_since_ns for it in streams), default=now_ns)
+        again_ns = since_ns + self._overtaken_ns(node)
+        if node in self._gaps or (streams and now_ns >= again_ns):
             self._gaps.discard(node)
             self.send_full_ack(node, resync=True)
+        elif streams:
+            self._timers.arm_earlier(Timer.RESYNC, node, again_ns)
 
     def _next(self, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """The next batch of a stream."""

@@ -18,11 +18,12 @@ from ..events import Lane, Member, View, ViewId
 from ..wire import NO_VIEW
 from ..wire_data import Meeting
 from . import kinds
+from .beside import receive_beside
 from .lease_watch import LeaseWatch
 from .outputs import CloseLifelines, Disconnect, Left, Transmit
 from .parts import Start, assemble
 from .peers import Verdict
-from .rolls import receive_roll
+from .rolls import receive_bundle, receive_roll
 from .slow_watch import SlowWatch
 from .timers import Timer
 
@@ -106,7 +107,7 @@ class Endpoint:
             self.delivery.receive(node, frame, header.body_offset, now_ns)
             self.changed |= self.delivery.closed
         elif kind == kinds.BUNDLE:
-            self.delivery.receive_bundle(node, frame, header.body_offset, now_ns)
+            receive_bundle(self.delivery, node, frame, header.body_offset, now_ns)
             self.changed |= self.delivery.closed
         elif kind == kinds.ROLL:
             receive_roll(self.delivery, node, frame, header.body_offset, now_ns)
@@ -115,42 +116,17 @@ class Endpoint:
             self.changed |= self.heartbeats.receive(node, "", frame, header.body_offset, now_ns)
         elif kind == kinds.CONTROL:
             self._control(node, frame, header.body_offset, now_ns)
+        elif kind == kinds.REPORT:
+            self.casting.fan_out.receive_report(node, frame, header.body_offset, now_ns)
         else:
             self.outputs.counters["frame_of_unknown_kind"] += 1
 
-    def receive_datagram(self, node: int, rail: str, frame: bytes, now_ns: int) -> None:
+    def receive_datagram(
+        self, node: int, rail: str, frame: bytes, now_ns: int, session: int = 0, number: int = 0
+    ) -> None:
         """A frame beside the association, from the address of a node on a rail."""
-        if self.standing.evicted or self.standing.left:
-            return
-        header = _decode_frame(frame, self.framer.cluster)
-        if isinstance(header, codec.FrameError):
-            self.outputs.counters[f"frame_{header.name.lower()}"] += 1
-            return
-        peer = self.peers.peers.get(node)
-        known = peer is not None and peer.link and header.incarnation == peer.incarnation
-        if header.sender != node or not known or header.addressee not in (0, self.node):
-            self.outputs.counters["datagram_of_other_node"] += 1
-            return
-        kind, offset = header.kind, header.body_offset
-        if kind == kinds.DATA:
-            self.delivery.receive(node, frame, offset, now_ns)
-        elif kind == kinds.BUNDLE:
-            self.delivery.receive_bundle(node, frame, offset, now_ns)
-        elif kind == kinds.ROLL:
-            receive_roll(self.delivery, node, frame, offset, now_ns)
-        elif kind == kinds.PROBE:
-            self.changed |= self.heartbeats.receive(node, rail, frame, offset, now_ns)
-        elif kind == kinds.CONTROL:
-            message = wire.decode_control(memoryview(frame)[offset:])
-            if isinstance(message, wire.End):
-                self.delivery.end(node, message, now_ns)
-            elif not isinstance(message, wire.Ack) or message.resync:
-                self.outputs.counters["datagram_of_other_kind"] += 1
-            elif node in self.delivery.carrying.synced:
-                self.delivery.acknowledged(node, message, now_ns, datagram=True)
-        else:
-            self.outputs.counters["datagram_of_other_kind"] += 1
-        self.changed |= self.delivery.closed
+        if not (self.standing.evicted or self.standing.left):
+            receive_beside(self, (node, rail, frame, session, number), now_ns)
 
     def notice(self, notice: Notice, now_ns: int) -> None:
         """What a driver says of an association or a path."""
@@ -395,6 +371,8 @@ class Endpoint:
                 if not self.delivery.closed:
                     self.delivery.settle_order(now=True)
                     self.delivery.carrying.recast(now_ns)
+            case Timer.REPAIR:
+                self.casting.fan_out.due(now_ns)
             case Timer.LAZY:
                 self.delivery.lazy_over(now_ns)
             case Timer.STABLE:
@@ -411,7 +389,7 @@ class Endpoint:
             case Timer.STATE:
                 self.state.due(now_ns)
             case Timer.RESYNC:
-                self.delivery.resync(int(subject))
+                self.delivery.resync(int(subject), now_ns)
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
                 self.changed = True
             case Timer.LEASE | Timer.LEAVE | Timer.SLOW:
@@ -437,6 +415,7 @@ class Endpoint:
             if self.stalls.outstanding():
                 self.timers.arm(Timer.STALL, "", now_ns + self.stalls.wait_ns())
         self.delivery.due(now_ns)
+        self.casting.fan_out.settle(now_ns)
         if self.standing.leaving:
             self._step_down_if_due(now_ns)
 

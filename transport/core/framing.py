@@ -8,6 +8,7 @@ from typing import Final
 
 from ..._native import codec
 from .. import wire
+from ..wire_group import Report, Stand, encode_report, encode_stand
 from ..wire_probe import Probe, encode_probes
 
 HEADER_BYTES: Final = 64
@@ -44,6 +45,8 @@ class Framer:
         self._roll = self._start(wire.Kind.ROLL)
         self._probes = self._start(wire.Kind.PROBE)
         self._control = self._start(wire.Kind.CONTROL)
+        self._stand = self._start(wire.Kind.STAND)
+        self._report = self._start(wire.Kind.REPORT)
 
     def message(self, message: wire.Control, *, addressee: int = 0) -> bytes:
         """A control message as a frame."""
@@ -57,6 +60,14 @@ class Framer:
     def probes(self, probes: Sequence[Probe]) -> bytes:
         """Heartbeats and answers as a frame."""
         return codec.seal_frame(self._probes, encode_probes(probes))
+
+    def stand(self, stand: Stand) -> bytes:
+        """Where this node stands in its session, as a frame."""
+        return codec.seal_frame(self._stand, encode_stand(stand))
+
+    def report(self, report: Report) -> bytes:
+        """What this node lacks of a session, as a frame."""
+        return codec.seal_frame(self._report, encode_report(report))
 
     def bundle(self, bodies: Sequence[bytes]) -> bytes:
         """Several DATA bodies, each after its length, as one frame."""

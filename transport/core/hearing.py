@@ -47,6 +47,10 @@ class Hearing:
         """Where datagrams arrive at a peer."""
         return [rail for rail in self._heard.get(node, ()) if self.arrives(node, rail, now_ns)]
 
+    def known(self, node: int) -> list[str]:
+        """Where they have arrived, as far as is known."""
+        return list(self._heard.get(node, ()))
+
     def arrives(self, node: int, rail: str, now_ns: int, *, after_ns: int = -1) -> bool:
         """Whether they do on a rail, and one that was sent later than `after_ns` did."""
         sent_ns = self._heard.get(node, {}).get(rail, -1)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from ..drivers.base import ALL_PIECES
 from ..events import Event, Lane, ViewId
 
 
@@ -36,13 +37,30 @@ class Cast:
     """Hand a frame to the datagrams of one rail, for each of these nodes; it may be lost."""
 
     nodes: Sequence[int]
+    """(GROUP,): all that listen to the rail's multicast group."""
     rail: str
     frame: bytes
+    session: int
+    """Of the number; 0: it has none."""
+    number: int
+    pieces: int
+    """Of a numbered frame those whose bits are set."""
 
-    def __init__(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[int],
+        rail: str,
+        frame: bytes,
+        session: int = 0,
+        number: int = 0,
+        pieces: int = ALL_PIECES,
+    ) -> None:
         self.nodes = nodes
         self.rail = rail
         self.frame = frame
+        self.session = session
+        self.number = number
+        self.pieces = pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from ..wire import NO_VIEW, Record
 from .acceptor import Acceptor
 from .casting import Casting
 from .delivery import Delivery
+from .fan_out import FanOut
 from .flush import Flush
 from .framing import Framer
 from .gather import Gather, Standing
@@ -48,6 +49,8 @@ class Start:
     """Numbers in [0, 1), from whatever source of randomness the caller has."""
     datagrams: bool = False
     """Frames can be cast beside the associations."""
+    group_rails: tuple[str, ...] = ()
+    """Rails on which they can be cast to a multicast group."""
     stateful: bool = False
     """The application gives its state, and takes another's, when it is asked to."""
     synced: ViewId = NO_VIEW
@@ -110,7 +113,7 @@ def assemble(start: Start) -> Parts:
     shared = _Shared(timing=timing, framer=framer, peers=peers, timers=timers, outputs=outputs)
     hearing = Hearing(timing=timing, datagrams=start.datagrams)
     paths = Paths(rails=start.rails, hearing=hearing, **shared)
-    casting = Casting(timing=timing, hearing=hearing, paths=paths, outputs=outputs)
+    casting = _casting(start, hearing, paths, shared)
     delivery = Delivery(node=start.node, limits=config.limits, casting=casting, **shared)
     flush = Flush(delivery)
     quorum = Quorum({n.id: n.votes for n in config.nodes}, config.quorum.tie_breaker)
@@ -156,6 +159,25 @@ def assemble(start: Start) -> Parts:
         membership=membership,
         state=state,
         stalls=stalls,
+    )
+
+
+def _casting(start: Start, hearing: Hearing, paths: Paths, shared: _Shared) -> Casting:
+    fan_out = FanOut(
+        node=start.node,
+        nonce=start.nonce,
+        rails=start.group_rails,
+        hearing=hearing,
+        paths=paths,
+        jitter=start.jitter,
+        **shared,
+    )
+    return Casting(
+        timing=shared["timing"],
+        hearing=hearing,
+        paths=paths,
+        outputs=shared["outputs"],
+        fan_out=fan_out,
     )
 
 

@@ -188,7 +188,15 @@ class Paths:
 
     def rail_of(self, probe: Probe) -> str | None:
         """The rail that a heartbeat names; None if there is no such rail here."""
-        return self._names[probe.rail] if probe.rail < len(self._names) else None
+        return self.rail_at(probe.rail)
+
+    def rail_at(self, number: int) -> str | None:
+        """The rail of a number: its place in the order of names; None if there is none."""
+        return self._names[number] if number < len(self._names) else None
+
+    def number_of(self, rail: str) -> int:
+        """The number of a rail."""
+        return self._numbers[rail]
 
     def answered(self, node: int, probe: Probe, now_ns: int, *, datagram: bool) -> None:
         """A peer answered a heartbeat of ours, in the way it went."""
@@ -359,6 +367,12 @@ class Paths:
         """Whether one sent over the association then or later has been answered, on any rail."""
         paths = self._of.get(node)
         return paths is not None and any(path.proved_ns >= sent_ns for path in paths.paths.values())
+
+    def srtt_ns(self, node: int) -> int:
+        """The smoothed round trip time to a peer over its primary rail; 0 while it is unknown."""
+        paths = self._of.get(node)
+        path = paths.paths.get(paths.primary) if paths is not None else None
+        return path.srtt_ns if path is not None else 0
 
     def rails_up(self, node: int) -> list[str]:
         """Rails on which the peer answers."""

@@ -1,7 +1,7 @@
-"""Rolls that arrive: an epoch of which one frame brings all that is missing is taken in one step.
+"""Bundles and rolls that arrive: batches of several members from one that passes them on.
 
-In any other case a roll is the batches that it stands for. It is a part of `delivery.py`, on whose
-streams it works.
+An epoch of which one roll brings all that is missing is taken in one step. In any other case a roll
+is the batches that it stands for. This is a part of `delivery.py`, on whose streams it works.
 """
 
 from __future__ import annotations
@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING
 from ..._native import codec
 from .. import wire_data
 from ..wire_roll import Roll, decode_roll
+from .framing import unbundle
 
 if TYPE_CHECKING:
     from .delivery import Delivery
+
+
+def receive_bundle(delivery: Delivery, node: int, frame: bytes, offset: int, now_ns: int) -> None:
+    """Batches of several members, each as it is."""
+    bodies = unbundle(frame, offset)
+    if bodies is None:
+        delivery.outputs.counters["malformed_bundle"] += 1
+        return
+    for body in bodies:
+        delivery.receive(node, body, 0, now_ns)
 
 
 def receive_roll(delivery: Delivery, node: int, frame: bytes, offset: int, now_ns: int) -> None:

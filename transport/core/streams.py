@@ -353,17 +353,21 @@ class InStream:
     """Batches that some member may still lack."""
     early: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
     """Batches of a lane that is cast, of which those before are on their way."""
+    early_since_ns: int = 0
+    """Since when what comes before those is missing."""
     kept_from: int = 1
     pieces: _Pieces = field(default_factory=_Pieces)
     """Of a message that is not whole yet."""
     entry_pieces: _Pieces = field(default_factory=_Pieces)
     """Of a layer's entry: it may come between the pieces of a message."""
 
-    def keep_early(self, arrived: Arrived) -> bool:
+    def keep_early(self, arrived: Arrived, now_ns: int) -> bool:
         """Keep a batch until those before it are here; False if it has to come again."""
         near = arrived.data.sequence <= self.held + EARLY_MAX
         if self.key.addressee or self.key.lane not in CAST_LANES or not near:
             return False
+        if not self.early:
+            self.early_since_ns = now_ns
         self.early[arrived.data.sequence] = arrived
         return True
 

@@ -269,6 +269,7 @@ class SimulatedNode:
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
                 datagrams=self.datagrams is not None,
+                group_rails=self.datagrams.group_rails if self.datagrams is not None else (),
                 stateful=self.application is not None,
                 synced=synced,
             )

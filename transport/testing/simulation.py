@@ -9,7 +9,16 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from ..config import MS, ClusterConfig, Limits, NodeConfig, QuorumConfig, RailConfig, Timing
+from ..config import (
+    MS,
+    ClusterConfig,
+    Limits,
+    NodeConfig,
+    QuorumConfig,
+    RailConfig,
+    Timing,
+    TrafficConfig,
+)
 from ..drivers.base import PeerEndpoint
 from ..drivers.simulator import Network, NetworkOptions
 from ..events import Lane
@@ -36,6 +45,7 @@ def simulated_config(
     limits: Limits | None = None,
     timing: Timing | None = None,
     tie_breaker: int = 0,
+    multicast: bool = False,
 ) -> ClusterConfig:
     """A cluster file of `nodes` nodes, as plain data."""
     names = tuple(rails)
@@ -59,6 +69,7 @@ def simulated_config(
         limits=limits or config.limits,
         timing=timing or config.timing,
         quorum=QuorumConfig(tie_breaker=tie_breaker),
+        traffic=TrafficConfig(multicast=multicast),
     )
 
 

@@ -1,0 +1,195 @@
+"""Multicast on whole nodes: sent once, mended where it was lost, left where it does not arrive."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from phalanx.barrier.testing.meetings import arrive
+from phalanx.transport.config import MS
+from phalanx.transport.drivers.base import GROUP
+from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
+from phalanx.transport.drivers.pieces import is_piece
+from phalanx.transport.events import Lane, MulticastChanged
+from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome
+from phalanx.transport.testing.simulation import SimulatedNode, Simulation
+
+from .scenes import Talk, casting, finish
+
+
+def counter(simulation: Simulation, name: str) -> int:
+    """The sum over all nodes."""
+    return sum(node.endpoint.outputs.counters[name] for node in simulation.nodes.values())
+
+
+def listeners(node: SimulatedNode) -> dict[str, set[int]]:
+    """Who is sent multicasts by a node, by rail."""
+    found = node.endpoint.casting.fan_out.listeners
+    return {rail: set(nodes) for rail, nodes in found.items() if nodes}
+
+
+def speak(talk: Talk, rounds: int, *, size: int = 100, lane: Lane = Lane.BULK) -> None:
+    """Everybody multicasts, again and again, while there is room."""
+    simulation = talk.simulation
+    for _ in range(rounds):
+        for node in simulation.running():
+            if not node.frozen and not node.endpoint.delivery.stream_to(0, lane).full:
+                talk.say(node, lane, size=size)
+        simulation.run_for(2 * MS)
+
+
+def test_what_goes_to_all_is_sent_once() -> None:
+    """To the group, on the rail that carries all else."""
+    simulation = casting(4, multicast=True)
+    for node in simulation.nodes.values():
+        others = set(simulation.nodes) - {node.id}
+        assert listeners(node) == {"a": others}
+        told = sorted(node.told(MulticastChanged), key=lambda it: it.peer)
+        assert told == [
+            MulticastChanged(peer=peer, rail="a", arrives=True) for peer in sorted(others)
+        ]
+    one = simulation.nodes[1]
+    assert one.datagrams is not None
+    before = one.datagrams.stats()["bytes_sent"]
+    Talk(simulation).say(one, Lane.BULK, size=10_000)
+    simulation.run_for(20 * MS)
+    assert 10_000 < one.datagrams.stats()["bytes_sent"] - before < 15_000
+    assert "multicast: 3 listen" in one.endpoint.casting.fan_out.why("a")
+    assert counter(simulation, "nacks_sent") == counter(simulation, "recasts") == 0
+    finish(simulation)
+
+
+@pytest.mark.parametrize("lane", [Lane.BULK, Lane.ORDERED])
+@pytest.mark.parametrize("size", [60, 20_000])
+def test_losses_are_mended_by_what_is_asked_for(lane: Lane, size: int) -> None:
+    """Long before an association would send it again; of a large one the missing pieces."""
+    simulation = casting(4, DatagramTrouble(lost=0.05), multicast=True)
+    speak(Talk(simulation), 200, size=size, lane=lane)
+    simulation.run_for(100 * MS)
+    asked = counter(simulation, "frames_asked_for")
+    assert asked > 50
+    mended = counter(simulation, "repairs_unicast") + counter(simulation, "repairs_multicast")
+    assert mended > 50
+    assert counter(simulation, "repairs_given_up") < asked / 20
+    assert counter(simulation, "recasts") < asked / 10
+    finish(simulation)
+
+
+def test_a_lost_last_frame_is_missed_soon() -> None:
+    """Nothing follows it but what its sender says of itself."""
+    simulation = casting(3, multicast=True)
+    one = simulation.nodes[1]
+    network = simulation.network
+    network.lose(1, 2, "a", 1.0)
+    Talk(simulation).say(one, Lane.BULK, size=5000)
+    simulation.run_for(MS // 5)
+    network.lose(1, 2, "a", 0.0)
+    simulation.run_for(5 * MS)
+    assert simulation.nodes[2].endpoint.outputs.counters["nacks_sent"] == 1
+    assert one.endpoint.outputs.counters["repairs_unicast"] == 1
+    assert counter(simulation, "recasts") == 0
+    finish(simulation)
+
+
+def test_a_host_that_hears_no_multicast_is_sent_its_own_copies_and_that_is_told() -> None:
+    """IGMP is off there, or a switch does not know that it has joined."""
+    simulation = casting(4, multicast=True)
+    deaf, talk = simulation.nodes[3], Talk(simulation)
+    simulation.network.deafen(3, "a")
+    speak(talk, 100)
+    simulation.run_for(2000 * MS)
+    for node in simulation.nodes.values():
+        if node is deaf:
+            assert listeners(node) == {"a": {1, 2, 4}}, "it is heard by the others"
+            continue
+        assert 3 not in listeners(node)["a"]
+        assert node.told(MulticastChanged)[-1] == MulticastChanged(peer=3, rail="a", arrives=False)
+    speak(talk, 100)
+    before = counter(simulation, "recasts")
+    speak(talk, 100)
+    assert counter(simulation, "recasts") == before, "what goes to it goes where it hears"
+    finish(simulation)
+
+
+def test_who_never_heard_any_is_told_of_once() -> None:
+    """It was so from the start."""
+    simulation = casting(3, multicast=True)
+    simulation.nodes[3].kill()
+    simulation.network.deafen(3, "a")
+    simulation.network.deafen(3, "b")
+    simulation.run_for(1000 * MS)
+    simulation.nodes[3].start()
+    simulation.run_for(4000 * MS)
+    told = [it for it in simulation.nodes[1].told(MulticastChanged) if it.peer == 3]
+    assert told[-1] == MulticastChanged(peer=3, rail="a", arrives=False)
+    assert sum(not it.arrives for it in told) == 1
+    finish(simulation)
+
+
+def test_a_peer_that_is_reached_over_another_rail_is_sent_its_own_copy() -> None:
+    """The group of the first rail still serves the others."""
+    simulation = casting(4, multicast=True)
+    for other in (1, 3, 4):
+        simulation.network.cut(other, 2, "a")
+        simulation.network.cut(2, other, "a")
+    speak(Talk(simulation), 400)
+    assert listeners(simulation.nodes[1])["a"] == {3, 4}
+    finish(simulation)
+
+
+def test_barriers_meet_by_multicast_too() -> None:
+    """The release goes once; with losses it comes all the same."""
+    simulation = casting(5, DatagramTrouble(lost=0.1), multicast=True)
+    for _ in range(50):
+        before = {node.id: len(node.told(Outcome)) for node in simulation.nodes.values()}
+        for node in simulation.nodes.values():
+            arrive(node, "x", None)
+        simulation.run_until(
+            lambda before=before: all(
+                len(n.told(Outcome)) > before[n.id] for n in simulation.nodes.values()
+            ),
+            1000 * MS,
+        )
+    assert all(o.verdict == "released" for n in simulation.nodes.values() for o in n.told(Outcome))
+    assert GROUP not in simulation.nodes
+    finish(simulation, BARRIERS)
+
+
+def test_a_stopped_receiver_slows_the_others_and_is_given_what_it_missed() -> None:
+    """Shorter than it takes to be suspected."""
+    simulation = casting(3, multicast=True)
+    simulation.nodes[3].freeze()
+    speak(Talk(simulation), 60, size=20_000)
+    simulation.nodes[3].thaw()
+    simulation.run_for(1000 * MS)
+    finish(simulation)
+
+
+def test_many_lose_the_same_and_few_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender's own cable loses; receivers wait for each other, and the group is answered."""
+    simulation = casting(9, multicast=True)
+    network, draw, lost = simulation.network, random.Random(1), 0
+    carry = network.cast_to_group
+
+    def through_a_bad_cable(source: int, rail: str, frame: bytes) -> None:
+        nonlocal lost
+        loses = source == 1 and is_piece(frame) and draw.random() < 0.1
+        lost += loses
+        if not loses:
+            carry(source, rail, frame)
+
+    monkeypatch.setattr(network, "cast_to_group", through_a_bad_cable)
+    talk, before = Talk(simulation), 0
+    for turn in range(1200):
+        talk.say(simulation.nodes[1], Lane.BULK, size=300)
+        simulation.run_for(MS)
+        if turn == 200:
+            lost, before = 0, counter(simulation, "nacks_sent")
+    assert lost > 80
+    counters = simulation.nodes[1].endpoint.outputs.counters
+    assert counters["repairs_unicast"] < 5
+    assert counters["repairs_multicast"] > lost * 0.9
+    asked = counter(simulation, "nacks_sent") - before
+    assert asked < 1.7 * lost, "eight receivers would ask eight times"
+    finish(simulation)
