@@ -16,6 +16,7 @@ from pathlib import Path
 
 from phalanx.transport import (
     Batch,
+    CarrierChanged,
     Cluster,
     ConfigError,
     Event,
@@ -170,6 +171,9 @@ def _words(cluster: Cluster, event: Event) -> str:
         case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
             use = ", carries the traffic" if primary else ""
             return f"path to {name_of(peer)} over rail {rail}: {state.value}{use}"
+        case CarrierChanged(peer=peer, multicast=multicast, reason=reason):
+            carrier = "the multicast carrier" if multicast else "SCTP"
+            return f"{name_of(peer)} is now reached by {carrier}: {reason}"
         case MulticastChanged(peer=peer, rail=rail, arrives=arrives):
             how = "arrive" if arrives else "do not arrive, it is sent its own copies"
             return f"multicasts to {name_of(peer)} over rail {rail} {how}"

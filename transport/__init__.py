@@ -28,6 +28,7 @@ from .errors import (
 )
 from .events import (
     Batch,
+    CarrierChanged,
     Event,
     Evicted,
     Lane,
@@ -58,6 +59,7 @@ __all__ = [
     "BarrierMismatch",
     "BarrierTimeout",
     "Batch",
+    "CarrierChanged",
     "ClosedError",
     "Cluster",
     "ClusterConfig",

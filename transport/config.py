@@ -15,6 +15,8 @@ MS: Final = 1_000_000
 S: Final = 1_000_000_000
 """Nanoseconds in a second."""
 
+MULTICAST: Final = "multicast"
+"""The driver without SCTP."""
 NODE_ID_MAX: Final = 2**31 - 1
 NODES_MAX: Final = 64
 RAILS_MAX: Final = 8
@@ -265,6 +267,8 @@ class TrafficConfig:
     """Small frames go as UDP datagrams first, and over SCTP if they do not arrive."""
     multicast: bool = False
     """What goes to several members as a datagram goes to a multicast group, where that arrives."""
+    fallback: bool = False
+    """Whom SCTP does not reach is reached by datagrams alone."""
     multicast_port: int = 5407
     """UDP port of the groups; the same for all nodes."""
     multicast_hops: int = 1
@@ -291,7 +295,7 @@ class ClusterConfig:
     allow_public: bool = False
     """Bind to public addresses although nothing is encrypted yet."""
     driver: str = "auto"
-    """auto, kernel_sctp or user_sctp."""
+    """auto, kernel_sctp, user_sctp, or multicast: no SCTP at all."""
     encapsulation: bool = False
     """Kernel SCTP in UDP as well (RFC 6951), so that it meets nodes over user_sctp."""
     file: str = field(default="(no file)", compare=False)

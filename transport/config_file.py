@@ -44,7 +44,7 @@ _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 PUBLIC_PROBLEM = "is a public address, and NOTHING IS ENCRYPTED OR AUTHENTICATED YET"
 PUBLIC_FIX = "use a private network, or write allow_public = true in [cluster] if you accept that"
 
-DRIVERS = ("auto", "kernel_sctp", "user_sctp")
+DRIVERS = ("auto", "kernel_sctp", "user_sctp", limits.MULTICAST)
 _SECTIONS = ("cluster", "rail", "node", "quorum", "timing", "limits", "discovery", "traffic")
 _ADDRESSES = 'addresses = { a = "10.71.0.2" }'
 """How the table of a node is written, for a message."""

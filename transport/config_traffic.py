@@ -14,6 +14,7 @@ _KEYS: Final = (
     "rails",
     "datagrams",
     "multicast",
+    "fallback",
     "multicast_port",
     "multicast_hops",
     "evict_slow_ms",
@@ -36,6 +37,7 @@ def read_traffic(table: Table, timing: Timing) -> TrafficConfig:
         rails=table.choice("rails", RAILS, defaults.rails),
         datagrams=datagrams,
         multicast=multicast,
+        fallback=table.flag("fallback", default=defaults.fallback) and datagrams,
         multicast_port=table.integer("multicast_port", 1, limits.PORT_MAX, defaults.multicast_port),
         multicast_hops=table.integer("multicast_hops", 1, limits.HOPS_MAX, defaults.multicast_hops),
         evict_slow_ns=_evict_slow(table, 2 * timing.suspect_ns)

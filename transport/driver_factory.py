@@ -7,11 +7,12 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Protocol
 
-from .config import ClusterConfig, NodeConfig
+from .config import MULTICAST, ClusterConfig, NodeConfig
 from .drivers import kernel_sctp, user_sctp
 from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
 from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import Lifelines
+from .drivers.multicast import Multicast
 from .groups import groups
 from .interfaces import find_rail_addresses
 
@@ -21,6 +22,8 @@ def choose_driver(config: ClusterConfig, local: LocalEndpoint) -> Driver:
     name = config.driver
     if name == "auto":
         name = "kernel_sctp" if kernel_sctp.available() else "user_sctp"
+    if name == MULTICAST:
+        return Multicast()
     if name == "kernel_sctp":
         port = local.udp_port if config.encapsulation else 0
         return kernel_sctp.KernelSctp(local, config.timing.sctp, encapsulation_port=port)

@@ -162,6 +162,16 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierChanged:
+    """A peer is now reached by SCTP, or by datagrams alone; nothing was lost, no view changes."""
+
+    peer: int
+    multicast: bool
+    """True: by datagrams alone, the multicast carrier."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MulticastChanged:
     """What this node sends to a rail's multicast group begins to arrive at a peer, or does not.
 
@@ -249,6 +259,7 @@ Event: TypeAlias = (
     | ViewInstalled
     | PathChanged
     | MulticastChanged
+    | CarrierChanged
     | MessageUndelivered
     | PrimaryLost
     | PrimaryRegained

@@ -137,10 +137,11 @@ class Pump:
         self.due = now_ns >= self._due_ns
         if self.due and look != EVERYWHERE:
             now_ns = self._look(EVERYWHERE)
+        self._now_ns = now_ns
         # What is to be passed on is waited for elsewhere.
         self._cast()
-        if self._datagrams is not None and endpoint.casting.fan_out.asks(now_ns):
-            endpoint.casting.fan_out.look(self._datagrams.incomplete(), self._datagrams.overruns)
+        if self._datagrams is not None and endpoint.repairs(now_ns):
+            endpoint.look(self._datagrams.incomplete(), self._datagrams.overruns)
         for wake in self._wake:
             wake(now_ns)
         if self._publish() or not may_settle_later(endpoint, now_ns):
@@ -150,7 +151,6 @@ class Pump:
             # Whoever goes on now most likely has something to say, and both settle at once.
             self._settled = False
         self._hand_over(now_ns)
-        self._now_ns = now_ns
 
     def _look(self, where: int) -> int:
         """Take what lies there; returns the time by which all of it had come.
@@ -197,6 +197,7 @@ class Pump:
             if due_ns is not None and now_ns >= due_ns:
                 # It took its time: nobody is taken for silent whose word has come meanwhile.
                 return self.turn()
+            self._now_ns = now_ns
         given = True
         settled = self._settled and not more
         while (given and self._publish()) or not settled or endpoint.outputs.pending:
@@ -235,7 +236,10 @@ class Pump:
     def _leave_paths(self, commands: list[Command]) -> None:
         for command in commands:
             if isinstance(command, SetPrimary):
-                self._driver.set_primary(command.link, command.rail)
+                if command.link < 0:
+                    self.endpoint.links.set_primary(command.link, command.rail)
+                else:
+                    self._driver.set_primary(command.link, command.rail)
 
     def _deadline(self) -> int | None:
         earliest = self.endpoint.next_deadline()
@@ -262,9 +266,14 @@ class Pump:
     def _transmit(self, transmits: list[Transmit]) -> None:
         endpoint, transmit = self.endpoint, self._driver.transmit
         for item in transmits:
-            taken = not endpoint.waits(item) and transmit(
-                item.link, item.stream, item.frame, rail=item.rail
-            )
+            if item.link < 0:
+                taken = not endpoint.waits(item) and endpoint.links.transmit(
+                    item.link, item.stream, item.frame, item.rail, self._now_ns
+                )
+            else:
+                taken = not endpoint.waits(item) and transmit(
+                    item.link, item.stream, item.frame, rail=item.rail
+                )
             if not taken:
                 endpoint.refused(item)
 
@@ -274,7 +283,11 @@ class Pump:
             case Connect():
                 self.endpoint.dialled(command.peer, driver.connect(self._peers[command.peer]))
             case Disconnect():
-                driver.disconnect(command.link, abort=command.abort)
+                if command.link < 0:
+                    links = self.endpoint.links
+                    links.disconnect(command.link, self._now_ns, abort=command.abort)
+                else:
+                    driver.disconnect(command.link, abort=command.abort)
             case SetPrimary():
                 pass  # Done, before the frames.
             case Persist():

@@ -204,6 +204,8 @@ class Runtime:
         # Through the one thread that writes: after a store that is under way, never beside it.
         self._disk.submit(self._file.store, wire.encode_record(record)).result()
         nonce = secrets.randbits(62)
+        missing = self._datagrams.missing_rails if self._datagrams is not None else ()
+        datagram_rails = tuple(r.name for r in self.config.rails if r.name not in missing)
         endpoint = Endpoint(
             Start(
                 config=self.config,
@@ -217,6 +219,7 @@ class Runtime:
                 now_ns=now_ns(),
                 jitter=random.random,
                 datagrams=self._datagrams is not None,
+                datagram_rails=datagram_rails,
                 group_rails=self._datagrams.group_rails if self._datagrams is not None else (),
                 stateful=self._stateful,
                 # The application is the same: it still has what it had.
@@ -270,7 +273,8 @@ class Runtime:
         if not keep_record:
             record = without_memory(record)
         for link in self.pump.endpoint.peers.links():
-            self._driver.disconnect(link, abort=True)
+            if link > 0:
+                self._driver.disconnect(link, abort=True)
         self._drop_lifelines()
         self._to_store = None
         self.begin(record, at_least=at_least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .config import MULTICAST
 from .events import Lateness, PathStatus
 from .runtime import Runtime, now_ns
 
@@ -10,11 +11,11 @@ def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
     """Per peer and rail, how it is reached now; empty when nothing runs."""
     if runtime.pump is None:
         return {}
-    carrier = runtime.driver.capabilities.name
+    sctp, fallback = runtime.driver.capabilities.name, runtime.endpoint.fallback
     return {
         node: {
             rail: PathStatus(
-                carrier=carrier,
+                carrier=MULTICAST if fallback.by_datagrams(node) else sctp,
                 state=path.state,
                 rtt_us=path.srtt_ns // 1000,
                 primary=rail == primary,

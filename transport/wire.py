@@ -39,6 +39,7 @@ class Kind(enum.IntEnum):
     ROLL = 6
     STAND = 7
     REPORT = 8
+    LINK = 9
 
 
 # ---------------------------------------------------------------------------- control messages

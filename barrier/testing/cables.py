@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,31 @@ def block_datagrams(run: Run, fault: Fault) -> Undo:
             network.pass_datagrams(source, target)
 
     return let_pass
+
+
+def block_sctp(run: Run, fault: Fault) -> Undo:
+    """No SCTP gets from one to another, either way, or anywhere; datagrams do."""
+    network = run.network
+    if fault.kind == "block all sctp":
+        directions = list(itertools.permutations(run.nodes, 2))
+    else:
+        one, other = fault.nodes
+        directions = [(one, other), (other, one)][: 2 if fault.kind == "block sctp" else 1]
+    for source, target in directions:
+        network.block_sctp(source, target)
+
+    def let_pass() -> None:
+        for source, target in directions:
+            network.pass_sctp(source, target)
+
+    return let_pass
+
+
+def deafen(run: Run, fault: Fault) -> Undo:
+    """Nothing that is sent to a rail's multicast group comes to a host."""
+    [node], network = fault.nodes, run.network
+    network.deafen(node, fault.rail)
+    return lambda: network.hear_again(node, fault.rail)
 
 
 def slow_disk(run: Run, fault: Fault) -> Undo:

@@ -125,6 +125,12 @@ class Plan:
     """Which share of what is published on them is to be safe."""
     evict_slow_ns: int = 0
     """How long a member may hold the others up; 0: for ever."""
+    multicast: bool = False
+    """Rails have multicast groups."""
+    fallback: bool = False
+    """Whom SCTP does not reach is reached by datagrams."""
+    alone: bool = False
+    """There is no SCTP anywhere."""
 
     @property
     def nodes(self) -> range:
@@ -153,7 +159,7 @@ class Plan:
                 raise ValueError(f"{share} is no share of the datagrams")
         endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
         for fault in (*self.faults, *endings):
-            kinds = (*KINDS, *STATE_KINDS, *DATAGRAM_KINDS, STRAND)
+            kinds = (*KINDS, *STATE_KINDS, *DATAGRAM_KINDS, *GROUP_KINDS, *SCTP_KINDS, STRAND)
             if fault.kind not in (FORCED if fault is self.forced else kinds):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
@@ -261,6 +267,20 @@ DATAGRAM_KINDS: dict[str, tuple[int, _Kind]] = {
     "block datagrams one way": (1, lambda d: (d.two(), "", 0)),
 }
 """A firewall between two nodes that lets SCTP pass."""
+GROUP_KINDS: dict[str, tuple[int, _Kind]] = {
+    "deafen": (1, lambda d: (d.one(), d.rail(), 0)),
+}
+"""No multicast of a rail comes to a host."""
+SCTP_KINDS: dict[str, tuple[int, _Kind]] = {
+    "block sctp": (3, lambda d: (d.two(), "", 0)),
+    "block sctp one way": (1, lambda d: (d.two(), "", 0)),
+    "block all sctp": (1, lambda d: (d.one(), "", 0)),
+}
+"""A firewall that lets datagrams pass."""
+MULTICAST_SHARE = 0.5
+FALLBACK_SHARE = 0.5
+ALONE_SHARE = 0.2
+"""Of the plans with fallback."""
 
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""
@@ -317,6 +337,8 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
     plan = _with_state(plan, random.Random(f"state {seed}"))
     plan = _with_datagrams(plan, random.Random(f"datagrams {seed}"))
     plan = _with_policy(plan, random.Random(f"evict slow {seed}"))
+    plan = _with_multicast(plan, random.Random(f"multicast {seed}"))
+    plan = _with_fallback(plan, random.Random(f"fallback {seed}"))
     return _thinned(_with_channels(plan, random.Random(f"ordered channels {seed}")))
 
 
@@ -370,6 +392,25 @@ def _with_datagrams(plan: Plan, draw: random.Random) -> Plan:
         datagrams_late=draw.choice(DATAGRAMS_LATE),
         faults=_with_faults(plan, more, DATAGRAM_KINDS, draw.randrange(BLOCKS_MAX + 1)),
     )
+
+
+def _with_multicast(plan: Plan, draw: random.Random) -> Plan:
+    """Whether what goes to several goes to a group, drawn apart as well."""
+    if draw.random() > MULTICAST_SHARE:
+        return plan
+    more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
+    faults = _with_faults(plan, more, GROUP_KINDS, draw.randrange(BLOCKS_MAX + 1))
+    return replace(plan, multicast=True, faults=faults)
+
+
+def _with_fallback(plan: Plan, draw: random.Random) -> Plan:
+    """Whether there is another way where there is no SCTP, drawn apart as well."""
+    if draw.random() > FALLBACK_SHARE:
+        return plan
+    more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
+    faults = _with_faults(plan, more, SCTP_KINDS, draw.randrange(BLOCKS_MAX + 1))
+    alone = plan.datagrams_lost < 1 and draw.random() < ALONE_SHARE
+    return replace(plan, fallback=True, alone=alone, faults=faults)
 
 
 def _with_channels(plan: Plan, draw: random.Random) -> Plan:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from phalanx._native import codec
-from phalanx.transport.config import MS, PROFILES, Limits, TrafficConfig
+from phalanx.transport.config import MS, MULTICAST, PROFILES, Limits, TrafficConfig
 from phalanx.transport.core.outputs import Delivered, Ordered, RecordLost
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulator import NetworkOptions
@@ -91,7 +91,11 @@ class Run:
             timing=PROFILES["lan"],
             tie_breaker=plan.tie_breaker,
         )
-        config = replace(config, traffic=TrafficConfig(evict_slow_ns=plan.evict_slow_ns))
+        traffic = TrafficConfig(
+            evict_slow_ns=plan.evict_slow_ns, multicast=plan.multicast, fallback=plan.fallback
+        )
+        driver = MULTICAST if plan.alone else config.driver
+        config = replace(config, traffic=traffic, driver=driver)
         options = NetworkOptions(
             delay_ns=plan.delay_ns,
             jitter_ns=plan.jitter_ns,

@@ -54,6 +54,10 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         for start in range(0, len(faults), size):
             yield replace(plan, faults=faults[:start] + faults[start + size :])
         size //= 2
+    if plan.alone:
+        yield replace(plan, alone=False)
+    if plan.multicast:
+        yield replace(plan, multicast=False)
     if plan.datagrams_lost or plan.datagrams_doubled or plan.datagrams_late:
         yield replace(plan, datagrams_lost=0.0, datagrams_doubled=0.0, datagrams_late=0.0)
     if plan.channels_open_ns:

@@ -172,12 +172,12 @@ def test_many_lose_the_same_and_few_ask(monkeypatch: pytest.MonkeyPatch) -> None
     network, draw, lost = simulation.network, random.Random(1), 0
     carry = network.cast_to_group
 
-    def through_a_bad_cable(source: int, rail: str, frame: bytes) -> None:
+    def through_a_bad_cable(source: int, rail: str, packet: bytes, frame: bytes | None) -> None:
         nonlocal lost
-        loses = source == 1 and is_piece(frame) and draw.random() < 0.1
+        loses = source == 1 and is_piece(packet) and draw.random() < 0.1
         lost += loses
         if not loses:
-            carry(source, rail, frame)
+            carry(source, rail, packet, frame)
 
     monkeypatch.setattr(network, "cast_to_group", through_a_bad_cable)
     talk, before = Talk(simulation), 0

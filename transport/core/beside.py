@@ -1,7 +1,8 @@
 """What comes beside an association: as a datagram, from the address of a node on a rail.
 
 Anybody on the rail can send that. It counts only while the node has an association, and if it
-names the incarnation that said HELLO there; whatever is in it, nothing is raised.
+names the incarnation that said HELLO there; what belongs to an association of its own, over
+datagrams, is that association's. Whatever is in it, nothing is raised.
 """
 
 from __future__ import annotations
@@ -29,12 +30,20 @@ def receive_beside(endpoint: Endpoint, datagram: Datagram, now_ns: int) -> None:
     if isinstance(header, codec.FrameError):
         counters[f"frame_{header.name.lower()}"] += 1
         return
+    kind, offset = header.kind, header.body_offset
+    if kind == kinds.LINK:
+        if header.sender == node and header.addressee in (0, endpoint.node):
+            endpoint.links.receive(node, frame, offset, number, now_ns)
+        else:
+            counters["datagram_of_other_node"] += 1
+        return
+    if endpoint.standing.evicted or endpoint.standing.left:
+        return  # nothing follows in this incarnation, save that a link brings its farewell
     peer = endpoint.peers.peers.get(node)
     known = peer is not None and peer.link and header.incarnation == peer.incarnation
     if header.sender != node or not known or header.addressee not in (0, endpoint.node):
         counters["datagram_of_other_node"] += 1
         return
-    kind, offset = header.kind, header.body_offset
     fan_out = endpoint.casting.fan_out
     if session and not fan_out.arrived(node, session, number, now_ns):
         counters["datagram_duplicates"] += 1

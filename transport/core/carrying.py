@@ -99,22 +99,54 @@ class Carrying:
     ) -> list[int]:
         """Cast what there is room for to whom datagrams arrive; returns who is left."""
         rails = self.casting.rails
-        # Members that have been sent the same are sent the rest as one.
-        groups: dict[tuple[int, int], list[int]] = {}
+        lasts: dict[int, int] = {}
         left: list[int] = []
         for node in nodes:
-            sent = stream.progress[node].sent
             last = self._castable(stream, lane, node) if node in rails else -1
             if last < 0:
                 left.append(node)
-            elif last > sent:
-                groups.setdefault((sent, last), []).append(node)
-        for (sent, last), group in groups.items():
-            for sequence in range(sent + 1, last + 1):
-                self.casting.cast(group, stream.sent[sequence].frame)
-            for node in group:
-                self._note_cast(stream, node, last, now_ns + self.casting.wait_ns(node))
+            else:
+                lasts[node] = last
+        together = self.casting.fan_out.together(lasts)
+        if together:
+            self._cast_together(stream, together, lasts, now_ns)
+        # Members that have been sent the same are sent the rest as one.
+        groups: dict[tuple[int, int], list[int]] = {}
+        for node, last in lasts.items():
+            groups.setdefault((stream.progress[node].sent, last), []).append(node)
+        for (_, last), group in groups.items():
+            self._cast_up_to(stream, group, last, now_ns)
         return left
+
+    def _cast_together(
+        self, stream: OutStream, nodes: list[int], lasts: dict[int, int], now_ns: int
+    ) -> None:
+        """Members that are sent the same multicasts: all wait for the slowest.
+
+        Whoever is behind the others is sent what it lacks by itself, as far as it has room; if then
+        all have been sent the same, they go on. Takes them out of `lasts`.
+        """
+        progress = stream.progress
+        top = max([progress[node].sent for node in nodes])
+        most = min([lasts[node] for node in nodes])
+        for node in nodes:
+            last = lasts.pop(node)
+            self._cast_up_to(stream, [node], min(last, top), now_ns)
+            self.held_up |= last > most
+        if most > top:
+            self._cast_up_to(stream, nodes, most, now_ns)
+        elif most < top:
+            self.held_up = True
+
+    def _cast_up_to(self, stream: OutStream, nodes: list[int], last: int, now_ns: int) -> None:
+        """Cast to members that have been sent the same."""
+        sent = stream.progress[nodes[0]].sent
+        if last <= sent:
+            return
+        for sequence in range(sent + 1, last + 1):
+            self.casting.cast(nodes, stream.sent[sequence].frame)
+        for node in nodes:
+            self._note_cast(stream, node, last, now_ns + self.casting.wait_ns(node))
 
     def _castable(self, stream: OutStream, lane: Lane, node: int) -> int:
         """Up to which batch a member is cast now; -1 if it is its association that takes them."""

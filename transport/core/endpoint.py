@@ -13,18 +13,27 @@ from typing import Final
 
 from ..._native import codec
 from .. import wire
-from ..drivers.base import LinkLost, LinkUp, Notice, PathNotice, Received, Stream, Writable
+from ..drivers.base import (
+    Incomplete,
+    LinkLost,
+    LinkUp,
+    Notice,
+    PathNotice,
+    Received,
+    Writable,
+)
 from ..events import Lane, Member, View, ViewId
 from ..wire import NO_VIEW
 from ..wire_data import Meeting
 from . import kinds
 from .beside import receive_beside
 from .lease_watch import LeaseWatch
-from .outputs import CloseLifelines, Disconnect, Left, Transmit
+from .outputs import Disconnect, Transmit
 from .parts import Start, assemble
 from .peers import Verdict
 from .rolls import receive_bundle, receive_roll
 from .slow_watch import SlowWatch
+from .stepping_down import part_if_alone, step_down_if_due
 from .timers import Timer
 
 _decode_frame: Final[Callable[[bytes, int], codec.Frame | codec.FrameError]] = codec.decode_frame
@@ -54,6 +63,8 @@ class Endpoint:
         self.membership = parts.membership
         self.state = parts.state
         self.stalls = parts.stalls
+        self.links = parts.links
+        self.fallback = parts.fallback
         self._timing = timing
         self._heartbeat_ns = timing.heartbeat_ns
         self._backlog_bytes_max = start.config.limits.link_backlog_bytes
@@ -70,7 +81,7 @@ class Endpoint:
             now_ns=start.now_ns,
         )
         self._slow = SlowWatch(parts, evict_ns=start.config.traffic.evict_slow_ns)
-        self._leave_by_ns: int | None = None
+        self.leave_by_ns: int | None = None
         self._rails_of_link: dict[int, tuple[str, ...]] = {}
         self.changed = True  # what the membership looks at
         votes_in_ns = self.acceptor.votes_in_ns(start.now_ns)
@@ -82,6 +93,7 @@ class Endpoint:
     def start(self, now_ns: int) -> None:
         """Dial the peers and begin to send heartbeats."""
         self.peers.start()
+        self.fallback.start(now_ns)
         self.timers.arm(Timer.PROBE, "", now_ns)
         self.settle(now_ns)
 
@@ -125,22 +137,33 @@ class Endpoint:
         self, node: int, rail: str, frame: bytes, now_ns: int, session: int = 0, number: int = 0
     ) -> None:
         """A frame beside the association, from the address of a node on a rail."""
-        if not (self.standing.evicted or self.standing.left):
-            receive_beside(self, (node, rail, frame, session, number), now_ns)
+        receive_beside(self, (node, rail, frame, session, number), now_ns)
+
+    def repairs(self, now_ns: int) -> bool:
+        """Whether it is of interest which numbered datagrams have come partly (`look`)."""
+        return self.links.acks(now_ns) or self.casting.fan_out.asks(now_ns)
+
+    def look(self, incomplete: list[Incomplete], overruns: int) -> None:
+        """What has come partly, and how many datagrams there was no room for."""
+        self.links.incomplete = incomplete
+        self.casting.fan_out.look(incomplete, overruns)
 
     def notice(self, notice: Notice, now_ns: int) -> None:
         """What a driver says of an association or a path."""
         match notice:
             case LinkUp():
                 self._rails_of_link[notice.link] = notice.rails
+                if notice.link < 0:
+                    self.peers.linked(self.links.peer(notice.link), notice.link)
                 self.peers.link_up(notice, now_ns)
             case LinkLost():
                 self._rails_of_link.pop(notice.link, None)
                 node = self.peers.link_lost(notice, now_ns)
                 if node:
+                    self.fallback.lost(node, now_ns)
                     self.delivery.unlink(node)
                     self.changed = True
-                self._part_if_alone()
+                part_if_alone(self)
             case PathNotice():
                 node = self.peers.node_of(notice.link)
                 if node:
@@ -229,7 +252,7 @@ class Endpoint:
     def leave(self, deadline_ns: int, now_ns: int) -> None:
         """Step down in good order, at the latest at the deadline."""
         self.standing.leaving = True
-        self._leave_by_ns = deadline_ns
+        self.leave_by_ns = deadline_ns
         self.timers.arm(Timer.LEAVE, "", deadline_ns)
         self.settle(now_ns)
 
@@ -295,6 +318,7 @@ class Endpoint:
         if verdict is Verdict.NEW:
             self.gather.forget(node)
             self.acceptor.remember(self.peers.seen)
+        self.fallback.linked(node, link)
         self.paths.linked(node, self._rails_of_link.get(link, ()), now_ns)
         self.delivery.linked(node)
         self.state.linked(node, now_ns)
@@ -356,6 +380,7 @@ class Endpoint:
             case Timer.PROBE:
                 self.heartbeats.ask(now_ns)
                 self.casting.choose(now_ns)
+                self.fallback.check(now_ns)
             case Timer.LIVENESS:
                 self.paths.judge(now_ns)
                 self.changed = True
@@ -371,6 +396,8 @@ class Endpoint:
                 if not self.delivery.closed:
                     self.delivery.settle_order(now=True)
                     self.delivery.carrying.recast(now_ns)
+            case Timer.LINK:
+                self.links.due(int(subject), now_ns)
             case Timer.REPAIR:
                 self.casting.fan_out.due(now_ns)
             case Timer.LAZY:
@@ -399,6 +426,8 @@ class Endpoint:
 
     def settle(self, now_ns: int) -> None:
         """After a batch of inputs: look at the membership, number, and hand over."""
+        if self.links.inputs:
+            self._take_links(now_ns)
         if self.standing.evicted or self.standing.left:
             return
         if self._slow.judge(now_ns) or self.changed:
@@ -417,7 +446,16 @@ class Endpoint:
         self.delivery.due(now_ns)
         self.casting.fan_out.settle(now_ns)
         if self.standing.leaving:
-            self._step_down_if_due(now_ns)
+            step_down_if_due(self, now_ns)
+
+    def _take_links(self, now_ns: int) -> None:
+        """What has come of the links over datagrams, as if a driver had given it."""
+        inputs, self.links.inputs = self.links.inputs, []
+        for item in inputs:
+            if isinstance(item, Received):
+                self.receive(item, now_ns)
+            else:
+                self.notice(item, now_ns)
 
     def _bury_the_dead(self) -> None:
         for node, peer in self.peers.peers.items():
@@ -431,33 +469,6 @@ class Endpoint:
                 self.paths.forget(node)
                 self.leases.forget_given(node)
                 self.gather.forget(node)
-
-    def _step_down_if_due(self, now_ns: int) -> None:
-        assert self._leave_by_ns is not None, "leaving has a deadline"
-        view = self.standing.view
-        members = view.incarnations if view is not None else ()
-        # Who died under an earlier incarnation excuses nobody.
-        gone = {m.node for m in members if m in self.peers.dead}
-        acknowledged = self.delivery.all_held(gone)
-        if now_ns < self._leave_by_ns and (not acknowledged or self.state.owed(gone)):
-            return
-        # What arrived here counts for its senders: they may be about to leave as well.
-        self.delivery.send_acks(now_ns, at_once=True)
-        self.standing.left = True
-        self.delivery.closed = True
-        self.outputs.stream.append(Left(acknowledged=acknowledged))
-        frame = self.framer.message(wire.Farewell(incarnation=self.me.incarnation))
-        for peer in self.peers.peers.values():
-            if peer.link:
-                self.outputs.transmits.append(Transmit(peer.link, Stream.CONTROL, frame))
-                self.outputs.commands.append(Disconnect(link=peer.link, abort=False))
-        self.peers.stopped = True
-        self._part_if_alone()
-
-    def _part_if_alone(self) -> None:
-        """The farewell goes first; the end of the lifelines says the same without the reason."""
-        if self.standing.left and not self.peers.links():
-            self.outputs.commands.append(CloseLifelines())
 
     def _writable(self, node: int) -> None:
         peer = self.peers.peers[node]

@@ -209,6 +209,15 @@ class FanOut:
         self._fresh = True
         return [] if len(reached) == len(nodes) else [it for it in nodes if it not in listeners]
 
+    def together(self, nodes: Collection[int]) -> list[int]:
+        """Those of them that are sent the same multicasts; none, if each is sent its own copies."""
+        for rail, listeners in self.listeners.items():
+            reached = [node for node in nodes if node in listeners]
+            if len(reached) > 1 and self._cost(reached) < len(reached):
+                self._tail_rail = rail
+                return reached
+        return []
+
     def settle(self, now_ns: int) -> None:
         """The end of a turn: if nothing follows what went to the group, say where it ended."""
         if self._fresh:

@@ -47,6 +47,7 @@ class Framer:
         self._control = self._start(wire.Kind.CONTROL)
         self._stand = self._start(wire.Kind.STAND)
         self._report = self._start(wire.Kind.REPORT)
+        self._link = self._start(wire.Kind.LINK)
 
     def message(self, message: wire.Control, *, addressee: int = 0) -> bytes:
         """A control message as a frame."""
@@ -68,6 +69,10 @@ class Framer:
     def report(self, report: Report) -> bytes:
         """What this node lacks of a session, as a frame."""
         return codec.seal_frame(self._report, encode_report(report))
+
+    def link(self, body: bytes) -> bytes:
+        """A LINK frame of what `wire_link` has encoded."""
+        return codec.seal_frame(self._link, body)
 
     def bundle(self, bodies: Sequence[bytes]) -> bytes:
         """Several DATA bodies, each after its length, as one frame."""

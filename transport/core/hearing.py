@@ -47,6 +47,10 @@ class Hearing:
         """Where datagrams arrive at a peer."""
         return [rail for rail in self._heard.get(node, ()) if self.arrives(node, rail, now_ns)]
 
+    def latest_ns(self, node: int) -> int:
+        """When the newest one that was answered had been sent, on any rail; -1 if none was."""
+        return max(self._heard.get(node, {}).values(), default=-1)
+
     def known(self, node: int) -> list[str]:
         """Where they have arrived, as far as is known."""
         return list(self._heard.get(node, ()))

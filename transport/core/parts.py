@@ -8,12 +8,13 @@ from typing import TypedDict
 
 from ..._native import codec
 from .. import wire
-from ..config import ClusterConfig, Timing
+from ..config import MULTICAST, ClusterConfig, Timing
 from ..events import Member, ViewId
 from ..wire import NO_VIEW, Record
 from .acceptor import Acceptor
 from .casting import Casting
 from .delivery import Delivery
+from .fallback import Fallback
 from .fan_out import FanOut
 from .flush import Flush
 from .framing import Framer
@@ -28,6 +29,7 @@ from .peers import Peers
 from .stalls import Stalls
 from .state import StateTransfer
 from .timers import TimerTable
+from .udp_links import UdpLinks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Start:
     """Numbers in [0, 1), from whatever source of randomness the caller has."""
     datagrams: bool = False
     """Frames can be cast beside the associations."""
+    datagram_rails: tuple[str, ...] = ()
+    """Rails on which they can be."""
     group_rails: tuple[str, ...] = ()
     """Rails on which they can be cast to a multicast group."""
     stateful: bool = False
@@ -77,6 +81,8 @@ class Parts:
     membership: Membership
     state: StateTransfer
     stalls: Stalls
+    links: UdpLinks
+    fallback: Fallback
 
 
 class _Shared(TypedDict):
@@ -112,7 +118,8 @@ def assemble(start: Start) -> Parts:
     peers = _peers(start, framer, timers, outputs)
     shared = _Shared(timing=timing, framer=framer, peers=peers, timers=timers, outputs=outputs)
     hearing = Hearing(timing=timing, datagrams=start.datagrams)
-    paths = Paths(rails=start.rails, hearing=hearing, **shared)
+    enabled = start.datagrams and config.traffic.fallback
+    paths = Paths(rails=start.rails, hearing=hearing, fallback=enabled, **shared)
     casting = _casting(start, hearing, paths, shared)
     delivery = Delivery(node=start.node, limits=config.limits, casting=casting, **shared)
     flush = Flush(delivery)
@@ -159,6 +166,29 @@ def assemble(start: Start) -> Parts:
         membership=membership,
         state=state,
         stalls=stalls,
+        links=(links := _links(start, shared)),
+        fallback=Fallback(
+            enabled=enabled,
+            alone=config.driver == MULTICAST,
+            timing=timing,
+            links=links,
+            peers=peers,
+            paths=paths,
+            hearing=hearing,
+            outputs=outputs,
+        ),
+    )
+
+
+def _links(start: Start, shared: _Shared) -> UdpLinks:
+    return UdpLinks(
+        node=start.node,
+        nonce=start.nonce,
+        rails=start.datagram_rails,
+        timing=shared["timing"],
+        framer=shared["framer"],
+        timers=shared["timers"],
+        outputs=shared["outputs"],
     )
 
 
@@ -227,4 +257,5 @@ def _peers(start: Start, framer: Framer, timers: TimerTable, outputs: Outputs) -
         outputs=outputs,
         seen=dict(start.record.seen),
         jitter=start.jitter,
+        sctp=config.driver != MULTICAST,
     )

@@ -48,6 +48,8 @@ class Path:
     """When the last heartbeat of an interval was sent, if it has no answer; else 0."""
     cast_in_a_row: int = 0
     """So many of these have gone as datagrams since one went over the association."""
+    asked_ns: int = 0
+    """When the first heartbeat over the association was sent of those without an answer; else 0."""
     deaf_ns: int = -1
     """When one that went as a datagram last had no answer: only what is heard since then counts."""
     state: RailState = RailState.UP
@@ -80,8 +82,11 @@ class Paths:
         timers: TimerTable,
         outputs: Outputs,
         hearing: Hearing,
+        fallback: bool = False,
     ) -> None:
+        """`fallback`: a peer that answers datagrams is reached without an association, too."""
         self._hearing = hearing
+        self._fallback = fallback
         self._rails = rails
         self._numbers = {rail: number for number, rail in enumerate(sorted(rails))}
         self._names = sorted(rails)
@@ -105,6 +110,7 @@ class Paths:
             path = old.paths.get(rail) if old else None
             fresh.paths[rail] = path or Path(rail, now_ns, told_down=node in self._gone)
             fresh.paths[rail].answered_ns = now_ns
+            fresh.paths[rail].asked_ns = 0
         self._of[node] = fresh
         self._gone.discard(node)
         self._timers.arm_earlier(Timer.LIVENESS, "", now_ns)
@@ -150,8 +156,9 @@ class Paths:
                     cast.setdefault(rail, []).append(node)
                 else:
                     path.cast_in_a_row = 0
-                    self.transmit(node, self.heartbeat(rail, view_id, now_ns))
-                    if tries and not heard:
+                    self._ask(node, path, view_id, now_ns)
+                    # In doubt both are asked: which of them is it that does not get through?
+                    if (tries and not heard) or (self._fallback and path.asked_ns < now_ns):
                         cast.setdefault(rail, []).append(node)
                 path.open_ns = now_ns
         self._timers.arm(Timer.PROBE, "", now_ns + self._timing.heartbeat_ns)
@@ -172,8 +179,12 @@ class Paths:
         link = self._peers.peers[node].link
         if paths is None or not link:
             return
-        for rail in paths.paths:
-            self.transmit(node, self.heartbeat(rail, view_id, now_ns))
+        for path in paths.paths.values():
+            self._ask(node, path, view_id, now_ns)
+
+    def _ask(self, node: int, path: Path, view_id: ViewId, now_ns: int) -> None:
+        path.asked_ns = path.asked_ns or now_ns
+        self.transmit(node, self.heartbeat(path.rail, view_id, now_ns))
 
     def heartbeat(self, rail: str, view_id: ViewId, now_ns: int) -> Probe:
         """One of ours, sent now over a rail."""
@@ -220,6 +231,7 @@ class Paths:
             path.open_ns = 0
         if not datagram:
             path.proved_ns = max(path.proved_ns, probe.sent_ns)
+            path.asked_ns = 0
         path.srtt_ns = rtt if not path.srtt_ns else path.srtt_ns + (rtt - path.srtt_ns) // 8
         path.clean += 1
         if paths.trial_ns and path.rail == paths.primary and path.proved_ns >= paths.trial_ns:
@@ -356,7 +368,18 @@ class Paths:
         paths = self._of.get(node)
         if paths is None or not paths.paths:
             return None
-        return now_ns - max(path.answered_ns for path in paths.paths.values())
+        last_ns = max(path.answered_ns for path in paths.paths.values())
+        if self._fallback:
+            last_ns = max(last_ns, self._hearing.latest_ns(node))
+        return now_ns - last_ns
+
+    def association_silent_ns(self, node: int, now_ns: int) -> int:
+        """For how long the association has been asked in vain, on all rails; 0 if it answers."""
+        paths = self._of.get(node)
+        if paths is None or not paths.paths:
+            return 0
+        asked = [path.asked_ns for path in paths.paths.values()]
+        return now_ns - max(asked) if all(asked) else 0
 
     def reachable(self, node: int, now_ns: int) -> bool:
         """Whether a heartbeat was answered on any rail within the suspicion time."""

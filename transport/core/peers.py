@@ -99,7 +99,9 @@ class Peers:
         outputs: Outputs,
         seen: dict[int, tuple[int, int]],
         jitter: Callable[[], float],
+        sctp: bool = True,
     ) -> None:
+        """Without `sctp` nobody is dialled: links over datagrams come by themselves."""
         self._node = node
         self._incarnation = incarnation
         self._hello = hello
@@ -111,6 +113,7 @@ class Peers:
         self._timers = timers
         self._outputs = outputs
         self._jitter = jitter
+        self._sctp = sctp
         self._refusals: set[tuple[int, str]] = set()
         self._links: dict[int, _LinkInfo] = {}
         self.seen = seen
@@ -129,7 +132,9 @@ class Peers:
             self._dial(peer)
 
     def _dial(self, peer: Peer) -> None:
-        if peer.node > self._node and not (peer.connecting or peer.link or self.stopped):
+        """Also one that is reached by datagrams meanwhile: SCTP takes over when it can."""
+        busy = peer.connecting or peer.link > 0 or self.stopped or not self._sctp
+        if peer.node > self._node and not busy:
             peer.connecting = True
             self._outputs.commands.append(Connect(peer=peer.node))
 
@@ -138,9 +143,14 @@ class Peers:
         self.peers[node].dialling = link
         self._links[link] = _LinkInfo(node, accepted=False)
 
+    def linked(self, node: int, link: int) -> None:
+        """A link over datagrams to a node is about to be up."""
+        self._links[link] = _LinkInfo(node, accepted=False)
+
     def link_up(self, notice: LinkUp, now_ns: int) -> None:
         """An association is there: say who we are, and wait for the same."""
         info = self._links.setdefault(notice.link, _LinkInfo(0, accepted=True))
+        info.accepted = notice.accepted
         info.up = True
         self._timers.arm(Timer.HELLO, notice.link, now_ns + 4 * self._timing.phase_timeout_ns)
         # An accepted association is from anybody: what we remember of it goes with our answer.
@@ -167,9 +177,10 @@ class Peers:
                 peer.failures += 1
         if notice.link == peer.link:
             self._unlink(peer)
-            self._retry(peer, now_ns)
+            if notice.link > 0:
+                self._retry(peer, now_ns)
             return peer.node
-        if not peer.link:
+        if peer.link <= 0 < notice.link:
             self._retry(peer, now_ns)
         return 0
 
@@ -234,7 +245,9 @@ class Peers:
             info.peer = hello.node
         peer = self.peers[hello.node]
         self._timers.stop(Timer.HELLO, link)
-        self._timers.stop(Timer.RECONNECT, peer.node)
+        if link > 0:
+            self._timers.stop(Timer.RECONNECT, peer.node)
+            peer.failures = 0
         new = hello.incarnation != peer.incarnation
         if new and peer.incarnation:
             self.dead.add(peer.member)
@@ -244,7 +257,6 @@ class Peers:
         peer.link = link
         peer.incarnation = hello.incarnation
         peer.nonce = hello.nonce
-        peer.failures = 0
         peer.buried = False
         self.seen[peer.node] = (hello.incarnation, hello.nonce)
         remembered, nonce = hello.seen

@@ -14,7 +14,7 @@ acknowledged (`carrying.py`). So a defect here costs time and no message.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -259,6 +259,17 @@ class ReceiveWindow:
             self._early.discard(self.floor)
             self.floor += 1
 
+    def standing(self, incomplete: Mapping[int, int]) -> tuple[int, int, list[Lack]]:
+        """Everything below the first has come, nothing from the second on, and these lack.
+
+        As far as one report has room for them: then the second is lower. `incomplete` as in `ask`.
+        """
+        lacks: list[Lack] = []
+        for number in sorted(self._gaps):
+            if not _add(lacks, number, incomplete):
+                return self.floor, number, lacks
+        return self.floor, self._top, lacks
+
     @property
     def lacking(self) -> bool:
         """Something is missing, as far as is known."""
@@ -282,7 +293,7 @@ class ReceiveWindow:
                     self.spared += not gap.tries
 
     def ask(
-        self, now_ns: int, incomplete: dict[int, int], *, retry_ns: int
+        self, now_ns: int, incomplete: Mapping[int, int], *, retry_ns: int
     ) -> tuple[list[Lack], int]:
         """What is to be asked for now, and for how long the least lucky has been.
 
@@ -298,20 +309,27 @@ class ReceiveWindow:
                 del self._gaps[number]
                 self.given_up += 1
                 continue
-            pieces = incomplete.get(number % NUMBERS, ALL_PIECES)
-            last = lacks[-1] if lacks else None
-            if (
-                last is not None
-                and pieces == last.pieces == ALL_PIECES
-                and near(last.first, number) + last.frames == number
-            ):
-                lacks[-1] = last._replace(frames=last.frames + 1)
-            elif len(lacks) == LACKS_MAX:
+            if not _add(lacks, number, incomplete):
                 break
-            else:
-                lacks.append(Lack(number % NUMBERS, 1, pieces))
             gap.due_ns = now_ns + (max(retry_ns, RETRY_MIN_NS) << gap.tries)
             gap.tries += 1
             tries = max(tries, gap.tries)
         self._settle()
         return lacks, tries
+
+
+def _add(lacks: list[Lack], number: int, incomplete: Mapping[int, int]) -> bool:
+    """Add a number that lacks, or what lacks of it; False if a report has no room for it."""
+    pieces = incomplete.get(number % NUMBERS, ALL_PIECES)
+    last = lacks[-1] if lacks else None
+    if (
+        last is not None
+        and pieces == last.pieces == ALL_PIECES
+        and near(last.first, number) + last.frames == number
+    ):
+        lacks[-1] = last._replace(frames=last.frames + 1)
+        return True
+    if len(lacks) == LACKS_MAX:
+        return False
+    lacks.append(Lack(number % NUMBERS, 1, pieces))
+    return True

@@ -33,6 +33,7 @@ class Timer(enum.IntEnum):
     STABLE = enum.auto()  # an epoch is complete here, and nobody has said that it is elsewhere
     SLOW = enum.auto()  # a member may have held the others up for too long
     REPAIR = enum.auto()  # a multicast frame is missing, is asked for, or nothing has followed it
+    LINK = enum.auto()  # an association over datagrams has something to say
     RESYNC = enum.auto()  # a gap was seen: ask again if it is still there
 
     __hash__ = int.__hash__  # see `Lane`

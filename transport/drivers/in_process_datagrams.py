@@ -102,11 +102,11 @@ class InProcessDatagrams(abc.ABC):
         """Receive nothing more."""
 
     @abc.abstractmethod
-    def _send(self, node: int, rail: str, packet: bytes) -> None:
-        """Carry a datagram to a node, or lose it."""
+    def _send(self, node: int, rail: str, packet: bytes, frame: bytes | None) -> None:
+        """Carry a datagram to a node, or lose it; `frame` comes with the first one of it."""
 
     @abc.abstractmethod
-    def _send_to_group(self, rail: str, packet: bytes) -> None:
+    def _send_to_group(self, rail: str, packet: bytes, frame: bytes | None) -> None:
         """The same for all others that have joined the group."""
 
     @abc.abstractmethod
@@ -199,7 +199,7 @@ class InProcessDatagrams(abc.ABC):
 
     def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> None:
         """Send one frame to several nodes on one rail, or lose it; see `base.Datagrams`."""
-        self._cast(nodes, rail, (frame,), len(frame))
+        self._cast(nodes, rail, frame, (frame,))
 
     def cast_numbered(
         self,
@@ -214,10 +214,13 @@ class InProcessDatagrams(abc.ABC):
         if not (0 < session <= SESSION_MAX and 0 <= number < NUMBERS):
             raise UsageError(f"no session or number of a frame: {session}, {number}")
         packets = cut(frame, number, session=session, pieces=pieces)
-        self._cast(nodes, rail, packets, len(frame))
+        self._cast(nodes, rail, frame, packets)
 
-    def _cast(self, nodes: Sequence[int], rail: str, packets: Sequence[bytes], size: int) -> None:
+    def _cast(
+        self, nodes: Sequence[int], rail: str, frame: bytes, packets: Sequence[bytes]
+    ) -> None:
         self._check_open()
+        size = len(frame)
         if rail not in self._rails:
             raise UsageError(f"there is no rail {rail!r}; known are {', '.join(self._rails)}")
         if not 0 < size <= CAST_BYTES_MAX:
@@ -231,11 +234,13 @@ class InProcessDatagrams(abc.ABC):
                 continue
             self._stats["frames_sent"] += 1
             self._stats["bytes_sent"] += size
+            brought: bytes | None = frame
             for packet in packets:
                 if node == GROUP:
-                    self._send_to_group(rail, packet)
+                    self._send_to_group(rail, packet, brought)
                 else:
-                    self._send(node, rail, packet)
+                    self._send(node, rail, packet, brought)
+                brought = None
 
     def incomplete(self) -> list[Incomplete]:
         """Numbered frames of which something is missing; see `base.Datagrams`."""

@@ -34,11 +34,11 @@ class SimulatedDatagrams(InProcessDatagrams):
     def _wake(self) -> None:
         self._ready()
 
-    def _send(self, node: int, rail: str, packet: bytes) -> None:
-        self._network.cast(self.node, node, rail, packet)
+    def _send(self, node: int, rail: str, packet: bytes, frame: bytes | None) -> None:
+        self._network.cast(self.node, node, rail, packet, frame)
 
-    def _send_to_group(self, rail: str, packet: bytes) -> None:
-        self._network.cast_to_group(self.node, rail, packet)
+    def _send_to_group(self, rail: str, packet: bytes, frame: bytes | None) -> None:
+        self._network.cast_to_group(self.node, rail, packet, frame)
 
     def fileno(self) -> int:
         """Refused: nobody can wait for virtual time, so `ready` is called instead."""

@@ -78,6 +78,8 @@ class Network:
         self._datagrams: dict[int, SimulatedDatagrams] = {}
         self._blocked: set[tuple[int, int]] = set()
         """From which host to which other one no datagram is let through."""
+        self._no_sctp: set[tuple[int, int]] = set()
+        """From which host to which other one no packet of SCTP is let through."""
         self._deaf: set[tuple[int, str]] = set()
         """Where nothing arrives that is sent to a rail's multicast group."""
         self._fates = Fates(self.options.datagrams, str(seed))
@@ -178,9 +180,23 @@ class Network:
         """Undo `block_datagrams`."""
         self._blocked.discard((source, target))
 
+    def block_sctp(self, source: int, target: int) -> None:
+        """Let no packet of SCTP through from one host to another; datagrams pass."""
+        self._no_sctp.add((source, target))
+        self._changed(source, target)
+
+    def pass_sctp(self, source: int, target: int) -> None:
+        """Undo `block_sctp`."""
+        self._no_sctp.discard((source, target))
+        self._changed(source, target)
+
     def deafen(self, node: int, rail: str) -> None:
         """Let nothing to a host that is sent to a rail's group, as a switch does (IGMP is off)."""
         self._deaf.add((node, rail))
+
+    def hear_again(self, node: int, rail: str) -> None:
+        """Undo `deafen`."""
+        self._deaf.discard((node, rail))
 
     def calm(self) -> None:
         """Undo every loss, delay and repetition of a direction, and let all datagrams through."""
@@ -188,6 +204,8 @@ class Network:
             trouble.clear()
         self._blocked.clear()
         self._deaf.clear()
+        for source, target in sorted(self._no_sctp):
+            self.pass_sctp(source, target)
 
     def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
         """The kernel of `node` aborts its associations with `peer`, whatever the paths are.
@@ -200,7 +218,11 @@ class Network:
             driver.reset(peer, tell=tell)
 
     def works(self, source: int, target: int, rail: str) -> bool:
-        """Whether a packet would arrive."""
+        """Whether a packet of SCTP would arrive."""
+        return (source, target) not in self._no_sctp and self.passes(source, target, rail)
+
+    def passes(self, source: int, target: int, rail: str) -> bool:
+        """Whether any packet would."""
         return (
             (source, target, rail) not in self._cut
             and source in self._hosts
@@ -217,13 +239,21 @@ class Network:
         """One way, with jitter."""
         return self.options.delay_ns + self.random.randrange(self.options.jitter_ns + 1)
 
-    def cast(self, source: int, target: int, rail: str, frame: bytes) -> None:
-        """Carry a datagram, as often and as late as it befalls, or lose it."""
+    def show(self, source: int, target: int, frame: bytes, rail: str | None = None) -> None:
+        """A frame is about to be sent; what sees it may end the node's turn."""
         if self.tap is not None:
             self.tap(source, frame)
         for watch in self.watches:
-            watch(source, target, frame, None)
-        if not self.works(source, target, rail) or (source, target) in self._blocked:
+            watch(source, target, frame, rail)
+
+    def cast(self, source: int, target: int, rail: str, packet: bytes, frame: bytes | None) -> None:
+        """Carry a datagram, as often and as late as it befalls, or lose it.
+
+        `frame` is what it brings, or begins to bring; None if others of the same frame came before.
+        """
+        if frame is not None:
+            self.show(source, target, frame)
+        if not self.passes(source, target, rail) or (source, target) in self._blocked:
             return
         direction, fates, options = (source, target, rail), self._fates, self.options
         copies = fates.draw()
@@ -235,14 +265,14 @@ class Network:
         for late_ns in copies:
             delay_ns = options.delay_ns + fates.random.randrange(options.jitter_ns + 1)
             slow_ns = fates.random.randrange(most_ns + 1) if most_ns else 0
-            arrives = partial(self._arrive, target, (source, rail, frame, 0, 0))
+            arrives = partial(self._arrive, target, (source, rail, packet, 0, 0))
             self.after(delay_ns + late_ns + slow_ns, arrives)
 
-    def cast_to_group(self, source: int, rail: str, frame: bytes) -> None:
+    def cast_to_group(self, source: int, rail: str, packet: bytes, frame: bytes | None) -> None:
         """Carry a datagram to each process that has joined a rail's group."""
         for target, there in sorted(self._datagrams.items()):
             if target != source and there.grouped and (target, rail) not in self._deaf:
-                self.cast(source, target, rail, frame)
+                self.cast(source, target, rail, packet, frame)
 
     def _arrive(self, target: int, datagram: Datagram) -> None:
         """Whoever has the port by now gets it: a process does not know what its last one was."""

@@ -75,7 +75,8 @@ class MemoryDatagrams(InProcessDatagrams):
             heapq.heappush(self._late, (time.monotonic_ns() + late_ns, self._serial, datagram))
             self._arm()
 
-    def _send(self, node: int, rail: str, packet: bytes) -> None:
+    def _send(self, node: int, rail: str, packet: bytes, frame: bytes | None) -> None:
+        del frame
         there = self._network.find_datagrams(node)
         if there is None or self.dead or not self._network.works(self.node, node, rail):
             return
@@ -86,7 +87,7 @@ class MemoryDatagrams(InProcessDatagrams):
             else:
                 there.arrive(datagram)
 
-    def _send_to_group(self, rail: str, packet: bytes) -> None:
+    def _send_to_group(self, rail: str, packet: bytes, frame: bytes | None) -> None:
         for node in self._network.group(rail):
             if node != self.node:
-                self._send(node, rail, packet)
+                self._send(node, rail, packet, frame)

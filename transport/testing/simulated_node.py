@@ -269,11 +269,13 @@ class SimulatedNode:
                 now_ns=self.clock(),
                 jitter=simulation.network.random.random,
                 datagrams=self.datagrams is not None,
+                datagram_rails=self.datagrams.present if self.datagrams is not None else (),
                 group_rails=self.datagrams.group_rails if self.datagrams is not None else (),
                 stateful=self.application is not None,
                 synced=synced,
             )
         )
+        endpoint.links.watch = partial(simulation.network.show, self.id)
         self.pump = Pump(
             endpoint=endpoint,
             driver=driver,
@@ -299,7 +301,8 @@ class SimulatedNode:
         if not keep_record:
             record = without_memory(record)
         for link in endpoint.peers.links():
-            self.driver.disconnect(link, abort=True)
+            if link > 0:
+                self.driver.disconnect(link, abort=True)
         self.lifelines.reset()
         self._end_life()
         self._begin(record, at_least, endpoint.standing.synced)

@@ -46,6 +46,7 @@ def simulated_config(
     timing: Timing | None = None,
     tie_breaker: int = 0,
     multicast: bool = False,
+    fallback: bool = False,
 ) -> ClusterConfig:
     """A cluster file of `nodes` nodes, as plain data."""
     names = tuple(rails)
@@ -69,7 +70,7 @@ def simulated_config(
         limits=limits or config.limits,
         timing=timing or config.timing,
         quorum=QuorumConfig(tie_breaker=tie_breaker),
-        traffic=TrafficConfig(multicast=multicast),
+        traffic=TrafficConfig(multicast=multicast, fallback=fallback),
     )
 
 
