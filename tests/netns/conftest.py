@@ -21,7 +21,9 @@ _figures: list[str] = []
 class Standing:
     """The lab and the cluster that tests share."""
 
-    def __init__(self, lab: Lab, folder: Path, hosts: int = 3) -> None:
+    def __init__(self, lab: Lab, folder: Path, hosts: int = 3, **settings: object) -> None:
+        self._settings = settings
+        """Of the cluster file."""
         self._lab = lab
         self._folder = folder
         self._hosts = hosts
@@ -40,7 +42,7 @@ class Standing:
                 return self._fleet
         self._built += 1
         folder = self._folder / f"cluster-{self._built}"
-        fleet = self._fleet = Fleet(self._lab, folder, self._hosts)
+        fleet = self._fleet = Fleet(self._lab, folder, self._hosts, **self._settings)
         fleet.make_whole()
         return fleet
 
@@ -52,14 +54,16 @@ class Standing:
 
 
 @contextmanager
-def stand(folder: Path, *, lab_hosts: int, hosts: int) -> Generator[Standing, None, None]:
+def stand(
+    folder: Path, *, lab_hosts: int, hosts: int, **settings: object
+) -> Generator[Standing, None, None]:
     """A lab of so many hosts on two rails, of which the first are a cluster."""
     lab = Lab(lab_hosts, ("a", "b"))
     try:
         lab.up()
     except LabUnavailable as error:
         pytest.fail(f"these tests need hosts and rails: {error}", pytrace=False)
-    standing = Standing(lab, folder, hosts)
+    standing = Standing(lab, folder, hosts, **settings)
     try:
         yield standing
     finally:

@@ -21,11 +21,13 @@ from phalanx.barrier.cman import CmanBarriers
 from phalanx.barrier.testing.recorder import RecordedBarriers
 from phalanx.transport import (
     Batch,
+    CarrierChanged,
     Cluster,
     Event,
     Evicted,
     EvictedError,
     MessageUndelivered,
+    MulticastChanged,
     PathChanged,
     PeerRefused,
     PhalanxError,
@@ -163,6 +165,12 @@ class Worker:
             case PathChanged(peer=peer, rail=rail, state=state, primary=primary):
                 seen.peer, seen.rail = peer, rail
                 seen.state, seen.primary = state.value, primary
+            case CarrierChanged(peer=peer, multicast=multicast, reason=reason):
+                seen.peer, seen.text = peer, reason
+                seen.state = "multicast" if multicast else "sctp"
+            case MulticastChanged(peer=peer, rail=rail, arrives=arrives):
+                seen.peer, seen.rail = peer, rail
+                seen.state = "arrives" if arrives else "does not arrive"
             case Evicted(view_id=view_id) | PrimaryRegained(view_id=view_id):
                 seen.view = (view_id.era, view_id.k)
             case PrimaryLost(view_id=view_id, reachable=reachable):

@@ -385,7 +385,7 @@ class Lab:
     def heal_all(self) -> None:
         """Undo everything, a partition too."""
         with self._changing() as state:
-            state.groups = []
+            state.groups, state.walls, state.deaf = [], [], []
             broken = [key.split("/") for key, fault in state.faults.items() if fault != Fault()]
             for rail, host in broken:
                 self._heal(state, rail, host)
@@ -407,6 +407,26 @@ class Lab:
             state.groups = named
             for host in state.hosts:
                 lab_filters.apply(state, host)
+
+    def block_sctp(self, *hosts: str | int, udp_port: int = 9899) -> None:
+        """Let no SCTP through between any two of these hosts, plain or in UDP; datagrams pass.
+
+        Replaces what was blocked before; no hosts: SCTP passes again. `udp_port` is that of the
+        encapsulation in the cluster file.
+        """
+        named = [self._state.host(host) for host in hosts]
+        with self._changing() as state:
+            state.walls = [list(pair) for pair in itertools.combinations(named, 2)]
+            state.wall_port = udp_port
+            for host in state.hosts:
+                lab_filters.apply(state, host)
+
+    def deafen(self, rail: str, host: str | int, *, deaf: bool = True) -> None:
+        """Let no multicast come to a host on a rail, as a switch does without IGMP."""
+        with self._changing() as state:
+            key, name = f"{state.rail(rail)}/{state.host(host)}", state.host(host)
+            state.deaf = [it for it in state.deaf if it != key] + [key] * deaf
+            lab_filters.apply(state, name)
 
     def _heal(self, state: LabState, rail: str, host: str) -> None:
         fault = state.fault(rail, host)

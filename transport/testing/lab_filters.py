@@ -18,6 +18,8 @@ from .lab_state import Fault, LabError, LabState, LabUnavailable
 
 _QUEUE = "NFQUEUE --queue-num 61717"
 """Nobody reads this queue."""
+_GROUPS = {False: "224.0.0.0/4", True: "ff00::/8"}
+"""All multicast groups: save for IPv6's own, which tell neighbours from each other."""
 
 
 def choose() -> str:
@@ -95,7 +97,21 @@ def iptables(state: LabState, host: str, *, ipv6: bool) -> str:
             f"-A PHALANX-IN -s {state.address(rail, stranger, ipv6=ipv6)} -j DROP"
             for rail in state.rails
         ]
+    for key in state.deaf:
+        rail, deaf = key.split("/")
+        if deaf == host:
+            lines.append(f"-A PHALANX-IN -i rail-{rail} -d {_GROUPS[ipv6]} -j DROP")
+    for peer in _walled(state, host):
+        for rail in state.rails:
+            source = f"-A PHALANX-IN -s {state.address(rail, peer, ipv6=ipv6)}"
+            lines.append(f"{source} -p 132 -j DROP")
+            lines += [f"{source} -p udp --{end}port {state.wall_port} -j DROP" for end in "sd"]
     return "\n".join([*lines, "COMMIT", ""])
+
+
+def _walled(state: LabState, host: str) -> list[str]:
+    """Hosts whose SCTP does not get through to this one."""
+    return [peer for pair in state.walls if host in pair for peer in pair if peer != host]
 
 
 def _statistic(percent: float) -> str:
@@ -112,6 +128,15 @@ def nft_inward(state: LabState, host: str) -> str:
             rules.append(f"ip saddr {state.address(rail, stranger)} drop")
             if state.ipv6:
                 rules.append(f"ip6 saddr {state.address(rail, stranger, ipv6=True)} drop")
+    for rail, rules in chains.items():
+        if f"{rail}/{host}" in state.deaf:
+            rules.append(f"ip daddr {_GROUPS[False]} drop")
+            rules.append(f"ip6 daddr {_GROUPS[True]} drop")
+        for peer in _walled(state, host):
+            for family, ipv6 in (("ip", False), ("ip6", True))[: 1 + state.ipv6]:
+                source = f"{family} saddr {state.address(rail, peer, ipv6=ipv6)}"
+                rules.append(f"{source} meta l4proto 132 drop")
+                rules += [f"{source} udp {end}port {state.wall_port} drop" for end in "sd"]
     return _table("phalanx", {f"rail-{rail}": rules for rail, rules in chains.items()})
 
 

@@ -100,6 +100,12 @@ class LabState(msgspec.Struct, kw_only=True):
     """Keyed "rail/host"."""
     groups: list[list[str]] = []
     """The partition: hosts of different groups do not hear each other."""
+    walls: list[list[str]] = []
+    """Pairs of hosts between which a firewall drops SCTP."""
+    wall_port: int = 9899
+    """UDP port of the encapsulation that it drops."""
+    deaf: list[str] = []
+    """"rail/host": no multicast comes to the host there."""
     filtered: list[str] = []
     """Hosts whose packet filter already jumps to the lab's chains."""
     processes: list[Process] = []
