@@ -32,6 +32,7 @@ class DriverName(enum.StrEnum):
     AUTO = "auto"
     USER_SCTP = "user_sctp"
     KERNEL_SCTP = "kernel_sctp"
+    MULTICAST = "multicast"
 
 
 def _version(wanted: bool) -> None:

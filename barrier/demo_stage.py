@@ -17,6 +17,7 @@ from phalanx.transport.errors import DriverUnavailable
 from phalanx.transport.testing.lab import Lab
 from phalanx.transport.testing.loopback import cluster_file
 
+from ..transport.config import MULTICAST
 from ..transport.testing.lab_state import HOST_NAMES
 from .demo_leftovers import own_tag
 
@@ -29,6 +30,8 @@ def check_driver(name: str) -> None:
     Raises:
         DriverUnavailable: it has not; the message says what to do.
     """
+    if name == MULTICAST:
+        return  # UDP is everywhere
     if name == "kernel_sctp" or (name == "auto" and kernel_sctp.available()):
         SctpSocket.open(socket.AF_INET).close()
         return

@@ -185,7 +185,7 @@ def _cluster(top: Table) -> ClusterConfig:
     driver = cluster.choice("driver", DRIVERS, "auto")
     rails = _rails(top.tables("rail", limits.RAILS_MAX))
     timing = _timing(top.table("timing"))
-    traffic = read_traffic(top.table("traffic"), timing)
+    traffic = read_traffic(top.table("traffic"), timing, driver)
     nodes = _nodes(
         top.tables("node", limits.NODES_MAX),
         rails,

@@ -21,12 +21,27 @@ _KEYS: Final = (
 )
 
 
-def read_traffic(table: Table, timing: Timing) -> TrafficConfig:
-    """The section `[traffic]`."""
+def read_traffic(table: Table, timing: Timing, driver: str) -> TrafficConfig:
+    """The section `[traffic]`; without SCTP datagrams carry everything."""
     table.only(_KEYS)
-    defaults = TrafficConfig()
+    alone = driver == limits.MULTICAST
+    defaults = TrafficConfig(multicast=alone, fallback=alone)
     datagrams = table.flag("datagrams", default=defaults.datagrams)
     multicast = table.flag("multicast", default=defaults.multicast)
+    fallback = table.flag("fallback", default=defaults.fallback)
+    for name, value in (("datagrams", datagrams), ("fallback", fallback)):
+        if alone and not value:
+            raise table.error(
+                name,
+                f'is false, and with driver = "{driver}" there is nothing else',
+                f"write {name} = true, or another driver",
+            )
+    if fallback and not datagrams:
+        raise table.error(
+            "fallback",
+            "is wanted without datagrams, and it is made of these",
+            "write datagrams = true, or fallback = false",
+        )
     if multicast and not datagrams:
         raise table.error(
             "multicast",
@@ -37,7 +52,7 @@ def read_traffic(table: Table, timing: Timing) -> TrafficConfig:
         rails=table.choice("rails", RAILS, defaults.rails),
         datagrams=datagrams,
         multicast=multicast,
-        fallback=table.flag("fallback", default=defaults.fallback) and datagrams,
+        fallback=fallback,
         multicast_port=table.integer("multicast_port", 1, limits.PORT_MAX, defaults.multicast_port),
         multicast_hops=table.integer("multicast_hops", 1, limits.HOPS_MAX, defaults.multicast_hops),
         evict_slow_ns=_evict_slow(table, 2 * timing.suspect_ns)

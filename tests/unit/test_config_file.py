@@ -365,7 +365,7 @@ MISTAKES = {
     "unknown driver": (
         GOOD.replace('name = "c"', 'name = "c"\ndriver = "sctp"'),
         "cluster.driver",
-        "auto, kernel_sctp, user_sctp",
+        "auto, kernel_sctp, user_sctp, multicast",
     ),
     "unknown traffic": (GOOD + '[traffic]\nrails = "active"\n', "traffic.rails", "passive"),
     "slow before silent": (

@@ -16,6 +16,7 @@ from phalanx.transport.interfaces import LocalAddress
 from .config_texts import ALPHA, CLUSTER, GOOD, RAIL_A, RAIL_B, read
 
 WITH = GOOD + "[traffic]\nmulticast = true\n"
+ALONE = GOOD.replace('name = "c"', 'name = "c"\ndriver = "multicast"')
 RAIL_6 = '[[rail]]\nname = "six"\nnetwork = "fd00:71::/64"\n'
 NODE_6 = '[[node]]\nname = "six"\nid = 7\naddresses = { six = "fd00:71::7" }\n'
 ELSEWHERE = [LocalAddress("eth0", "10.71.0.1", socket.AF_INET)]
@@ -50,6 +51,13 @@ def test_the_file_may_name_group_port_and_hops() -> None:
 @pytest.mark.parametrize(
     ("text", "key", "problem"),
     [
+        (ALONE + "[traffic]\nfallback = false\n", "traffic.fallback", "nothing else"),
+        (ALONE + "[traffic]\ndatagrams = false\n", "traffic.datagrams", "nothing else"),
+        (
+            GOOD + "[traffic]\nfallback = true\ndatagrams = false\n",
+            "traffic.fallback",
+            "without datagrams",
+        ),
         (CLUSTER + RAIL_A + 'group = "10.0.0.1"\n' + ALPHA, "rail[0].group", "no multicast group"),
         (CLUSTER + RAIL_A + 'group = "ff15::1"\n' + ALPHA, "rail[0].group", "of IPv4"),
         (CLUSTER + RAIL_6 + 'group = "239.1.1.1"\n' + NODE_6, "rail[0].group", "of IPv6"),
@@ -68,6 +76,15 @@ def test_mistakes_are_found(text: str, key: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
         read(text)
     assert caught.value.key == key
+
+
+def test_without_sctp_datagrams_carry_everything() -> None:
+    """And where there is some, what they do is asked for."""
+    traffic = read(ALONE).traffic
+    assert (traffic.datagrams, traffic.multicast, traffic.fallback) == (True, True, True)
+    assert not read(ALONE + "[traffic]\nmulticast = false\n").traffic.multicast
+    traffic = read(GOOD).traffic
+    assert (traffic.datagrams, traffic.multicast, traffic.fallback) == (True, False, False)
 
 
 def test_there_are_none_without_multicast_and_none_without_an_address() -> None:

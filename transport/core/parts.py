@@ -60,6 +60,11 @@ class Start:
     synced: ViewId = NO_VIEW
     """The last view of which it has the state, from a former incarnation in the same process."""
 
+    @property
+    def falls_back(self) -> bool:
+        """Whom SCTP does not reach is reached by datagrams."""
+        return self.datagrams and self.config.traffic.fallback
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -118,8 +123,8 @@ def assemble(start: Start) -> Parts:
     peers = _peers(start, framer, timers, outputs)
     shared = _Shared(timing=timing, framer=framer, peers=peers, timers=timers, outputs=outputs)
     hearing = Hearing(timing=timing, datagrams=start.datagrams)
-    enabled = start.datagrams and config.traffic.fallback
-    paths = Paths(rails=start.rails, hearing=hearing, fallback=enabled, **shared)
+    paths = Paths(rails=start.rails, hearing=hearing, fallback=start.falls_back, **shared)
+    links = _links(start, shared)
     casting = _casting(start, hearing, paths, shared)
     delivery = Delivery(node=start.node, limits=config.limits, casting=casting, **shared)
     flush = Flush(delivery)
@@ -166,17 +171,23 @@ def assemble(start: Start) -> Parts:
         membership=membership,
         state=state,
         stalls=stalls,
-        links=(links := _links(start, shared)),
-        fallback=Fallback(
-            enabled=enabled,
-            alone=config.driver == MULTICAST,
-            timing=timing,
-            links=links,
-            peers=peers,
-            paths=paths,
-            hearing=hearing,
-            outputs=outputs,
-        ),
+        links=links,
+        fallback=_fallback(start, links, paths, hearing, shared),
+    )
+
+
+def _fallback(
+    start: Start, links: UdpLinks, paths: Paths, hearing: Hearing, shared: _Shared
+) -> Fallback:
+    return Fallback(
+        enabled=start.falls_back,
+        alone=start.config.driver == MULTICAST,
+        timing=shared["timing"],
+        links=links,
+        peers=shared["peers"],
+        paths=paths,
+        hearing=hearing,
+        outputs=shared["outputs"],
     )
 
 
