@@ -410,7 +410,9 @@ def _with_fallback(plan: Plan, draw: random.Random) -> Plan:
     more = _Draw(draw, list(plan.nodes), plan.rails, plan.tie_breaker)
     faults = _with_faults(plan, more, SCTP_KINDS, draw.randrange(BLOCKS_MAX + 1))
     alone = plan.datagrams_lost < 1 and draw.random() < ALONE_SHARE
-    return replace(plan, fallback=True, alone=alone, faults=faults)
+    # A path that is not up by mere loss does not keep a lifeline's false end from proving a death.
+    false_end = () if alone and plan.datagrams_lost else plan.false_end
+    return replace(plan, fallback=True, alone=alone, faults=faults, false_end=false_end)
 
 
 def _with_channels(plan: Plan, draw: random.Random) -> Plan:

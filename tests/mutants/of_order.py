@@ -114,8 +114,8 @@ ORDER = (
         "early-batch-out-of-order",
         "4: what overtakes others waits for them",
         DELIVERY,
-        "            while stream.early and (later := stream.early.pop(stream.held + 1, None)):\n",
-        "            while stream.early and (later := stream.early.pop(min(stream.early))):\n",
+        "                while later := stream.early.pop(stream.held + 1, None):\n",
+        "                while stream.early and (later := stream.early.pop(min(stream.early))):\n",
     ),
     one(
         "done-before-it-is-so",
