@@ -1,4 +1,7 @@
-"""The C side of the user_sctp driver under the address and undefined-behaviour sanitizers."""
+"""The C side of the user_sctp driver under the address and undefined-behaviour sanitizers.
+
+Its threads and timers look at the clock: starved, usrsctp cannot be stopped in time.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-NATIVE = HERE.parents[1] / "_native"
+TESTS = Path(__file__).resolve().parents[1]
+NATIVE = TESTS.parent / "_native"
 PARTS = ("stack", "ready", "socket", "link", "end", "poll")
 PORTS = 9
 """The program's own, and one for each of its diallers."""
@@ -39,7 +42,7 @@ def test_the_c_side_is_clean_under_sanitizers(tmp_path: Path, require: Callable[
             *("-O1", "-g", "-Wall", "-Wextra", "-Werror"),
             *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
             f"-I{NATIVE}",
-            str(HERE / "usrsctp_asan.c"),
+            str(TESTS / "native" / "usrsctp_asan.c"),
             *(str(NATIVE / f"usrsctp_{part}.c") for part in PARTS),
             *("-lusrsctp", "-lpthread", "-o", str(program)),
         ],
