@@ -11,11 +11,13 @@ from collections.abc import Iterable
 
 import pytest
 
+from phalanx._native import codec
 from phalanx.transport.config import MS
 from phalanx.transport.drivers.simulator import NetworkOptions
 from phalanx.transport.events import Lane, ViewInstalled
 from phalanx.transport.testing.simulated_node import FSYNC_NS
 from phalanx.transport.testing.simulation import Simulation, simulated_config
+from phalanx.transport.wire import Kind, decode_control
 
 from .scenes import Talk, converge, finish, payloads
 
@@ -165,3 +167,28 @@ def test_a_second_death_in_the_middle_keeps_a_new_view_within_six_milliseconds(
         f"median {took[len(took) // 2] / MS:.2f}, most {took[-1] / MS:.2f} ms of {len(took)}"
     )
     assert took[-1] < BOUND_NS
+
+
+@pytest.mark.parametrize(("asked", "bound_ms"), [("PREPARE", 10), ("PROMISE", 60)])
+def test_an_association_that_is_lost_with_what_was_asked_on_it_costs_no_time_out(
+    asked: str, bound_ms: int
+) -> None:
+    """The question goes again on the next one; to the answer the next question is an old one."""
+    simulation = started()
+    network, cluster = simulation.network, codec.cluster_id(simulation.config.name)
+
+    def lose(source: int, frame: bytes) -> None:
+        header = codec.decode_frame(frame, cluster)
+        assert not isinstance(header, codec.FrameError)
+        if header.kind != Kind.CONTROL or header.addressee != (3 if asked == "PREPARE" else 1):
+            return
+        message = decode_control(memoryview(frame)[header.body_offset :])
+        if source in (1, 3) and type(message).__name__.upper() == asked:
+            network.tap = None
+            network.after(LINK_NS // 2, lambda: network.reset(header.addressee, source))
+
+    network.tap = lose
+    installed_ns, _ = kill(simulation, 5)
+    assert network.tap is None
+    assert installed_ns < bound_ms * MS
+    finish(simulation)

@@ -45,6 +45,8 @@ class Attempt:
     awaiting: set[int] = field(default_factory=set[int])
     """Members whose HELD is awaited."""
     accepted: set[int] = field(default_factory=set[int])
+    asked: dict[int, wire.Control] = field(default_factory=dict[int, wire.Control])
+    """What each member was last asked."""
 
     def silent(self) -> set[int]:
         """Members whose answer in this phase is missing."""

@@ -323,6 +323,7 @@ class Endpoint:
         self.delivery.linked(node)
         self.state.linked(node, now_ns)
         self.gather.tell_to(node, now_ns)
+        self.membership.linked(node)
         self.paths.probe(node, self._view_id(), now_ns)
         self.changed = True
 

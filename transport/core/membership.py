@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from .. import wire
 from ..config import ClusterConfig
 from ..drivers.base import Stream
-from ..events import Evicted, Member, View, ViewId, ViewInstalled
-from ..wire import ERA_FIRST, FIRST_VIEW, NO_BALLOT, NO_VIEW, Ballot, ViewValue
+from ..events import Evicted, Member, View, ViewId
+from ..wire import ERA_FIRST, NO_BALLOT, NO_VIEW, Ballot, ViewValue
 from . import proposal
 from .acceptor import Acceptor, Reply
 from .attempt import FAILURES_UNTIL_RESET, PATIENCE_DOUBLINGS_MAX, Attempt, Phase, back_off_ns
@@ -60,6 +60,7 @@ class Membership:
         self.gather = gather
         self._me = standing.me
         self._configured = gather.configured
+        self._everybody = (self._me.node, *peers.peers)
         self._timing = config.timing
         self._acceptor = acceptor
         self._delivery = delivery
@@ -171,7 +172,7 @@ class Membership:
             founding=founding,
         )
         for member in sorted(target):
-            self._send(member.node, prepare)
+            self._ask(member.node, prepare)
 
     def _patience_ns(self) -> int:
         """How long a phase may take: a busy disk needs its time, so it grows with each failure."""
@@ -244,7 +245,8 @@ class Membership:
         attempt.phase = Phase.HOLD
         attempt.awaiting = set(lacking)
         for member, sources in sorted(lacking.items()):
-            self._send(member, wire.Hold(k=attempt.k, ballot=attempt.ballot, sources=sources))
+            hold = wire.Hold(k=attempt.k, ballot=attempt.ballot, sources=sources)
+            self._ask(member, hold)
         if not lacking:
             self._ask_accept(attempt, now_ns)
 
@@ -264,7 +266,9 @@ class Membership:
         wait = self._patience_ns() + int(self._timing.lease_ns * self._timing.drift)
         self._timers.arm(Timer.PHASE, "", now_ns + wait)
         dead = tuple(sorted(self._peers.dead & self.gather.current()))
-        self._send_to_all(wire.Accept(ballot=attempt.ballot, value=attempt.value, dead=dead))
+        accept = wire.Accept(ballot=attempt.ballot, value=attempt.value, dead=dead)
+        for node in self._everybody:
+            self._ask(node, accept)
 
     def _on_accepted(self, node: int, message: wire.Accepted, now_ns: int) -> None:
         attempt = self._running(message.k, message.ballot, Phase.ACCEPT)
@@ -272,7 +276,8 @@ class Membership:
             return
         attempt.accepted.add(node)
         if self._quorum.reached(attempt.accepted):
-            self._send_to_all(wire.Install(value=attempt.value))
+            for peer in self._everybody:
+                self._send(peer, wire.Install(value=attempt.value))
             self.learn(attempt.value, now_ns)
 
     def _on_nack(self, message: wire.Nack, now_ns: int) -> None:
@@ -434,7 +439,6 @@ class Membership:
     def _install(self, value: ViewValue, now_ns: int) -> None:
         standing = self.standing
         before = standing.view
-        old = set(before.incarnations) if before is not None else set[Member]()
         self._flush.finish(value.cut, value.reasons)
         self._state.installed(value, now_ns)
         view = View(id=value.id, incarnations=value.members, continuing=value.continuing)
@@ -442,16 +446,7 @@ class Membership:
         standing.closed_for = 0
         self.gather.stopped = frozenset()
         self.gather.damping.left_out(value.reasons, now_ns)
-        joined = sorted(member.node for member in set(value.members) - old)
-        self._outputs.stream.append(
-            ViewInstalled(
-                view=view,
-                joined=tuple(joined),
-                left=dict(value.reasons),
-                started_over=value.id != FIRST_VIEW and not value.continuing,
-                donor=value.donor if len(value.continuing) < len(value.members) else 0,
-            )
-        )
+        self._outputs.stream.append(proposal.announcement(value, view, before))
         self._leases.reset_received()
         self._delivery.start_view(view, now_ns)
         self._peers.forget_the_dead(but=set(value.members))
@@ -494,7 +489,12 @@ class Membership:
             frame = self._framer.message(message, addressee=node)
             self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
 
-    def _send_to_all(self, message: wire.Control) -> None:
-        self._send(self._me.node, message)
-        for node in self._peers.peers:
-            self._send(node, message)
+    def _ask(self, node: int, message: wire.Control) -> None:
+        assert self._attempt is not None, "it is an attempt that asks"
+        self._attempt.asked[node] = message
+        self._send(node, message)
+
+    def linked(self, node: int) -> None:
+        """What was asked on the association before may not have come: it is asked again."""
+        if self._attempt is not None and node in self._attempt.silent():
+            self._send(node, self._attempt.asked[node])

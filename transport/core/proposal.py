@@ -1,4 +1,4 @@
-"""The choices of a proposer, as pure functions: the value of a view and who has what.
+"""The choices of a proposer, as pure functions: the value of a view, and who has what.
 
 PROTOCOL 2, steps 3 and 4. The value is fixed by what a quorum of acceptors has accepted before,
 else by the reports: the cut of each stream is the most that any continuing member holds.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..events import Member, ViewId
-from ..wire import ERA_FIRST, NO_VIEW, CutEntry, Promise, Source, ViewValue
+from ..events import Member, View, ViewId, ViewInstalled
+from ..wire import ERA_FIRST, FIRST_VIEW, NO_VIEW, CutEntry, Promise, Source, ViewValue
 from ..wire_data import StreamKey
 
 
@@ -108,3 +108,16 @@ def sources(
             if addressee in have and have[addressee].get(key, 0) < sent.sequence:
                 lacking[addressee].append(Source(*key, sent.sequence, sender))
     return {node: tuple(missing) for node, missing in lacking.items() if missing}
+
+
+def announcement(value: ViewValue, view: View, before: View | None) -> ViewInstalled:
+    """What an application is told of a view that was decided, in the place of the one before."""
+    old = set(before.incarnations) if before is not None else set[Member]()
+    joined = sorted(member.node for member in set(value.members) - old)
+    return ViewInstalled(
+        view=view,
+        joined=tuple(joined),
+        left=dict(value.reasons),
+        started_over=value.id != FIRST_VIEW and not value.continuing,
+        donor=value.donor if len(value.continuing) < len(value.members) else 0,
+    )
