@@ -28,6 +28,7 @@ from .core.outputs import (
     Transmit,
 )
 from .core.postponing import may_settle_later
+from .core.udp_links import UdpLinks
 from .drivers.base import Datagram, Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
 from .layers import DirectingLayer, Layer
@@ -137,7 +138,7 @@ class Pump:
         self.due = now_ns >= self._due_ns
         if self.due and look != EVERYWHERE:
             now_ns = self._look(EVERYWHERE)
-        self._now_ns = now_ns
+        self._now_ns = endpoint.links.now_ns = now_ns
         # What is to be passed on is waited for elsewhere.
         self._cast()
         if self._datagrams is not None and endpoint.repairs(now_ns):
@@ -197,7 +198,7 @@ class Pump:
             if due_ns is not None and now_ns >= due_ns:
                 # It took its time: nobody is taken for silent whose word has come meanwhile.
                 return self.turn()
-            self._now_ns = now_ns
+            self._now_ns = endpoint.links.now_ns = now_ns
         given = True
         settled = self._settled and not more
         while (given and self._publish()) or not settled or endpoint.outputs.pending:
@@ -236,10 +237,7 @@ class Pump:
     def _leave_paths(self, commands: list[Command]) -> None:
         for command in commands:
             if isinstance(command, SetPrimary):
-                if command.link < 0:
-                    self.endpoint.links.set_primary(command.link, command.rail)
-                else:
-                    self._driver.set_primary(command.link, command.rail)
+                self._carrier(command.link).set_primary(command.link, command.rail)
 
     def _deadline(self) -> int | None:
         earliest = self.endpoint.next_deadline()
@@ -263,17 +261,16 @@ class Pump:
                 else:
                     datagrams.cast(item.nodes, item.rail, item.frame)
 
+    def _carrier(self, link: int) -> Driver | UdpLinks:
+        """Whose link it is: a driver's, or one that the core has made of datagrams."""
+        return self.endpoint.links if link < 0 else self._driver
+
     def _transmit(self, transmits: list[Transmit]) -> None:
-        endpoint, transmit = self.endpoint, self._driver.transmit
+        endpoint = self.endpoint
         for item in transmits:
-            if item.link < 0:
-                taken = not endpoint.waits(item) and endpoint.links.transmit(
-                    item.link, item.stream, item.frame, item.rail, self._now_ns
-                )
-            else:
-                taken = not endpoint.waits(item) and transmit(
-                    item.link, item.stream, item.frame, rail=item.rail
-                )
+            taken = not endpoint.waits(item) and self._carrier(item.link).transmit(
+                item.link, item.stream, item.frame, rail=item.rail
+            )
             if not taken:
                 endpoint.refused(item)
 
@@ -283,11 +280,7 @@ class Pump:
             case Connect():
                 self.endpoint.dialled(command.peer, driver.connect(self._peers[command.peer]))
             case Disconnect():
-                if command.link < 0:
-                    links = self.endpoint.links
-                    links.disconnect(command.link, self._now_ns, abort=command.abort)
-                else:
-                    driver.disconnect(command.link, abort=command.abort)
+                self._carrier(command.link).disconnect(command.link, abort=command.abort)
             case SetPrimary():
                 pass  # Done, before the frames.
             case Persist():

@@ -78,17 +78,29 @@ def encode_report(report: Report) -> bytes:
     """The body of a REPORT frame; of at most `LACKS_MAX` lacks."""
     origin, session, rail, overruns, spared, sent_ns, _ = report
     head = _REPORT.pack(session, rail, origin, overruns, spared, sent_ns)
-    return head + b"".join([_LACK.pack(*lack) for lack in report.lacks])
+    return head + encode_lacks(report.lacks)
 
 
 def decode_report(frame: bytes, offset: int) -> Report | None:
     """The body at `offset` of a frame; None if it is malformed."""
-    size = len(frame) - offset - _REPORT.size
-    if size < 0 or size % _LACK.size or size > LACKS_MAX * _LACK.size:
+    if len(frame) - offset < _REPORT.size:
         return None
     session, rail, origin, overruns, spared, sent_ns = _REPORT.unpack_from(frame, offset)
-    places = range(offset + _REPORT.size, len(frame), _LACK.size)
-    lacks = [Lack._make(_LACK.unpack_from(frame, place)) for place in places]
-    if not session or not all(lack.frames and lack.pieces for lack in lacks):
+    lacks = decode_lacks(frame, offset + _REPORT.size)
+    if not session or lacks is None:
         return None
     return Report(origin, session, rail, overruns, spared, sent_ns, lacks)
+
+
+def encode_lacks(lacks: Sequence[Lack]) -> bytes:
+    """At most `LACKS_MAX` of them, at the end of a body."""
+    return b"".join([_LACK.pack(*lack) for lack in lacks])
+
+
+def decode_lacks(frame: bytes, offset: int) -> list[Lack] | None:
+    """From `offset` to the end of a frame; None if that is malformed."""
+    size = len(frame) - offset
+    if size < 0 or size % _LACK.size or size > LACKS_MAX * _LACK.size:
+        return None
+    lacks = [Lack._make(it) for it in _LACK.iter_unpack(memoryview(frame)[offset:])]
+    return lacks if all(lack.frames and lack.pieces for lack in lacks) else None

@@ -11,12 +11,12 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from .wire_group import LACKS_MAX, Lack
+from .drivers.base import STREAMS
+from .wire_group import Lack, decode_lacks, encode_lacks
 
 _HEAD: Final = struct.Struct("<BBHH")
 _PART: Final = struct.Struct("<BBI")
 _ACK: Final = struct.Struct("<II")
-_LACK: Final = struct.Struct("<IHQ")
 LINK_BYTES: Final = _HEAD.size + _PART.size
 """What stands before the bytes of a part."""
 
@@ -105,7 +105,7 @@ def encode_part(message: Part) -> bytes:
 def encode_ack(message: LinkAck) -> bytes:
     """The body of a LINK frame; of at most `LACKS_MAX` lacks."""
     head = _HEAD.pack(LinkKind.ACK, 0, *message.head) + _ACK.pack(message.floor, message.top)
-    return head + b"".join([_LACK.pack(*lack) for lack in message.lacks])
+    return head + encode_lacks(message.lacks)
 
 
 def encode_close(message: Close) -> bytes:
@@ -133,7 +133,8 @@ def decode_link(frame: bytes, offset: int) -> LinkMessage | None:
         return None
     if kind == LinkKind.PART and rest > _PART.size:
         stream, last, place = _PART.unpack_from(frame, at)
-        return Part(head, stream, bool(last), place, at + _PART.size)
+        part = Part(head, stream, bool(last), place, at + _PART.size)
+        return part if stream < STREAMS else None
     if kind == LinkKind.LOOSE and rest:
         return Loose(head, at)
     if kind == LinkKind.ACK:
@@ -142,12 +143,8 @@ def decode_link(frame: bytes, offset: int) -> LinkMessage | None:
 
 
 def _decode_ack(head: LinkHead, frame: bytes, at: int) -> LinkAck | None:
-    size = len(frame) - at - _ACK.size
-    if size < 0 or size % _LACK.size or size > LACKS_MAX * _LACK.size:
+    if len(frame) - at < _ACK.size:
         return None
     floor, top = _ACK.unpack_from(frame, at)
-    places = range(at + _ACK.size, len(frame), _LACK.size)
-    lacks = [Lack._make(_LACK.unpack_from(frame, place)) for place in places]
-    if not all(lack.frames and lack.pieces for lack in lacks):
-        return None
-    return LinkAck(head, floor, top, lacks)
+    lacks = decode_lacks(frame, at + _ACK.size)
+    return LinkAck(head, floor, top, lacks) if lacks is not None else None

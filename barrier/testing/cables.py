@@ -137,37 +137,37 @@ def repeat_packets(run: Run, fault: Fault) -> Undo:
 
 def block_datagrams(run: Run, fault: Fault) -> Undo:
     """Two do not get each other's datagrams, or one not the other's."""
-    one, other = fault.nodes
-    network = run.network
-    directions = [(one, other)]
-    if fault.kind == "block datagrams":
-        directions.append((other, one))
-    for source, target in directions:
-        network.block_datagrams(source, target)
-
-    def let_pass() -> None:
-        for source, target in directions:
-            network.pass_datagrams(source, target)
-
-    return let_pass
+    directions = _directions(fault, both=fault.kind == "block datagrams")
+    return _for_each(directions, run.network.block_datagrams, run.network.pass_datagrams)
 
 
 def block_sctp(run: Run, fault: Fault) -> Undo:
     """No SCTP gets from one to another, either way, or anywhere; datagrams do."""
-    network = run.network
     if fault.kind == "block all sctp":
         directions = list(itertools.permutations(run.nodes, 2))
     else:
-        one, other = fault.nodes
-        directions = [(one, other), (other, one)][: 2 if fault.kind == "block sctp" else 1]
+        directions = _directions(fault, both=fault.kind == "block sctp")
+    return _for_each(directions, run.network.block_sctp, run.network.pass_sctp)
+
+
+def _directions(fault: Fault, *, both: bool) -> list[tuple[int, int]]:
+    one, other = fault.nodes
+    return [(one, other), (other, one)] if both else [(one, other)]
+
+
+def _for_each(
+    directions: list[tuple[int, int]],
+    block: Callable[[int, int], None],
+    let_pass: Callable[[int, int], None],
+) -> Undo:
     for source, target in directions:
-        network.block_sctp(source, target)
+        block(source, target)
 
-    def let_pass() -> None:
+    def undo() -> None:
         for source, target in directions:
-            network.pass_sctp(source, target)
+            let_pass(source, target)
 
-    return let_pass
+    return undo
 
 
 def deafen(run: Run, fault: Fault) -> Undo:

@@ -159,8 +159,7 @@ class Plan:
                 raise ValueError(f"{share} is no share of the datagrams")
         endings = [fault for fault in (self.lasting, self.forced) if fault is not None]
         for fault in (*self.faults, *endings):
-            kinds = (*KINDS, *STATE_KINDS, *DATAGRAM_KINDS, *GROUP_KINDS, *SCTP_KINDS, STRAND)
-            if fault.kind not in (FORCED if fault is self.forced else kinds):
+            if fault.kind not in (FORCED if fault is self.forced else ALL_KINDS):
                 raise ValueError(f"there is no fault {fault.kind!r}")
             if not fault.nodes or not set(fault.nodes) <= set(self.nodes):
                 raise ValueError(f"{fault}: its nodes have to be some of 1 to {self.size}")
@@ -285,6 +284,8 @@ ALONE_SHARE = 0.2
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""
 STRAND_SHARE = 0.4
+ALL_KINDS = (*KINDS, *STATE_KINDS, *DATAGRAM_KINDS, *GROUP_KINDS, *SCTP_KINDS, STRAND)
+"""Every fault that a plan may have, save for those at its end."""
 
 IN_CHANGE = (
     "die in change",

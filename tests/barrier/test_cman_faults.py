@@ -91,7 +91,7 @@ def test_with_all_members_those_who_are_left_meet(
         await seen(memory, at=1, arrivals=2)
         await goes(memory, 3)
         assert await waiting == [0, 0]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a callback is called in the pass of the loop after the waiters'
         assert told == [(1, "b", 0)]
 
     scene(body)
@@ -132,6 +132,7 @@ def test_the_order_decides_between_a_wrong_count_and_the_last_arrival() -> None:
             await seen(memory, at=3, arrivals=1, name=f"cman:{name}")
             late = asyncio.create_task(three.wait(name))
             for _ in range(number % 5):
+                # So many passes of the loop later: before the refusal, in it, and behind it.
                 await asyncio.sleep(0)
             second = asyncio.create_task(two.wait(name))
             if await first == 0:
@@ -176,7 +177,7 @@ def test_cancelling_gives_the_kernels_codes(flags: int) -> None:
         await seen(memory, at=2, arrivals=1)
         assert await one.cancel("b") == 0
         assert [await task for task in waiting] == [-errno.ENOTCONN]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # as above: the callback comes in the next pass
         assert told == [(1, "b", -errno.ECONNRESET)]
         again = -errno.ENOENT if flags else -errno.ENOTCONN
         assert await one.wait("b") == again

@@ -54,7 +54,7 @@ class Carrying:
         self._peers = peers
         self._timers = timers
         self._outputs = outputs
-        self.casting = casting
+        self._casting = casting
         self._view_id = ViewId(0, 0)
         self._epochs: Epochs | None = None
         self.synced: set[int] = set()
@@ -98,7 +98,7 @@ class Carrying:
         self, stream: OutStream, lane: Lane, nodes: list[int], now_ns: int
     ) -> list[int]:
         """Cast what there is room for to whom datagrams arrive; returns who is left."""
-        rails = self.casting.rails
+        rails = self._casting.rails
         lasts: dict[int, int] = {}
         left: list[int] = []
         for node in nodes:
@@ -107,7 +107,7 @@ class Carrying:
                 left.append(node)
             else:
                 lasts[node] = last
-        together = self.casting.fan_out.together(lasts)
+        together = self._casting.fan_out.together(lasts)
         if together:
             self._cast_together(stream, together, lasts, now_ns)
         # Members that have been sent the same are sent the rest as one.
@@ -144,9 +144,9 @@ class Carrying:
         if last <= sent:
             return
         for sequence in range(sent + 1, last + 1):
-            self.casting.cast(nodes, stream.sent[sequence].frame)
+            self._casting.cast(nodes, stream.sent[sequence].frame)
         for node in nodes:
-            self._note_cast(stream, node, last, now_ns + self.casting.wait_ns(node))
+            self._note_cast(stream, node, last, now_ns + self._casting.wait_ns(node))
 
     def _castable(self, stream: OutStream, lane: Lane, node: int) -> int:
         """Up to which batch a member is cast now; -1 if it is its association that takes them."""
@@ -157,7 +157,7 @@ class Carrying:
         if lane is Lane.BULK:
             last = min(last, progress.held + self._bulk_most)
         flying = sum(self._out[0, it].in_flight_bytes(node) for it in CAST_LANES)
-        window = self.casting.window_bytes(node)
+        window = self._casting.window_bytes(node)
         for sequence in range(sent + 1, last + 1):
             size = batches[sequence].size
             flying += size
@@ -166,7 +166,7 @@ class Carrying:
             if size > CAST_BYTES_MAX or not window:
                 return -1
             if flying > window and flying > size:
-                self.casting.filled(node)
+                self._casting.filled(node)
                 last = sequence - 1
                 break
         self.held_up |= last < stream.last
@@ -207,7 +207,7 @@ class Carrying:
                     break
                 progress.sent = last
             else:
-                again_ns = now_ns + self._relayed_ns + self.casting.recast_ns
+                again_ns = now_ns + self._relayed_ns + self._casting.recast_ns
                 stream.relayed.append((last, again_ns))
                 self._timers.arm_earlier(Timer.RECAST, "", again_ns)
                 self.bundle(bundles)
@@ -222,7 +222,7 @@ class Carrying:
             if progress.sent < last - 1:
                 self.to_push = True
             elif node in self.synced:
-                again_ns = since_ns + self.casting.wait_ns(node)
+                again_ns = since_ns + self._casting.wait_ns(node)
                 progress.cast.append((last, again_ns))
                 progress.sent = last
                 self._timers.arm_earlier(Timer.RECAST, "", again_ns)
@@ -230,9 +230,9 @@ class Carrying:
     def tell_all(self, frame: bytes) -> None:
         """Send a control frame to everybody, as a datagram where these arrive."""
         small = len(frame) <= DATAGRAM_BYTES_MAX
-        cast = [node for node in sorted(self.synced) if small and node in self.casting.rails]
+        cast = [node for node in sorted(self.synced) if small and node in self._casting.rails]
         if cast:
-            self.casting.cast(cast, frame)
+            self._casting.cast(cast, frame)
         for node in sorted(self.synced.difference(cast)):
             link = self._peers.peers[node].link
             self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
@@ -242,9 +242,9 @@ class Carrying:
         for bundle in bundles:
             nodes = bundle.nodes
             for frame in (bundle.frame,) if bundle.frame else self._frames(bundle.bodies):
-                cast = [node for node in nodes if node in self.casting.rails]
+                cast = [node for node in nodes if node in self._casting.rails]
                 if cast:
-                    self.casting.cast(cast, frame)
+                    self._casting.cast(cast, frame)
                 for node in nodes:
                     link = self._peers.peers[node].link
                     if link and node not in cast:
@@ -261,13 +261,13 @@ class Carrying:
 
     def say(self, endings: Sequence[Ending], now_ns: int) -> None:
         """Say to everybody which epochs are closed here."""
-        rails = self.casting.rails
+        rails = self._casting.rails
         cast = [node for node in sorted(self.synced) if node in rails]
         for ending in endings if cast else ():
-            self.casting.cast(cast, self._end(ending))
+            self._casting.cast(cast, self._end(ending))
         for node in cast:
             waiting = self._ends_cast.setdefault(node, deque())
-            again_ns = now_ns + self.casting.wait_ns(node)
+            again_ns = now_ns + self._casting.wait_ns(node)
             waiting.extend((ending.epoch, again_ns) for ending in endings)
             self._timers.arm_earlier(Timer.RECAST, "", again_ns)
         for node in sorted(self.synced):
@@ -308,12 +308,12 @@ class Carrying:
             while relayed and relayed[0][0] <= lowest:
                 relayed.popleft()
             for node in self.synced:
-                self.casting.confirmed(node)
+                self._casting.confirmed(node)
         if not relayed or relayed[0][1] > now_ns:
             return [relayed[0][1]] if relayed else []
         for node in self.synced:
             progress = stream.progress[node]
-            more_ns = self.casting.wait_ns(node) - self.casting.recast_ns
+            more_ns = self._casting.wait_ns(node) - self._casting.recast_ns
             lacking = {
                 sequence: at_ns + more_ns for sequence, at_ns in relayed if sequence > progress.held
             }
@@ -326,14 +326,14 @@ class Carrying:
         progress = stream.progress[node]
         cast = progress.cast
         if cast and cast[0][0] <= progress.held:
-            self.casting.confirmed(node)
+            self._casting.confirmed(node)
             while cast and cast[0][0] <= progress.held:
                 cast.popleft()
         if not cast:
             return 0
         if cast[0][1] > now_ns:
             return cast[0][1]
-        self.casting.failed(node, now_ns)
+        self._casting.failed(node, now_ns)
         link = self._peers.peers[node].link
         number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
         for sequence, _ in cast:
@@ -364,7 +364,7 @@ class Carrying:
     def sync(self, node: int, now_ns: int) -> None:
         """Go on where a member is: everything it does not hold goes to it again."""
         if node in self.synced and any(self._awaited(self._out[0, it], node) for it in CAST_LANES):
-            self.casting.failed(node, now_ns)  # It says so before its time is over.
+            self._casting.failed(node, now_ns)  # It says so before its time is over.
         self.synced.add(node)
         self.to_push = True
         self._ends_cast.pop(node, None)
@@ -385,7 +385,7 @@ class Carrying:
     def unlink(self, node: int) -> None:
         """The association to a node is gone: nothing goes to it until it says where it is."""
         self.synced.discard(node)
-        self.casting.forget(node)
+        self._casting.forget(node)
 
 
 def _parts(bodies: Sequence[bytes]) -> Iterable[list[bytes]]:

@@ -59,6 +59,7 @@ class Delivery:
         self.peers = peers
         self._timers = timers
         self.outputs = outputs
+        self._fan_out = casting.fan_out
         self.view: View | None = None
         self.closed = True
         """No new batch, END or acknowledgement, and nothing is delivered."""
@@ -197,7 +198,7 @@ class Delivery:
 
     def _overtaken_ns(self, node: int) -> int:
         """How long what is missing may be on its way: longer if it was asked for by itself."""
-        lacks = self.carrying.casting.fan_out.lacks(node)
+        lacks = self._fan_out.lacks(node)
         return self._timing.recast_ns if lacks else self._timing.ack_delay_ns
 
     def resync(self, node: int, now_ns: int) -> None:

@@ -154,7 +154,8 @@ class Endpoint:
             case LinkUp():
                 self._rails_of_link[notice.link] = notice.rails
                 if notice.link < 0:
-                    self.peers.linked(self.links.peer(notice.link), notice.link)
+                    node = self.links.peer(notice.link)
+                    self.peers.linked(node, notice.link, accepted=notice.accepted)
                 self.peers.link_up(notice, now_ns)
             case LinkLost():
                 self._rails_of_link.pop(notice.link, None)

@@ -7,7 +7,7 @@ told. The rail is the one that carries all else to a peer: whoever is reached ov
 sent its own copy.
 
 Whether the group is worth it is computed from what is measured: the copies that are saved, against
-those that are sent again because they were lost (`why` says it in words).
+those that are sent again because they were lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..config import MS, Timing
-from ..drivers.base import GROUP, NUMBERS, SESSION_MAX, Incomplete, Stream
+from ..drivers.base import GROUP, NUMBERS, Incomplete, Stream
 from ..events import MulticastChanged
 from ..wire_group import NO_RAIL, Lack, Report, Stand, decode_report, decode_stand
 from .framing import Framer
@@ -26,7 +26,7 @@ from .hearing import ASK_INTERVALS, TRUST_INTERVALS, Hearing
 from .outputs import Cast, Outputs, Transmit
 from .paths import Paths
 from .peers import Peers
-from .repair import ReceiveWindow, Repair, SendWindow
+from .repair import ReceiveWindow, Repair, SendWindow, group_session
 from .timers import Timer, TimerTable
 
 GRTT_MIN_NS: Final = 200_000
@@ -84,7 +84,7 @@ class FanOut:
         self._jitter = jitter
         self._group = Hearing(timing=timing, datagrams=bool(rails))
         """Where this node's multicasts arrive."""
-        self._sent = SendWindow(session=1 + nonce % SESSION_MAX, first=(nonce >> 16) % NUMBERS)
+        self._sent = SendWindow(session=group_session(nonce), first=(nonce >> 16) % NUMBERS)
         self._received: dict[int, ReceiveWindow] = {}
         self._known: dict[tuple[int, str], _Listener] = {}
         self._loss: dict[int, float] = {}
@@ -172,18 +172,8 @@ class FanOut:
         for key in [key for key in self._known if key[0] == node]:
             del self._known[key]
 
-    def why(self, rail: str) -> str:
-        """How it was decided what goes to a rail's group, for people."""
-        nodes = self.listeners.get(rail, frozenset())
-        if len(nodes) < 2:
-            return f"unicast: {len(nodes)} listen to the group"
-        cost = self._cost(nodes)
-        chosen = "multicast" if cost < len(nodes) else "unicast"
-        return (
-            f"{chosen}: {len(nodes)} listen, and one multicast costs as much as {cost:.2f} copies"
-        )
-
     def _cost(self, nodes: Collection[int]) -> float:
+        """Of one multicast to them, in copies."""
         loss = self._loss
         return 1.0 + REPAIR_COST * sum([loss.get(node, 0.0) for node in nodes]) if loss else 1.0
 

@@ -143,14 +143,13 @@ class Peers:
         self.peers[node].dialling = link
         self._links[link] = _LinkInfo(node, accepted=False)
 
-    def linked(self, node: int, link: int) -> None:
+    def linked(self, node: int, link: int, *, accepted: bool) -> None:
         """A link over datagrams to a node is about to be up."""
-        self._links[link] = _LinkInfo(node, accepted=False)
+        self._links[link] = _LinkInfo(node, accepted=accepted)
 
     def link_up(self, notice: LinkUp, now_ns: int) -> None:
         """An association is there: say who we are, and wait for the same."""
         info = self._links.setdefault(notice.link, _LinkInfo(0, accepted=True))
-        info.accepted = notice.accepted
         info.up = True
         self._timers.arm(Timer.HELLO, notice.link, now_ns + 4 * self._timing.phase_timeout_ns)
         # An accepted association is from anybody: what we remember of it goes with our answer.

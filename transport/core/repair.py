@@ -14,12 +14,12 @@ acknowledged (`carrying.py`). So a defect here costs time and no message.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..config import MS
-from ..drivers.base import ALL_PIECES, NUMBERS
+from ..drivers.base import ALL_PIECES, NUMBERS, SESSION_MAX
 from ..wire_group import LACKS_MAX, Lack
 
 KEPT_BYTES_MAX: Final = 4 << 20
@@ -36,10 +36,39 @@ SHARED_AFTER: Final = 4
 """By so many frames that go again it is decided whether losses are shared."""
 
 
+SESSIONS: Final = SESSION_MAX // 2
+"""Of each kind: what goes to groups has odd ones, links have even ones."""
+
+
+def group_session(start: int) -> int:
+    """Of what an incarnation sends to groups; `start` is a number of its own."""
+    return 1 + 2 * (start % SESSIONS)
+
+
+def link_session(opening: int) -> int:
+    """Of one opening of a link; `opening` counts them, from somewhere on."""
+    return 2 + 2 * (opening % SESSIONS)
+
+
 def near(number: int, other: int) -> int:
     """The count of a 32-bit number that is nearest to another count."""
     half = NUMBERS >> 1
     return other + (number - other + half) % NUMBERS - half
+
+
+def named(lacks: Iterable[Lack], around: int, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The numbers from `low` to below `high` that lack, with the pieces of each.
+
+    `around` is near to all that can be meant. Garbage may name any number, again and again: no more
+    of them are given than a window has.
+    """
+    left = KEPT_FRAMES_MAX
+    for lack in lacks:
+        first = near(lack.first, around)
+        numbers = range(max(first, low), min(first + lack.frames, high))[:left]
+        left -= len(numbers)
+        for number in numbers:
+            yield number, lack.pieces
 
 
 # ------------------------------------------------------------------------------ the sender's side
@@ -70,6 +99,7 @@ class SendWindow:
 
     def __init__(self, *, session: int, first: int) -> None:
         self.session = session
+        self._first = first
         self.following = first
         """The number of the next frame."""
         self._kept: OrderedDict[int, bytes] = OrderedDict()
@@ -108,19 +138,15 @@ class SendWindow:
         What has just gone to it is on its way (`hold_ns`); others may be about to ask for the same
         (`gather_ns`).
         """
-        noted, gone, left = 0, 0, KEPT_FRAMES_MAX
-        for lack in lacks:
-            first = near(lack.first, self.following)
-            numbers = range(first, min(first + lack.frames, self.following))[:left]
-            left -= len(numbers)
-            for number in numbers:
-                if number not in self._kept:
-                    gone += 1
-                elif now_ns - self._repaired.get(number, {}).get(node, now_ns - hold_ns) >= hold_ns:
-                    asked = self._asked.setdefault(number, _Asked(now_ns + gather_ns))
-                    self._lacked += node not in asked.pieces
-                    asked.pieces[node] = asked.pieces.get(node, 0) | lack.pieces
-                    noted += 1
+        noted = gone = 0
+        for number, pieces in named(lacks, self.following, self._first, self.following):
+            if number not in self._kept:
+                gone += 1
+            elif now_ns - self._repaired.get(number, {}).get(node, now_ns - hold_ns) >= hold_ns:
+                asked = self._asked.setdefault(number, _Asked(now_ns + gather_ns))
+                self._lacked += node not in asked.pieces
+                asked.pieces[node] = asked.pieces.get(node, 0) | pieces
+                noted += 1
         return noted, gone
 
     def spare(self, receivers: int) -> None:
@@ -282,15 +308,11 @@ class ReceiveWindow:
 
     def seen_asked(self, lacks: Iterable[Lack], now_ns: int, *, wait_ns: int) -> None:
         """Somebody else asks for these: they will come to the group."""
-        for lack in lacks:
-            first = near(lack.first, self._top)
-            if lack.pieces != ALL_PIECES or first + lack.frames <= self.floor:
-                continue
-            for number, gap in self._gaps.items():
-                within = first <= number < first + lack.frames
-                if within and gap.due_ns < now_ns + wait_ns:
-                    gap.due_ns = now_ns + wait_ns
-                    self.spared += not gap.tries
+        for number, pieces in named(lacks, self._top, self.floor, self._top):
+            gap = self._gaps.get(number)
+            if gap is not None and pieces == ALL_PIECES and gap.due_ns < now_ns + wait_ns:
+                gap.due_ns = now_ns + wait_ns
+                self.spared += not gap.tries
 
     def ask(
         self, now_ns: int, incomplete: Mapping[int, int], *, retry_ns: int

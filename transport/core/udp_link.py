@@ -8,7 +8,6 @@ way is a window that grows with what is acknowledged and is halved at a time-out
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from ..drivers.base import (
 )
 from ..wire_link import LINK_BYTES, LinkAck, LinkHead, Open, Part, encode_part
 from .framing import HEADER_BYTES
-from .repair import ReceiveWindow, near
+from .repair import ReceiveWindow, named, near
 
 PART_BYTES_MAX: Final = CAST_BYTES_MAX - HEADER_BYTES - LINK_BYTES
 """What a part brings at most: it is a LINK frame, cast as one."""
@@ -39,15 +38,9 @@ ACK_DELAY_NS: Final = MS
 """Less is, after so long."""
 EARLY_MAX: Final = 4096
 """Parts of one stream that are kept although one before them is missing."""
+KEPT_BYTES_MAX: Final = 8 * WINDOW_MOST_BYTES
+"""What is kept of parts that wait for others: no peer has so much on its way."""
 RTT_MIN_NS: Final = 200_000
-
-
-class LinkState(enum.Enum):
-    """From the first OPEN to the last CLOSE."""
-
-    OPENING = enum.auto()
-    UP = enum.auto()
-    CLOSING = enum.auto()  # nothing more is taken, and what was is still carried
 
 
 @dataclass(slots=True)
@@ -95,7 +88,8 @@ class UdpLink:
     ) -> None:
         self.node = node
         self.link = link
-        self.state = LinkState.OPENING
+        self.up = False
+        """Both sides know of each other; until then it is being opened."""
         self.session = session
         self.echo = 0
         self.urgent = urgent
@@ -125,6 +119,8 @@ class UdpLink:
         self._places = [0] * STREAMS
         self._come = ReceiveWindow(session=0, first=0)
         self._streams = [_Stream() for _ in range(STREAMS)]
+        self._kept_bytes = 0
+        """Of parts that wait for others."""
         self._ack_due_ns: int | None = None
         self._patience_ns = 0
         """How long until it says again what lacks."""
@@ -141,20 +137,14 @@ class UdpLink:
 
     def opening(self) -> Open:
         """What it says until both know of each other."""
-        return Open(self.head, self.urgent, self.state is not LinkState.OPENING)
+        return Open(self.head, self.urgent, self.up)
 
     def heard(self, message: Open) -> bool:
         """The peer opens as well; True if it has to be answered."""
         self.echo = message.head.session
         knows = message.head.echo == self.session
-        if knows and self.state is LinkState.OPENING:
-            self.state = LinkState.UP
+        self.up |= knows
         return not (knows and message.up)
-
-    def spoken_to(self) -> None:
-        """The peer has sent something that it only sends when it knows this session."""
-        if self.state is LinkState.OPENING:
-            self.state = LinkState.UP
 
     # ------------------------------------------------------------------------------- sending
 
@@ -183,9 +173,7 @@ class UdpLink:
     def send(self, now_ns: int) -> list[Send]:
         """What the window lets go."""
         sends: list[Send] = []
-        if self.state is LinkState.OPENING:
-            return sends
-        while self._queue:
+        while self.up and self._queue:
             stream, last, piece = self._queue[0]
             if self._flying and self._flying_bytes + len(piece) > self._window:
                 break
@@ -204,12 +192,9 @@ class UdpLink:
 
     def acknowledged(self, ack: LinkAck, now_ns: int) -> list[Send]:
         """The peer says what has come; returns what it lacks, to be sent again."""
-        floor, top = near(ack.floor, self._following), near(ack.top, self._following)
-        lacking = {
-            near(lack.first, self._following) + place: lack.pieces
-            for lack in ack.lacks
-            for place in range(min(lack.frames, EARLY_MAX))
-        }
+        top = near(ack.top, self._following)
+        oldest = next(iter(self._flying), self._following)
+        lacking = dict(named(ack.lacks, self._following, oldest, self._following))
         come = [it for it in self._flying if it < top and it not in lacking]
         for number in come:
             part = self._flying.pop(number)
@@ -224,7 +209,7 @@ class UdpLink:
         again: list[Send] = []
         for number, pieces in lacking.items():
             flying = self._flying.get(number)
-            if flying is not None and number >= floor and now_ns - flying.sent_ns >= hold_ns:
+            if flying is not None and now_ns - flying.sent_ns >= hold_ns:
                 again.append(self._again(number, flying, pieces, now_ns))
         return again
 
@@ -267,23 +252,24 @@ class UdpLink:
     def arrived(
         self, part: Part, frame: bytes, number: int, now_ns: int
     ) -> list[tuple[int, bytes]]:
-        """A part has come; returns the frames that are whole now and next in their streams."""
+        """A part has come; returns the frames that are whole now and next in their streams.
+
+        One for which there is no room has not come: it is sent again.
+        """
+        stream = self._streams[part.stream]
+        place = near(part.place, stream.following)
+        if self._kept_bytes + len(frame) > KEPT_BYTES_MAX or place > stream.following + EARLY_MAX:
+            return []
         fresh = self._come.arrived(number, now_ns, guard_ns=0)
         self._unacked_bytes += len(frame)
         if not fresh or self._unacked_bytes >= ACK_BYTES:
             self._ack_by(now_ns)
         else:
             self._ack_by(now_ns + (0 if self._come.lacking else ACK_DELAY_NS))
-        if not fresh or part.stream >= STREAMS:
-            return []
-        return self._in_order(part, frame)
-
-    def _in_order(self, part: Part, frame: bytes) -> list[tuple[int, bytes]]:
-        stream = self._streams[part.stream]
-        place = near(part.place, stream.following)
-        if place < stream.following or place > stream.following + EARLY_MAX:
+        if not fresh or place < stream.following:
             return []
         stream.early[place] = part.last, frame[part.offset :]
+        self._kept_bytes += len(frame) - part.offset
         whole: list[tuple[int, bytes]] = []
         while (found := stream.early.pop(stream.following, None)) is not None:
             stream.following += 1
@@ -292,6 +278,7 @@ class UdpLink:
             if last:
                 whole.append((part.stream, b"".join(stream.parts)))
                 stream.parts.clear()
+                self._kept_bytes -= len(whole[-1][1])
         return whole
 
     def _ack_by(self, at_ns: int) -> None:
@@ -326,7 +313,7 @@ class UdpLink:
     def next_ns(self) -> int | None:
         """When `due` has something to do."""
         times = [self._ack_due_ns] if self._ack_due_ns is not None else []
-        if self.state is LinkState.OPENING:
+        if not self.up:
             times.append(self._open_due_ns)
         if self._flying:
             oldest = next(iter(self._flying.values()))
@@ -338,7 +325,7 @@ class UdpLink:
 
     def opens(self, now_ns: int) -> bool:
         """Whether it is time to say again that it is being opened."""
-        if self.state is not LinkState.OPENING or now_ns < self._open_due_ns:
+        if self.up or now_ns < self._open_due_ns:
             return False
         self._open_due_ns = now_ns + (self._rto_ns << min(self._open_tries, 4))
         self._open_tries += 1
@@ -346,7 +333,7 @@ class UdpLink:
 
     def given_up(self, now_ns: int) -> bool:
         """Nothing that it sent was acknowledged for too long, or nobody has answered."""
-        if self.state is LinkState.OPENING:
+        if not self.up:
             return now_ns >= self.opened_ns + self._give_up_ns
         if self.closing_ns and now_ns >= self.closing_ns + self._give_up_ns:
             return True

@@ -8,7 +8,6 @@ and when, is decided in `fallback.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from ..config import Timing
 from ..drivers.base import (
@@ -35,11 +34,9 @@ from ..wire_link import (
 )
 from .framing import Framer
 from .outputs import Cast, Outputs
+from .repair import link_session
 from .timers import Timer, TimerTable
-from .udp_link import LinkState, Send, UdpLink
-
-SESSIONS: Final = 32767
-"""Those of links are even, those of what goes to groups are odd."""
+from .udp_link import Send, UdpLink
 
 
 class UdpLinks:
@@ -69,6 +66,8 @@ class UdpLinks:
         """By node."""
         self._by_number: dict[int, UdpLink] = {}
         self._last = 0
+        self.now_ns = 0
+        """The time of the turn in which something is asked of it as of a driver."""
         self.inputs: list[Input] = []
         """What has come of it, for whoever takes what a driver gives."""
         self.willing: Callable[[int, bool], bool] = _never
@@ -89,7 +88,7 @@ class UdpLinks:
         link = UdpLink(
             node=node,
             link=self._last,
-            session=2 + 2 * (self._opened % SESSIONS),
+            session=link_session(self._opened),
             rails=self.rails,
             timing=self._timing,
             now_ns=now_ns,
@@ -107,7 +106,7 @@ class UdpLinks:
         """Whether there is one to a node, or is about to be."""
         return node in self._links
 
-    def transmit(self, link: int, stream: int, frame: bytes, rail: str | None, now_ns: int) -> bool:
+    def transmit(self, link: int, stream: int, frame: bytes, *, rail: str | None = None) -> bool:
         """See `drivers.base.Driver.transmit`."""
         found = self._by_number.get(link)
         if found is None or found.closing_ns:
@@ -120,7 +119,7 @@ class UdpLinks:
             return True
         if not found.take(stream, frame):
             return False
-        self._work(found, now_ns)
+        self._work(found, self.now_ns)
         return True
 
     def set_primary(self, link: int, rail: str) -> None:
@@ -129,15 +128,15 @@ class UdpLinks:
         if found is not None and rail in self.rails:
             found.rail = rail
 
-    def disconnect(self, link: int, now_ns: int, *, abort: bool) -> None:
+    def disconnect(self, link: int, *, abort: bool) -> None:
         """End it at once, or when all that was taken is acknowledged."""
         found = self._by_number.get(link)
         if found is None:
             return
-        if abort or found.drained or found.state is LinkState.OPENING:
+        if abort or found.drained or not found.up:
             self._end(found, LossReason.LOCAL, say=True, orderly=not abort)
         elif not found.closing_ns:
-            found.closing_ns = now_ns
+            found.closing_ns = self.now_ns
             self._arm(found)
 
     # --------------------------------------------------------------------------------- inputs
@@ -162,9 +161,9 @@ class UdpLinks:
             self._end(link, reason)
             return
         link.echo = session
-        if link.state is LinkState.OPENING:
-            link.spoken_to()
-            self._up(link)
+        if not link.up:
+            link.up = True  # it says so only when it knows this session
+            self._tell_up(link)
         match message:
             case Part():
                 for stream, whole in link.arrived(message, frame, number, now_ns):
@@ -178,7 +177,7 @@ class UdpLinks:
     def _opens(self, node: int, link: UdpLink | None, message: Open, now_ns: int) -> None:
         session, echo = message.head
         known = link is not None and echo == link.session
-        if link is not None and link.state is not LinkState.OPENING and link.echo != session:
+        if link is not None and link.up and link.echo != session:
             self._end(link, LossReason.RESTARTED)
             link = None
         if echo and (link is None or not known):
@@ -193,16 +192,16 @@ class UdpLinks:
             link = self._links.get(node)
             if link is None:
                 return
-        opening = link.state is LinkState.OPENING
+        opening = not link.up
         answer = link.heard(message)
-        if opening and link.state is LinkState.UP:
-            self._up(link)
+        if opening and link.up:
+            self._tell_up(link)
             answer = True
         if answer:
             self._say_open(link)
         self._work(link, now_ns)
 
-    def _up(self, link: UdpLink) -> None:
+    def _tell_up(self, link: UdpLink) -> None:
         self._outputs.counters["udp_links"] += 1
         self.inputs.append(
             LinkUp(link=link.link, accepted=link.node < self._node, rails=self.rails)
@@ -218,11 +217,8 @@ class UdpLinks:
         if link is None:
             return
         if link.given_up(now_ns):
-            opening = link.state is LinkState.OPENING
-            self._end(link, LossReason.UNREACHABLE if opening else LossReason.TIMED_OUT, say=True)
+            self._end(link, LossReason.TIMED_OUT if link.up else LossReason.UNREACHABLE, say=True)
             return
-        if link.opens(now_ns):
-            self._say_open(link)
         self._send(link, link.retransmit(now_ns))
         self._work(link, now_ns)
 

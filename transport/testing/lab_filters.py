@@ -18,8 +18,8 @@ from .lab_state import Fault, LabError, LabState, LabUnavailable
 
 _QUEUE = "NFQUEUE --queue-num 61717"
 """Nobody reads this queue."""
-_GROUPS = {False: "224.0.0.0/4", True: "ff00::/8"}
-"""All multicast groups: save for IPv6's own, which tell neighbours from each other."""
+_GROUPS = {False: "224.0.0.0/4", True: "ff10::/12"}
+"""Of IPv6 the groups that nobody has registered: by others neighbours find each other."""
 
 
 def choose() -> str:

@@ -84,6 +84,10 @@ class _Line:
         return f"{nodes} -> {targets}" if targets else nodes
 
 
+_ALL_THE_TIME = (wire.Kind.PROBE, wire.Kind.STAND, wire.Kind.REPORT, wire.Kind.LINK)
+"""Heartbeats, and what mends datagrams. What links carry is shown when it is handed over."""
+
+
 class Tracer:
     """Writes a line for each frame, step and event of a simulation from now on."""
 
@@ -178,8 +182,8 @@ class Tracer:
         if isinstance(head, codec.FrameError):
             return f"malformed frame of {len(frame)} bytes: {head.name}"
         kind, offset = head.kind, head.body_offset
-        if kind == wire.Kind.PROBE:
-            return ""  # Heartbeats go all the time.
+        if kind in _ALL_THE_TIME:
+            return ""
         if kind == wire.Kind.DATA:
             return self._data(frame, offset)
         if kind == wire.Kind.BUNDLE:
