@@ -129,8 +129,9 @@ class UdpDatagrams:
 
     def _join(self, sock: socket.socket, address: str, group: Group) -> socket.socket | None:
         """A socket for what comes to the group; None where there is no multicast."""
-        listening = _socket(sock.family)
+        listening: socket.socket | None = None
         try:
+            listening = _socket(sock.family)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _send_to_group(sock, address, group)
             # To the group's address: on another one of the same port nothing is heard here.
@@ -138,7 +139,8 @@ class UdpDatagrams:
             _listen_to_group(listening, address, group)
         except OSError as error:
             self._traffic.count("group", error.errno or 0)
-            listening.close()
+            if listening is not None:
+                listening.close()
             return None
         return listening
 

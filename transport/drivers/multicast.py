@@ -11,6 +11,7 @@ import itertools
 import os
 from collections import deque
 
+from ..config import MULTICAST
 from .base import (
     CAST_BYTES_MAX,
     Capabilities,
@@ -21,8 +22,6 @@ from .base import (
     PathInfo,
     PeerEndpoint,
 )
-
-NAME = "multicast"
 
 
 class Multicast:
@@ -37,7 +36,7 @@ class Multicast:
     def capabilities(self) -> Capabilities:
         """It carries nothing by itself."""
         return Capabilities(
-            name=NAME,
+            name=MULTICAST,
             frame_bytes_max=max(CAST_BYTES_MAX, 65_536),
             reliable=False,
             rail_choice=True,
