@@ -33,7 +33,7 @@ CARRIERS = (
         "nobody-falls-back",
         "4, fallback: whom SCTP does not reach is reached by datagrams",
         FALLBACK,
-        "            elif self._may_open(node):\n",
+        "            elif self._may_open(node, now_ns):\n",
         "            elif False:\n",
     ),
 )

@@ -51,20 +51,17 @@ class Fallback:
         """Since when a peer has had no association."""
         self._by_datagrams: dict[int, bool] = {}
         """How each peer was reached last."""
-        self._now_ns = 0
         links.willing = self._willing
 
     def start(self, now_ns: int) -> None:
         """The incarnation begins: nobody has an association."""
-        self._now_ns = now_ns
         self._without_ns = dict.fromkeys(self._peers.peers, now_ns)
         if self._alone:
             self.check(now_ns)
 
     def check(self, now_ns: int) -> None:
         """Once in a heartbeat interval: who is not reached otherwise."""
-        self._now_ns = now_ns
-        if not self._enabled:
+        if not self._enabled or self._peers.stopped:
             return
         for node, peer in self._peers.peers.items():
             if self._links.has(node):
@@ -73,7 +70,7 @@ class Fallback:
                 if self._is_dead(node, now_ns):
                     self._outputs.counters["associations_condemned"] += 1
                     self._links.open(node, now_ns, urgent=True)
-            elif self._may_open(node):
+            elif self._may_open(node, now_ns):
                 self._links.open(node, now_ns, urgent=False)
 
     def _is_dead(self, node: int, now_ns: int) -> bool:
@@ -82,17 +79,17 @@ class Fallback:
         silent_ns = self._paths.association_silent_ns(node, now_ns)
         return silent_ns >= suspect_ns and self._hearing.latest_ns(node) > now_ns - suspect_ns
 
-    def _may_open(self, node: int) -> bool:
-        since_ns = self._without_ns.get(node, self._now_ns)
+    def _may_open(self, node: int, now_ns: int) -> bool:
+        since_ns = self._without_ns.get(node, now_ns)
         patience_ns = PATIENCE_INTERVALS * self._timing.heartbeat_ns
-        return self._alone or self._now_ns >= since_ns + patience_ns
+        return self._alone or now_ns >= since_ns + patience_ns
 
-    def _willing(self, node: int, urgent: bool) -> bool:
+    def _willing(self, node: int, urgent: bool, now_ns: int) -> bool:
         """Whether a peer that opens one is answered."""
         peer = self._peers.peers.get(node)
         if not self._enabled or peer is None or self._peers.stopped:
             return False
-        return urgent or (peer.link <= 0 and self._may_open(node))
+        return urgent or (peer.link <= 0 and self._may_open(node, now_ns))
 
     def linked(self, node: int, link: int) -> None:
         """Both sides have said HELLO on a link."""

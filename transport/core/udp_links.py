@@ -70,8 +70,8 @@ class UdpLinks:
         """The time of the turn in which something is asked of it as of a driver."""
         self.inputs: list[Input] = []
         """What has come of it, for whoever takes what a driver gives."""
-        self.willing: Callable[[int, bool], bool] = _never
-        """Whether a node that opens one is answered, and whether it is urgent to it."""
+        self.willing: Callable[[int, bool, int], bool] = _never
+        """Whether a node that opens one is answered, given whether it is urgent to it, and the time."""
         self.watch: Callable[[int, bytes, str | None], None] | None = None
         """Is shown each frame that is handed over, the node it is for, and the rail of a probe."""
         self.incomplete: Sequence[Incomplete] = ()
@@ -186,7 +186,7 @@ class UdpLinks:
             self._close(node, LinkHead(0, session), orderly=False)
             return
         if link is None:
-            if not self.willing(node, message.urgent):
+            if not self.willing(node, message.urgent, now_ns):
                 return
             self.open(node, now_ns, urgent=False)
             link = self._links.get(node)
@@ -276,6 +276,6 @@ class UdpLinks:
         self.inputs.append(LinkLost(link=link.link, reason=reason))
 
 
-def _never(node: int, urgent: bool) -> bool:
-    del node, urgent
+def _never(node: int, urgent: bool, now_ns: int) -> bool:
+    del node, urgent, now_ns
     return False
