@@ -71,7 +71,7 @@ class UdpLinks:
         self.inputs: list[Input] = []
         """What has come of it, for whoever takes what a driver gives."""
         self.willing: Callable[[int, bool, int], bool] = _never
-        """Whether a node that opens one is answered, given whether it is urgent to it, and the time."""
+        """Whether a node that opens one is answered; it is told if that is urgent, and the time."""
         self.watch: Callable[[int, bytes, str | None], None] | None = None
         """Is shown each frame that is handed over, the node it is for, and the rail of a probe."""
         self.incomplete: Sequence[Incomplete] = ()
