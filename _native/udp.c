@@ -116,10 +116,25 @@ void phx_udp_number_from(phx_udp *udp, uint32_t id)
     udp->next_id = id;
 }
 
+/* Nobody sends from an address without length. */
+static int place_at(phx_udp *udp, int32_t number, const uint8_t *address, int length)
+{
+    peer *it = &udp->known[number];
+
+    memset(&it->address, 0, sizeof it->address);
+    memcpy(&it->address, address, (size_t)length);
+    it->length = (socklen_t)length;
+    it->separately = false;
+    return number;
+}
+
 int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, int length)
 {
-    if (node < PHX_UDP_OWN || length <= 0 || (size_t)length > sizeof(struct sockaddr_storage))
+    if (node < PHX_UDP_OWN || length < 0 || (size_t)length > sizeof(struct sockaddr_storage))
         return -1;
+    for (int32_t i = 0; i < udp->peers; i++)
+        if (udp->known[i].rail == rail && udp->known[i].node == node)
+            return place_at(udp, i, address, length);
     const size_t n = (size_t)udp->peers + 1;
     peer *known = realloc(udp->known, n * sizeof *known);
     if (known == NULL)
@@ -131,9 +146,7 @@ int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, 
             return -1;
         udp->outgoing = outgoing;
     }
-    memset(&known[udp->peers], 0, sizeof *known);
-    memcpy(&known[udp->peers].address, address, (size_t)length);
-    known[udp->peers].length = (socklen_t)length;
+    place_at(udp, udp->peers, address, length);
     known[udp->peers].rail = rail;
     known[udp->peers].node = node;
     return udp->peers++;

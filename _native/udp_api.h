@@ -19,7 +19,8 @@ enum {
 
 /* The number of an address, from 0 in the order of the calls; -1 without memory, or if `length` is
  * no length of an address. It counts on the sockets of one rail; `node` is who sends from there, 0
- * or more. */
+ * or more. A node has one address on a rail: another one takes its place, and its number; from one
+ * of length 0 nothing comes. */
 int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, int length);
 
 /* Read up to `most` datagrams of a socket of a rail. How many things have arrived: frames, and what

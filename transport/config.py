@@ -231,7 +231,8 @@ class NodeConfig:
     id: int
     votes: int = 1
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Rail name to address; the local node may leave one out: it is found on the rail."""
+    """Rail name to address; one that is left out is found: that of the local node on the rail's
+    network, those of the others by multicast, if `DiscoveryConfig.multicast` is true."""
     port: int = 5405
     """SCTP port."""
     udp_port: int = 9899
@@ -255,6 +256,9 @@ class DiscoveryConfig:
     """How nodes find each other beside their configured addresses."""
 
     multicast: bool = False
+    """Nodes tell each other their addresses, so that the file need not have them."""
+    port: int = 5408
+    """UDP port of that; the same for all nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,11 +186,13 @@ def _cluster(top: Table) -> ClusterConfig:
     rails = _rails(top.tables("rail", limits.RAILS_MAX))
     timing = _timing(top.table("timing"))
     traffic = read_traffic(top.table("traffic"), timing, driver)
+    discovery = _discovery(top.table("discovery"), traffic.multicast_port)
     nodes = _nodes(
         top.tables("node", limits.NODES_MAX),
         rails,
         allow_public=allow_public,
         datagrams=traffic.datagrams,
+        discovered=discovery.multicast,
     )
     return ClusterConfig(
         name=name,
@@ -199,7 +201,7 @@ def _cluster(top: Table) -> ClusterConfig:
         timing=timing,
         limits=_limits(top.table("limits")),
         quorum=_quorum(top.table("quorum"), nodes),
-        discovery=_discovery(top.table("discovery")),
+        discovery=discovery,
         traffic=traffic,
         state_dir=state_dir,
         allow_public=allow_public,
@@ -223,15 +225,14 @@ def _quorum(table: Table, nodes: Sequence[NodeConfig]) -> QuorumConfig:
     raise table.error("tie_breaker", f"{wanted!r} is no node", f"name one of: {known}")
 
 
-def _discovery(table: Table) -> DiscoveryConfig:
-    table.only(("multicast",))
-    if table.flag("multicast", default=False):
+def _discovery(table: Table, multicast_port: int) -> DiscoveryConfig:
+    table.only(("multicast", "port"))
+    port = table.integer("port", 1, limits.PORT_MAX, DiscoveryConfig().port)
+    if port == multicast_port:
         raise table.error(
-            "multicast",
-            "discovery by multicast is not supported yet",
-            "write false and give every node its addresses",
+            "port", f"{port} is traffic.multicast_port too", "write another number for one of them"
         )
-    return DiscoveryConfig()
+    return DiscoveryConfig(multicast=table.flag("multicast", default=False), port=port)
 
 
 # ------------------------------------------------------------------------- rails and nodes
@@ -295,7 +296,12 @@ def _network(table: Table) -> _Network:
 
 
 def _nodes(
-    tables: Sequence[Table], rails: Sequence[RailConfig], *, allow_public: bool, datagrams: bool
+    tables: Sequence[Table],
+    rails: Sequence[RailConfig],
+    *,
+    allow_public: bool,
+    datagrams: bool,
+    discovered: bool,
 ) -> list[NodeConfig]:
     nodes: list[NodeConfig] = []
     for table in tables:
@@ -303,7 +309,7 @@ def _nodes(
         if datagrams:
             check_own_ports(table, node)
         for index, other in enumerate(nodes):
-            check_pair(table, node, index, other, datagrams=datagrams)
+            check_pair(table, node, index, other, datagrams=datagrams, discovered=discovered)
         nodes.append(node)
     if not any(node.votes for node in nodes):
         raise tables[0].error("votes", "no node has a vote", "give at least one node a vote")

@@ -28,9 +28,17 @@ def check_own_ports(table: Table, node: NodeConfig) -> None:
 
 
 def check_pair(
-    table: Table, node: NodeConfig, index: int, other: NodeConfig, *, datagrams: bool
+    table: Table,
+    node: NodeConfig,
+    index: int,
+    other: NodeConfig,
+    *,
+    datagrams: bool,
+    discovered: bool,
 ) -> None:
     """What two nodes must not share; `table` is the one that `node` was read from.
+
+    Nodes that are `discovered` need no addresses.
 
     Raises:
         ConfigError: they share it.
@@ -39,11 +47,11 @@ def check_pair(
         value = getattr(node, name)
         if value and value == getattr(other, name):
             raise table.error(name, f"{value!r} is that of node[{index}] too", "make it unique")
-    if not node.addresses and not other.addresses:
+    if not (node.addresses or other.addresses or discovered):
         raise table.error(
             "addresses",
             f"is missing, as for node[{index}]; only the local node's addresses can be found",
-            "give all other nodes theirs",
+            "give all other nodes theirs, or write discovery.multicast = true",
         )
     for rail, address in node.addresses.items():
         if other.addresses.get(rail) == address:

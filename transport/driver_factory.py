@@ -13,7 +13,7 @@ from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
 from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import Lifelines
 from .drivers.multicast import Multicast
-from .groups import groups
+from .groups import beacon_groups, groups
 from .interfaces import find_rail_addresses
 
 
@@ -41,6 +41,7 @@ def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
         udp_port=node.udp_port,
         datagram_port=node.datagram_port,
         groups=groups(config, node, addresses),
+        beacons=beacon_groups(config, node, addresses),
     )
 
 

@@ -49,13 +49,36 @@ def groups(
     """
     if not (config.traffic.datagrams and config.traffic.multicast):
         return {}
+    return _groups(config, node, addresses, config.traffic.multicast_port, local)
+
+
+def beacon_groups(
+    config: ClusterConfig,
+    node: NodeConfig,
+    addresses: dict[str, str],
+    *,
+    local: Sequence[LocalAddress] | None = None,
+) -> dict[str, Group]:
+    """The same groups, on the port of the beacons; none without discovery. As `groups`."""
+    if not config.discovery.multicast:
+        return {}
+    return _groups(config, node, addresses, config.discovery.port, local)
+
+
+def _groups(
+    config: ClusterConfig,
+    node: NodeConfig,
+    addresses: dict[str, str],
+    port: int,
+    local: Sequence[LocalAddress] | None,
+) -> dict[str, Group]:
     here = local_addresses() if local is None else list(local)
     found: dict[str, Group] = {}
     for rail in config.rails:
         if rail.name in addresses:
             found[rail.name] = Group(
                 group_address(config, rail),
-                config.traffic.multicast_port,
+                port,
                 config.traffic.multicast_hops,
                 _interface(addresses[rail.name], here),
                 _has_company(config, node, rail, here),
@@ -77,10 +100,15 @@ def _interface(address: str, here: Sequence[LocalAddress]) -> int:
 def _has_company(
     config: ClusterConfig, node: NodeConfig, rail: RailConfig, here: Sequence[LocalAddress]
 ) -> bool:
-    """Whether another node is on this machine."""
+    """Whether another node is on this machine, or may be: then it has other ports."""
     mine = {ipaddress.ip_address(entry.address) for entry in here}
     for other in config.nodes:
-        if other.id != node.id and rail.name in other.addresses:
+        if other.id == node.id:
+            continue
+        if rail.name not in other.addresses:
+            if config.discovery.multicast and other.udp_port != node.udp_port:
+                return True
+        else:
             there = ipaddress.ip_address(other.addresses[rail.name])
             if there in mine or (there.version == 4 and there.is_loopback):
                 return True

@@ -72,16 +72,18 @@ def find_rail_addresses(
         AddressMissing: the machine has an address on none of the rails.
         EnvironmentTrouble: its addresses cannot be listed.
         ConfigError: several addresses are on one rail, so the file has to name one; the one
-            found is public without `allow_public`; or another node has no address at all.
+            found is public without `allow_public`; or another node has no address at all, and
+            is not to be found by multicast.
     """
     here = local_addresses() if local is None else list(local)
     for other in config.nodes:
-        if other.id != node.id and not other.addresses:
+        if other.id != node.id and not (other.addresses or config.discovery.multicast):
             raise ConfigError(
                 file=config.file,
                 key=f'addresses of node "{other.name}"',
                 problem=f'is missing, and from node "{node.name}" it cannot be found',
-                fix="give every node but the local one its addresses",
+                fix="give every node but the local one its addresses, or write "
+                "discovery.multicast = true",
             )
     found: dict[str, str] = {}
     for rail in config.rails:

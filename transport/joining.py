@@ -80,6 +80,10 @@ class WaitingWords:
         if self._runtime.pump is None:
             return "the node did not start"
         words = self._runtime.endpoint.gather.explain()
+        discovery = self._runtime.discovery
+        if discovery is not None and discovery.silent:
+            names = ", ".join(self._name_of(node) for node in discovery.silent)
+            words = f"{words}; no beacon has come from {names}"
         reasons = (f"{name}: {r}" if name else r for name, r in sorted(self._refused.items()))
         refused = "; ".join(reasons)
         return f"{words}; refused: {refused}" if refused else words

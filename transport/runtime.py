@@ -24,6 +24,7 @@ from .core.endpoint import Endpoint
 from .core.founding import forced, taken_back, without_memory
 from .core.outputs import StreamItem
 from .core.parts import Start
+from .discovery import Discovery, configured_peers
 from .driver_factory import DriverFactory, RealDrivers
 from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
 from .drivers.lifelines import LifelineEnded, Lifelines, LifelineUp
@@ -114,6 +115,9 @@ class Runtime:
         self._disk = Writer("phalanx-record")
         self._driver: Driver | None = None
         self._datagrams: Datagrams | None = None
+        self.discovery: Discovery | None = None
+        self._peers = configured_peers(config, node)
+        """Where the others are, as far as that is known."""
         self._lifelines: Lifelines | None = None
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
@@ -147,6 +151,16 @@ class Runtime:
         self._driver = driver
         self._watch(driver.fileno(), FRAMES)
         self._open_datagrams(self._local)
+        if self._local.beacons:
+            self.discovery = Discovery(
+                self.config,
+                self.node,
+                self._local,
+                clock=now_ns,
+                found=self._found,
+                refused=self._sink,
+            )
+            self.discovery.open()
         record = self._load(readmit=readmit or force)
         if force:
             record = forced(record)
@@ -155,11 +169,16 @@ class Runtime:
         self.begin(record)
 
     def _open_datagrams(self, local: LocalEndpoint) -> None:
-        datagrams = self._drivers.datagrams(self.config, local, self._peers())
+        datagrams = self._drivers.datagrams(self.config, local, self._peers)
         if datagrams is not None:
             datagrams.open()
             self._datagrams = datagrams
             self._watch(datagrams.fileno(), DATAGRAMS)
+
+    def _found(self, peer: PeerEndpoint) -> None:
+        self._peers[peer.node] = peer
+        if self._datagrams is not None:
+            self._datagrams.learn(peer)
 
     def _load(self, *, readmit: bool) -> wire.Record:
         """The record of the incarnation before, or an empty one that may not vote.
@@ -245,25 +264,12 @@ class Runtime:
             datagrams=self._datagrams,
             disk=self,
             layers=self.layers,
-            peers=self._peers(),
+            peers=self._peers,
             sink=self._sink,
             clock=now_ns,
             sink_entries=False,
         )
         self._turn(self.pump.start)
-
-    def _peers(self) -> dict[int, PeerEndpoint]:
-        return {
-            node.id: PeerEndpoint(
-                node=node.id,
-                addresses=node.addresses,
-                port=node.port,
-                udp_port=node.udp_port,
-                datagram_port=node.datagram_port,
-            )
-            for node in self.config.nodes
-            if node.id != self.node.id
-        }
 
     def begin_anew(self, *, at_least: int = 0, keep_record: bool = True) -> None:
         """This incarnation is over: forget its associations and start the next one."""
@@ -469,6 +475,9 @@ class Runtime:
             self._timer.cancel()
             self._timer = None
         self._drop_lifelines()
+        if self.discovery is not None:
+            self.discovery.close()
+            self.discovery = None
         if self._datagrams is not None:
             self._unwatch(self._datagrams.fileno())
             self._datagrams.close()

@@ -51,6 +51,7 @@ def counters(runtime: Runtime) -> dict[str, dict[str, int]]:
         "driver": runtime.driver.stats(),
         "lifelines": runtime.lifeline_stats(),
         "datagrams": runtime.datagram_stats(),
+        **({"beacons": runtime.discovery.stats()} if runtime.discovery is not None else {}),
         "windows": {
             f"{lane.name.lower()} to {addressee or 'all'}": stream.window_used_bytes
             for (addressee, lane), stream in endpoint.delivery.out.items()

@@ -40,6 +40,7 @@ class Kind(enum.IntEnum):
     STAND = 7
     REPORT = 8
     LINK = 9
+    BEACON = 10
 
 
 # ---------------------------------------------------------------------------- control messages

@@ -263,11 +263,16 @@ class Fleet:
 
     # ---------------------------------------------------------------------------- processes
 
-    def spawn(self, host: str, timeout: float = 30.0, config: Path | None = None) -> Node:
-        """Start a process that joins; it is not (yet) the host's node of this fleet."""
+    def spawn(
+        self, host: str, timeout: float = 30.0, config: Path | None = None, node: str = ""
+    ) -> Node:
+        """Start a process that joins; it is not (yet) the host's node of this fleet.
+
+        `node` is who it is, by default the one with the host's name.
+        """
         self._logs += 1
         log = self.folder / f"{host}-{self._logs}.log"
-        argv = [sys.executable, "-m", "netns.worker", str(config or self.config), host]
+        argv = [sys.executable, "-m", "netns.worker", str(config or self.config), node or host]
         history = self._history(host)
         env = {**os.environ, "PYTHONPATH": str(_TESTS)}
         with log.open("wb") as stderr:
@@ -279,7 +284,7 @@ class Fleet:
                 stderr=stderr,
                 env=env,
             )
-        return Node(self, host, process, log, history)
+        return Node(self, node or host, process, log, history)
 
     @property
     def page(self) -> Path:

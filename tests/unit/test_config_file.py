@@ -66,12 +66,13 @@ def test_every_setting_is_read() -> None:
         '[timing]\nprofile = "wan"\nsuspect_ms = 3000.5\ndrift = 1.2\nswitch_back_probes = 9\n'
         "ack_delay_ms = 0\n[timing.sctp]\nrto_max_ms = 6000\nsack_freq = 1\n"
         "[limits]\nqueue_bytes = 1234\n"
-        '[discovery]\nmulticast = false\n[traffic]\nrails = "passive"\n'
+        '[discovery]\nmulticast = true\nport = 77\n[traffic]\nrails = "passive"\n'
         "datagrams = false\nevict_slow_ms = 6001.5\n"
     )
     node = config.node(7)
     assert (node.votes, node.port, node.udp_port, node.datagram_port) == (3, 1, 2, 9)
     assert not config.traffic.datagrams
+    assert (config.discovery.multicast, config.discovery.port) == (True, 77)
     assert config.traffic.evict_slow_ns == 6_001_500_000
     assert node.addresses == {"a": "fd00:71::1"}, "addresses are in their canonical form"
     assert node.uuid == "12345678-1234-5678-1234-567812345678"
@@ -141,6 +142,13 @@ def test_tie_breaker_is_a_name_or_an_id() -> None:
     """Both are unique, and people think of either."""
     assert read(f'{GOOD}[quorum]\ntie_breaker = "beta"\n').quorum.tie_breaker == 2
     assert read(f"{GOOD}[quorum]\ntie_breaker = 1\n").quorum.tie_breaker == 1
+
+
+def test_nodes_that_find_each_other_need_no_addresses() -> None:
+    """Those that the file has are taken from it."""
+    found = "".join(f'[[node]]\nname = "{name}"\nid = {ord(name)}\n' for name in "xyz")
+    config = read(GOOD + found + "[discovery]\nmulticast = true\n")
+    assert [bool(node.addresses) for node in config.nodes] == [True, True, False, False, False]
 
 
 def test_one_node_may_leave_its_addresses_out() -> None:
@@ -373,7 +381,11 @@ MISTAKES = {
         "traffic.evict_slow_ms",
         "less than twice suspect_ms, 500",
     ),
-    "discovery": (GOOD + "[discovery]\nmulticast = true\n", "discovery.multicast", "not supported"),
+    "one port for groups and beacons": (
+        GOOD + "[discovery]\nport = 5407\n",
+        "discovery.port",
+        "traffic.multicast_port too",
+    ),
     "NUL in state_dir": (
         GOOD.replace('name = "c"', 'name = "c"\nstate_dir = "\\u0000"'),
         "cluster.state_dir",

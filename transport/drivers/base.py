@@ -83,6 +83,8 @@ class LocalEndpoint:
     """UDP port of `Datagrams`; 0 for none."""
     groups: Mapping[str, Group] = field(default_factory=dict[str, Group])
     """Rail name to the multicast group of all nodes there; empty if `Datagrams` have none."""
+    beacons: Mapping[str, Group] = field(default_factory=dict[str, Group])
+    """The same for beacons; empty if there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +330,10 @@ class Datagrams(Protocol):
     @property
     def group_rails(self) -> tuple[str, ...]:
         """Rails with a multicast group that this node has joined."""
+        ...
+
+    def learn(self, peer: PeerEndpoint) -> None:
+        """Where a peer is from now on."""
         ...
 
     def fileno(self) -> int:

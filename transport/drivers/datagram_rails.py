@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -80,7 +80,7 @@ class Ends(NamedTuple):
     """Bound to this node's address there."""
     group_sock: socket.socket | None
     """Bound to the group, which this node has joined; None if there is none."""
-    addresses: Mapping[int, Address]
+    addresses: dict[int, Address]
     """Where the nodes are, by number; also `GROUP` and `OWN`."""
 
     @property
@@ -95,6 +95,10 @@ class Rail(Protocol):
     @property
     def ends(self) -> Ends:
         """What it is made of."""
+        ...
+
+    def learn(self, node: int, address: Address | None) -> None:
+        """Where a node is from now on; None for nowhere."""
         ...
 
     def read(self, most: int, taken: list[Datagram]) -> int:
@@ -206,19 +210,40 @@ class ManyAtOnce:
         self._lost = _Overruns(shared.traffic)
         self._numbers: dict[int, int] = {}
         """Of the addresses in C, by node."""
-        places = {GROUP: native.lib.PHX_UDP_GROUP, OWN: native.lib.PHX_UDP_OWN}
-        for node, address in ends.addresses.items():
-            known, who = as_bytes(address), places.get(node, node)
-            number = native.lib.phx_udp_learn(shared.udp, place, who, known, len(known))
-            if number < 0:
-                raise MemoryError("no memory for the addresses of a rail's peers")
-            self._numbers[node] = number
+        self._places = {GROUP: native.lib.PHX_UDP_GROUP, OWN: native.lib.PHX_UDP_OWN}
+        self._learn = native.lib.phx_udp_learn
         self._groups: dict[tuple[int, ...], tuple[Any, int]] = {}
         """By nodes, the numbers of those that have an address here, and how many these are."""
-        self._errors = native.ffi.new("int32_t[]", max(1, len(ends.addresses)))
+        for node, address in ends.addresses.items():
+            self._know(node, address)
+        self._errors: Any
+        self._make_room()
         self._receive, self._send = native.lib.phx_udp_receive, native.lib.phx_udp_send
         self._send_numbered = native.lib.phx_udp_send_numbered
         self._unpack: Callable[[Any, int], list[int]] = native.ffi.unpack
+
+    def _know(self, node: int, address: Address) -> None:
+        known, who = as_bytes(address), self._places.get(node, node)
+        number = self._learn(self._udp, self._place, who, known, len(known))
+        if number < 0:
+            raise MemoryError("no memory for the addresses of a rail's peers")
+        self._numbers[node] = number
+
+    def _make_room(self) -> None:
+        """For what the kernel says of each peer."""
+        self._errors = self._new("int32_t[]", max(1, len(self._numbers)))
+
+    def learn(self, node: int, address: Address | None) -> None:
+        """Where a node is from now on; None for nowhere."""
+        self._groups.clear()
+        if address is None:
+            if self._numbers.pop(node, None) is not None:
+                self._learn(self._udp, self._place, node, b"", 0)
+                del self.ends.addresses[node]
+        else:
+            self._know(node, address)
+            self.ends.addresses[node] = address
+            self._make_room()
 
     @property
     def overruns(self) -> int:
@@ -356,6 +381,15 @@ class OneByOne:
             ready = select.poll()
             ready.register(sock, select.POLLIN)
             self._sources.append((sock, ready))
+
+    def learn(self, node: int, address: Address | None) -> None:
+        """Where a node is from now on; None for nowhere."""
+        before = self.ends.addresses.pop(node, None)
+        if before is not None and self._node_at.get(before) == node:
+            del self._node_at[before]
+        if address is not None:
+            self.ends.addresses[node] = address
+            self._node_at[address] = node
 
     @property
     def overruns(self) -> int:

@@ -16,7 +16,6 @@ import errno
 import os
 import select
 import socket
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -37,11 +36,9 @@ from .base import (
 )
 from .datagram_rails import OWN, SO_RXQ_OVFL, Address, Ends, Rail, Traffic, Way, way
 from .descriptors import family_of
+from .group_sockets import listen_to_group, send_to_group
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
-_IP_MULTICAST_ALL: Final = 49
-_IPV6_MULTICAST_ALL: Final = 29
-"""Python has no names for them."""
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 """Of each direction; without CAP_NET_ADMIN at most what net.core allows."""
 
@@ -116,9 +113,9 @@ class UdpDatagrams:
             sock.close()
             raise
         addresses = {
-            node: _as_the_kernel_spells_it(there, peer.datagram_port)
+            node: there
             for node, peer in self._peers.items()
-            if (there := peer.addresses.get(name)) is not None and peer.datagram_port
+            if (there := _address_on(name, peer)) is not None
         }
         addresses[OWN] = _as_the_kernel_spells_it(address, port)
         group = self._local.groups.get(name)
@@ -132,17 +129,20 @@ class UdpDatagrams:
         listening: socket.socket | None = None
         try:
             listening = _socket(sock.family)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _send_to_group(sock, address, group)
-            # To the group's address: on another one of the same port nothing is heard here.
-            listening.bind((group.address, group.port))
-            _listen_to_group(listening, address, group)
+            send_to_group(sock, address, group)
+            listen_to_group(listening, address, group)
         except OSError as error:
             self._traffic.count("group", error.errno or 0)
             if listening is not None:
                 listening.close()
             return None
         return listening
+
+    def learn(self, peer: PeerEndpoint) -> None:
+        """Where a peer is from now on; what comes from where it was is a stranger's."""
+        self._peers[peer.node] = peer
+        for name, rail in self._rails.items():
+            rail.learn(peer.node, _address_on(name, peer))
 
     def close(self) -> None:
         """Free everything; idempotent."""
@@ -269,38 +269,6 @@ def _socket(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def _send_to_group(sock: socket.socket, address: str, group: Group) -> None:
-    """What is sent to the group leaves by this rail's interface, and no further than it may."""
-    if sock.family == socket.AF_INET6:
-        level = socket.IPPROTO_IPV6
-        sock.setsockopt(level, socket.IPV6_MULTICAST_IF, group.interface)
-        sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS, group.hops)
-        sock.setsockopt(level, socket.IPV6_MULTICAST_LOOP, int(group.looped))
-    else:
-        level = socket.IPPROTO_IP
-        sock.setsockopt(level, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-        sock.setsockopt(level, socket.IP_MULTICAST_TTL, group.hops)
-        sock.setsockopt(level, socket.IP_MULTICAST_LOOP, int(group.looped))
-
-
-def _listen_to_group(sock: socket.socket, address: str, group: Group) -> None:
-    """What comes to the group on this rail is received, and not what comes on others."""
-    if sock.family == socket.AF_INET6:
-        joined = socket.inet_pton(socket.AF_INET6, group.address)
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
-        sock.setsockopt(
-            socket.IPPROTO_IPV6,
-            socket.IPV6_JOIN_GROUP,
-            joined + struct.pack("=I", group.interface),
-        )
-    else:
-        joined = socket.inet_aton(group.address)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-        sock.setsockopt(
-            socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined + socket.inet_aton(address)
-        )
-
-
 def _enlarge(sock: socket.socket) -> None:
     """Room for a burst of all peers while this process does something else."""
     for forced, allowed in (
@@ -312,6 +280,14 @@ def _enlarge(sock: socket.socket) -> None:
         except OSError:
             with suppress(OSError):  # smaller buffers lose more, and nothing else
                 sock.setsockopt(socket.SOL_SOCKET, allowed, SOCKET_BUFFER_BYTES)
+
+
+def _address_on(rail: str, peer: PeerEndpoint) -> Address | None:
+    """Where a peer's datagrams come from and go to on a rail; None if that is nowhere."""
+    there = peer.addresses.get(rail)
+    if there is None or not peer.datagram_port:
+        return None
+    return _as_the_kernel_spells_it(there, peer.datagram_port)
 
 
 def _as_the_kernel_spells_it(address: str, port: int) -> Address:

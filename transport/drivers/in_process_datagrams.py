@@ -24,6 +24,7 @@ from .base import (
     SESSION_MAX,
     Datagram,
     Incomplete,
+    PeerEndpoint,
 )
 from .pieces import Puzzles, cut, is_piece
 
@@ -133,6 +134,10 @@ class InProcessDatagrams(abc.ABC):
     def group_rails(self) -> tuple[str, ...]:
         """Rails with a multicast group that this node has joined."""
         return self.present if self.grouped else ()
+
+    def learn(self, peer: PeerEndpoint) -> None:
+        """Here every node is where it always is."""
+        del peer
 
     def open(self) -> None:
         """Begin to receive on the rails that there are; see `base.Datagrams`."""

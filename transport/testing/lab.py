@@ -454,10 +454,10 @@ class Lab:
     def cluster_toml(self, path: str | os.PathLike[str], **overrides: Any) -> Path:
         """Write the cluster file of the lab's hosts and return its path.
 
-        `overrides`: `hosts` (number of nodes, default all), `ipv6`, and for the nodes `port`,
-        `udp_port`, `datagram_port`; `name`, `state_dir`, `driver`, ... go into [cluster]; a mapping
-        becomes a table of its own, such as `timing={"profile": "lan-fast"}`. State is kept beside
-        the file.
+        `overrides`: `hosts` (number of nodes, default all), `ipv6`, `addresses` (False leaves
+        them out, for discovery), and for the nodes `port`, `udp_port`, `datagram_port`; `name`,
+        `state_dir`, `driver`, ... go into [cluster]; a mapping becomes a table of its own, such as
+        `timing={"profile": "lan-fast"}`. State is kept beside the file.
         """
         return cluster_file(self._state, Path(path), overrides)
 

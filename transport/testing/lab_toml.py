@@ -21,6 +21,7 @@ def cluster_file(state: LabState, path: Path, overrides: Mapping[str, Any]) -> P
     rest = dict(overrides)
     number = int(rest.pop("hosts", len(state.hosts)))
     ipv6 = bool(rest.pop("ipv6", False))
+    with_addresses = bool(rest.pop("addresses", True))
     node = {"port": rest.pop("port", 5405), "udp_port": rest.pop("udp_port", 9899)}
     if "datagram_port" in rest:
         node["datagram_port"] = rest.pop("datagram_port")
@@ -38,8 +39,9 @@ def cluster_file(state: LabState, path: Path, overrides: Mapping[str, Any]) -> P
         network = state.network(rail, ipv6=ipv6)
         lines += _table("[[rail]]", {"name": rail, "network": network})
     for host in state.hosts[:number]:
-        addresses = {rail: state.address(rail, host, ipv6=ipv6) for rail in state.rails}
-        entry = {"name": host, "id": state.number(host), "addresses": addresses, **node}
+        entry = {"name": host, "id": state.number(host), **node}
+        if with_addresses:
+            entry["addresses"] = {r: state.address(r, host, ipv6=ipv6) for r in state.rails}
         lines += _table("[[node]]", entry)
     for key, value in tables.items():
         lines += _table(f"[{key}]", value)
