@@ -11,8 +11,8 @@ from phalanx.barrier.sim_command import parse_seeds
 from phalanx.barrier.testing.plan import ALL_KINDS, draw_plan
 from phalanx.barrier.testing.verdict import Verdict, judge_all
 
-SEEDS = parse_seeds(os.environ.get("PHALANX_SEEDS", "0..239"))
-SEEDS_OF_NINE = SEEDS[:12]
+SEEDS = parse_seeds(os.environ.get("PHALANX_SEEDS", "0..199"))
+SEEDS_OF_NINE = SEEDS[:8]
 
 
 def play(seeds: tuple[int, ...], size: int | None) -> list[Verdict]:
