@@ -14,7 +14,7 @@ import tempfile
 from enum import StrEnum
 from pathlib import Path
 
-from .crew import BenchFailed
+from .failure import BenchFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"

@@ -19,16 +19,15 @@ from pathlib import Path
 from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
 
-from .crew import BenchFailed
+from .failure import BenchFailed
 from .lines import Task
-from .machine import compiler, first_line, missing_tools
+from .machine import compile_client, compiler, first_line, missing_tools
 from .stage import Stage
 
 SIZE_MAX = 1_047_552
 """The largest message of a group (cpg_max_atomic_msgsize_get)."""
 _SOURCE = Path(__file__).with_name("cpg_bench.c")
 _HEADER = "#include <corosync/cpg.h>\nint main(void) { return cpg_finalize(0); }\n"
-_COMPILE_S = 60.0
 _JOIN_S = 45.0
 _LOOK_EVERY_S = 0.25
 _END_S = 5.0
@@ -62,7 +61,7 @@ class Corosync:
         if compiler() is None:
             return [*found, "there is no C compiler; install the Debian package gcc"]
         with contextlib.suppress(BenchFailed):
-            _compile("-x", "c", "-", "-o", os.devnull, text=_HEADER)
+            compile_client("libcpg", "-x", "c", "-", "-o", os.devnull, library="cpg", text=_HEADER)
             return found
         return [*found, "libcpg cannot be compiled against; install the Debian package libcpg-dev"]
 
@@ -76,7 +75,11 @@ class Corosync:
         """Daemons that see each other over every rail, until the end of the context."""
         if self._client is None:
             self._client = stage.folder / "cpg_bench"
-            _compile("-Werror", str(_SOURCE), "-o", str(self._client))
+            compile_client(
+                "the client of corosync",
+                *("-Werror", str(_SOURCE), "-o", str(self._client)),
+                library="cpg",
+            )
         try:
             for host in stage.hosts(nodes):
                 self._start(stage, host, nodes)
@@ -185,25 +188,3 @@ def _trouble(stage: Stage, host: str, daemon: subprocess.Popen[bytes]) -> str:
             text = (stage.folder / f"corosync-{host}.{suffix}").read_text(errors="replace")
             lines += text.splitlines()[-8:]
     return "\n".join(lines)
-
-
-def _compile(*arguments: str, text: str = "") -> None:
-    """Compile and link against libcpg.
-
-    Raises:
-        BenchFailed: it cannot be compiled.
-    """
-    found = compiler()
-    assert found is not None, "asked for before"
-    flags = ["-std=c11", "-O2", "-Wall", "-Wextra"]
-    done = subprocess.run(
-        [found, *flags, *arguments, "-lcpg"],
-        input=text,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_COMPILE_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise BenchFailed(f"the client of corosync cannot be compiled:\n{done.stdout}")

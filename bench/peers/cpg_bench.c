@@ -8,97 +8,29 @@
  * group, begins at the time that "go NS" names, says what it has measured, and ends with "end".
  * One thread, poll and dispatch, as libcpg is meant to be used.
  */
-#define _GNU_SOURCE
+#include "member.h"
 #include <corosync/cpg.h>
-#include <inttypes.h>
-#include <poll.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/uio.h>
-#include <time.h>
-#include <unistd.h>
 
 enum {
-    NODES_MAX = 64,      /* ids are 1 to 63 */
-    LINE_BYTES_MAX = 2048,
-    BURST = 16,          /* messages sent before what has come is looked at */
+    BURST = 16, /* messages sent before what has come is looked at */
     BYTES_MIN = 16,
     BYTES_MAX = 1 << 20,
     COUNT_MAX = 10 * 1000 * 1000,
     RETRY_MS = 1,
     START_S = 30,
-    DRAIN_S = 30, /* so long what was sent flat out may take to arrive: as in lines.py */
 };
-
-/* Each message begins with these, in the byte order of this machine: all members run on it. */
-struct head {
-    uint32_t node;
-    uint32_t unused;
-    uint64_t number; /* from 1, per sender */
-};
-
-static struct {
-    uint64_t got[NODES_MAX]; /* the number of the last message, by sender */
-    uint64_t all, in_window, gaps, hash, sent, retries;
-    int64_t window_begins_ns, window_ends_ns;
-    size_t members;
-} seen = {.hash = 14695981039346656037u, .window_begins_ns = INT64_MAX};
 
 static cpg_handle_t handle;
-static struct pollfd sources[2]; /* the group, and standard input */
-static char line[LINE_BYTES_MAX];
-static size_t line_bytes;
-static bool line_whole, input_ended;
-
-static void die(const char *what, int code)
-{
-    fprintf(stderr, "cpg_bench: %s (%d)\n", what, code);
-    exit(1);
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
-}
-
-/* FNV-1a by words: what it has to notice is another order, and it must not slow the group down. */
-static uint64_t hashed(uint64_t hash, const void *data, size_t bytes)
-{
-    const char *at = data;
-    uint64_t word;
-
-    for (; bytes >= sizeof word; bytes -= sizeof word, at += sizeof word) {
-        memcpy(&word, at, sizeof word);
-        hash = (hash ^ word) * 1099511628211u;
-    }
-    word = 0;
-    memcpy(&word, at, bytes);
-    return (hash ^ word) * 1099511628211u;
-}
+static size_t members_now;
 
 static void on_deliver(cpg_handle_t from, const struct cpg_name *group, uint32_t node, uint32_t pid,
                        void *message, size_t bytes)
 {
-    struct head head;
-    int64_t at_ns = now_ns();
-
     (void)from, (void)group, (void)pid;
-    if (bytes < sizeof head || node >= NODES_MAX)
+    if (node >= NODES_MAX)
         die("a message of nobody in this group", (int)node);
-    memcpy(&head, message, sizeof head);
-    if (head.node != node || head.number != seen.got[node] + 1)
-        seen.gaps++;
-    seen.got[node] = head.number;
-    seen.all++;
-    seen.hash = hashed(hashed(seen.hash, &node, sizeof node), message, bytes);
-    if (at_ns >= seen.window_begins_ns && at_ns < seen.window_ends_ns)
-        seen.in_window++;
+    take(node, message, bytes);
 }
 
 static void on_members(cpg_handle_t from, const struct cpg_name *group,
@@ -108,29 +40,7 @@ static void on_members(cpg_handle_t from, const struct cpg_name *group,
 {
     (void)from, (void)group, (void)members, (void)left, (void)left_count;
     (void)joined, (void)joined_count;
-    seen.members = count;
-}
-
-static void read_input(void)
-{
-    char byte;
-
-    while (!line_whole) {
-        ssize_t count = read(STDIN_FILENO, &byte, 1);
-
-        if (count <= 0) {
-            input_ended = true;
-            return;
-        }
-        if (byte == '\n') {
-            line[line_bytes] = '\0';
-            line_whole = true;
-        } else if (line_bytes < sizeof line - 1) {
-            line[line_bytes++] = byte;
-        }
-        if (poll(&sources[1], 1, 0) <= 0)
-            return;
-    }
+    members_now = count;
 }
 
 /* Take what has come from the group; wait for it up to that long, and for a line if asked to. */
@@ -149,28 +59,6 @@ static void turn(int wait_ms, bool listen)
     }
     if (also && sources[1].revents)
         read_input();
-}
-
-/* The next line; what comes from the group meanwhile is taken. */
-static const char *hear(void)
-{
-    while (!line_whole && !input_ended)
-        turn(100, true);
-    if (!line_whole)
-        exit(1); /* whoever started this is gone */
-    line_whole = false;
-    line_bytes = 0;
-    return line;
-}
-
-static int64_t number(const char *text, int64_t least, int64_t most)
-{
-    char *end;
-    int64_t value = strtoll(text, &end, 10);
-
-    if (*text == '\0' || *end != '\0' || value < least || value > most)
-        die("an argument is out of range", 0);
-    return value;
 }
 
 /* Whether the group has taken the next message. */
@@ -270,8 +158,7 @@ static void run_flood(void *message, size_t bytes, uint32_t me, int nodes)
             burst++;
         turn(burst ? 0 : RETRY_MS, false);
     }
-    printf("{\"sent\":%" PRIu64 "}\n", seen.sent);
-    fflush(stdout);
+    say_sent();
     order = hear();
     if (strncmp(order, "drain", 5) != 0)
         die("expected to hear what the others have sent", 0);
@@ -284,11 +171,7 @@ static void run_flood(void *message, size_t bytes, uint32_t me, int nodes)
             turn(100, false);
         complete = complete && seen.got[node] == counts[node];
     }
-    printf("{\"delivered\":%" PRIu64 ",\"total\":%" PRIu64 ",\"gaps\":%" PRIu64
-           ",\"complete\":%s,\"hash\":\"%016" PRIx64 "\",\"retries\":%" PRIu64 "}\n",
-           seen.in_window, seen.all, seen.gaps, complete ? "true" : "false", seen.hash,
-           seen.retries);
-    fflush(stdout);
+    say_delivered(complete);
 }
 
 static uint32_t enter_group(int nodes)
@@ -315,9 +198,9 @@ static uint32_t enter_group(int nodes)
         die("no descriptor to wait for", error);
     sources[0].events = sources[1].events = POLLIN;
     sources[1].fd = STDIN_FILENO;
-    while (seen.members < (size_t)nodes) {
+    while (members_now < (size_t)nodes) {
         if (now_ns() > deadline_ns)
-            die("not all members came", (int)seen.members);
+            die("not all members came", (int)members_now);
         turn(100, false);
     }
     return me;
@@ -326,11 +209,10 @@ static uint32_t enter_group(int nodes)
 int main(int argc, char **argv)
 {
     int nodes;
-    int64_t count, warm_up_ns, window_ns, start_ns;
+    int64_t count, warm_up_ns, window_ns;
     size_t bytes;
     uint32_t me;
     void *message;
-    const char *order;
 
     if (argc != 8)
         die("usage: MODE NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIMIT_S", argc);
@@ -344,16 +226,7 @@ int main(int argc, char **argv)
     if (message == NULL)
         die("no memory", 0);
     me = enter_group(nodes);
-    printf("{\"ready\":true}\n");
-    fflush(stdout);
-    order = hear();
-    if (strncmp(order, "go ", 3) != 0)
-        die("expected to hear when it begins", 0);
-    start_ns = number(order + 3, 0, INT64_MAX / 4);
-    while (now_ns() < start_ns)
-        turn(1, false);
-    seen.window_begins_ns = start_ns + warm_up_ns;
-    seen.window_ends_ns = seen.window_begins_ns + window_ns;
+    await_start(warm_up_ns, window_ns);
     if (strcmp(argv[1], "barrier") == 0)
         run_barrier(message, bytes, me, nodes, count);
     else if (strcmp(argv[1], "latency") == 0)

@@ -17,8 +17,9 @@ from typing import IO, TypeVar
 import msgspec
 
 from phalanx.barrier.demo_signals import finished
-from phalanx.transport.errors import PhalanxError
 from phalanx.transport.testing.lab import Lab
+
+from .failure import BenchFailed
 
 T = TypeVar("T")
 
@@ -26,10 +27,6 @@ _TAIL_LINES = 12
 _TAIL_BYTES = 1 << 13
 _READ_BYTES = 1 << 18
 _DISMISS_S = 15.0
-
-
-class BenchFailed(PhalanxError):
-    """A run did not come to its end; the message says why."""
 
 
 @dataclass(slots=True, eq=False)

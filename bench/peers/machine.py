@@ -6,13 +6,21 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from phalanx.transport.testing.lab_netns import find_tool
 
+from .failure import BenchFailed
+
+Language = Literal["c", "c++"]
 _VERSION_S = 10.0
+_COMPILE_S = 60.0
+_COMPILERS: Mapping[Language, tuple[str, str]] = {"c": ("CC", "cc"), "c++": ("CXX", "c++")}
+_STANDARDS: Mapping[Language, str] = {"c": "c11", "c++": "c++20"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,31 @@ def package_version(name: str) -> str:
     return metadata.version(name)
 
 
-def compiler() -> str | None:
-    """The system's C compiler, or the one that CC names."""
-    return shutil.which(os.environ.get("CC", "cc"))
+def compiler(language: Language = "c") -> str | None:
+    """The system's compiler, or the one that CC or CXX names."""
+    variable, default = _COMPILERS[language]
+    return shutil.which(os.environ.get(variable, default))
+
+
+def compile_client(
+    what: str, *arguments: str, library: str, language: Language = "c", text: str = ""
+) -> None:
+    """Compile `text`, or what the arguments name, and link it against a library.
+
+    Raises:
+        BenchFailed: it cannot be compiled.
+    """
+    found = compiler(language)
+    assert found is not None, "asked for before"
+    flags = [f"-std={_STANDARDS[language]}", "-O2", "-Wall", "-Wextra"]
+    done = subprocess.run(
+        [found, *flags, *arguments, f"-l{library}"],
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_COMPILE_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BenchFailed(f"{what} cannot be compiled:\n{done.stdout}")

@@ -16,7 +16,7 @@ import msgspec
 from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
 
-from .crew import BenchFailed
+from .failure import BenchFailed
 from .lines import Task
 from .machine import first_line, missing_tools, package_version
 from .stage import Stage
