@@ -171,7 +171,7 @@ def heal(
     host: Annotated[str, typer.Argument(help="A host.")] = "",
     name: Name = "lab",
 ) -> None:
-    """Undo cut, drop and loss on one rail of one host, or everything everywhere."""
+    """Undo cut, drop, loss and deafen on one rail of one host, or everything everywhere."""
     if rail and not host:
         raise typer.BadParameter("give a rail and a host, or neither")
     with _lab(name) as lab:
@@ -197,6 +197,25 @@ def partition(
 
 
 @lab_app.command()
+def block(
+    hosts: Annotated[
+        list[str] | None, typer.Argument(help="Hosts; with none, SCTP passes again.")
+    ] = None,
+    name: Name = "lab",
+) -> None:
+    """Let no SCTP through between any two of these hosts, plain or in UDP; all else passes."""
+    with _lab(name) as lab:
+        lab.block_sctp(*hosts or ())
+
+
+@lab_app.command()
+def deafen(rail: Rail, host: Host, name: Name = "lab") -> None:
+    """Let no multicast come to a host on a rail, as a switch does without IGMP."""
+    with _lab(name) as lab:
+        lab.deafen(rail, host)
+
+
+@lab_app.command()
 def status(name: Name = "lab") -> None:
     """What is up, and what is broken."""
     with _lab(name) as lab:
@@ -212,13 +231,18 @@ def _show(lab: Lab) -> None:
         cells: list[str] = []
         for rail in lab.rails:
             fault = state.faults.get(f"{rail}/{host}")
-            broken = fault.describe() if fault is not None else ""
+            found = [fault.describe()] if fault is not None else []
+            found += ["hears no multicast"] * (f"{rail}/{host}" in state.deaf)
+            broken = ", ".join(word for word in found if word)
             cells.append(lab.address(rail, host) + (f" [red]{broken}[/red]" if broken else ""))
         table.add_row(str(lab.node_id(host)), host, lab.namespace(host), *cells)
     console = Console()
     console.print(table)
     if state.groups:
         console.print("partition: " + partition_words(state))
+    if state.walls:
+        pairs = ", ".join("-".join(pair) for pair in state.walls)
+        console.print(f"no SCTP between: {pairs}")
     running = sum(map(alive, state.processes))
     if running:
         console.print(f"processes started on hosts: {running}")

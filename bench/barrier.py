@@ -155,7 +155,7 @@ def main(
     """
     chosen = list(dict.fromkeys(peer or []))
     makers = {Peer.COROSYNC: Corosync, Peer.REDIS: Redis}
-    systems: list[System] = [] if peers_only else [Phalanx(ordered=False, build=build)]
+    systems: list[System] = [] if peers_only else [Phalanx(build=build)]
     systems += [makers[each]() for each in chosen]
     if not systems:
         raise typer.BadParameter("there is nothing left to measure", param_hint="--peers-only")

@@ -123,6 +123,9 @@ def main(
         int, typer.Option(min=10, max=1_000_000, help="Of each round-trip run.")
     ] = 2000,
     peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
+    fan_out: Annotated[
+        bool, typer.Option("--fan-out", help="Measure phalanx with multicast as well.")
+    ] = False,
     build: Annotated[Build, typer.Option(help=HELP)] = Build.PGO,
     json: Annotated[
         bool, typer.Option("--json", help="One object of JSON instead of tables.")
@@ -137,7 +140,9 @@ def main(
     wanted = sorted(set(numbers(sizes, "--sizes", SIZE_MIN, SIZE_MAX)))
     if any(size % SIZE_STEP for size in wanted):
         raise typer.BadParameter(f"use multiples of {SIZE_STEP}", param_hint="--sizes")
-    systems: list[System] = [] if peers_only else [Phalanx(ordered=True, build=build)]
+    systems: list[System] = [] if peers_only else [Phalanx(build=build)]
+    if fan_out and not peers_only:
+        systems.append(Phalanx(fan_out=True, build=build))
     if peer:
         systems.append(Corosync())
     if not systems:

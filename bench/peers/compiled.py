@@ -44,7 +44,7 @@ def missing() -> list[str]:
     if importlib.util.find_spec("mypyc") is None:
         return [
             "mypyc is missing, which compiles what is measured; install the extra 'dev', or "
-            "measure this checkout as it runs with --interpreted"
+            "measure this checkout as it runs with --build interpreted"
         ]
     return []
 

@@ -13,7 +13,15 @@ WARM_UP_SHARE = 0.1
 """Of each member's rounds, the first ones, which do not count."""
 US = 1000.0
 
+OWN = "phalanx"
+"""The system whose figures are judged; its name may say more behind a comma."""
+
 Sense = Literal["at most", "at least"]
+
+
+def is_own(system: str) -> bool:
+    """Whether it is phalanx, in one way or another."""
+    return system.partition(",")[0] == OWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +40,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """Agreed order, all members sending flat out; medians over the runs."""
+    """Members sending flat out; medians over the runs."""
 
     system: str
     nodes: int
@@ -50,6 +58,8 @@ class Throughput:
     """Messages that did not follow their sender's last one, in all runs and at all nodes."""
     complete: bool
     """In every run everything sent was delivered at every node in the end."""
+    loss_percent: float = 0.0
+    """Of the packets that came to each receiver, at random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +104,13 @@ def latency(system: str, nodes: int, rounds: int, runs: Sequence[Sequence[Times]
 
 
 def throughput(
-    system: str, nodes: int, size_bytes: int, window_ns: int, runs: Sequence[Sequence[Delivered]]
+    system: str,
+    nodes: int,
+    size_bytes: int,
+    window_ns: int,
+    runs: Sequence[Sequence[Delivered]],
+    *,
+    loss_percent: float = 0.0,
 ) -> Throughput:
     """Of runs, each with what was delivered at its members."""
     rates = [min(member.delivered for member in run) / (window_ns / 1e9) for run in runs]
@@ -112,6 +128,7 @@ def throughput(
         same_order=all(len({(m.hash, m.total) for m in run}) == 1 for run in runs),
         gaps=sum(member.gaps for member in members),
         complete=all(member.complete for member in members),
+        loss_percent=loss_percent,
     )
 
 

@@ -20,7 +20,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["barrier", "flood", "latency"]
+Kind = Literal["barrier", "flood", "latency", "stream"]
+"""In a stream the first member alone sends flat out."""
 _BASE_S = 30.0
 _ROUND_S = 0.25
 """Far more than a round takes anywhere, beside a load too; past it a member hangs."""

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from phalanx.barrier.demo_plot import Figure
 
-from .figures import Latency, Throughput, Verdict, ratio
+from .figures import OWN, Latency, Throughput, Verdict, is_own, ratio
 from .machine import Machine
 from .plot import Bar, Panel, make_figure
 from .tables import latency_table, made_on, throughput_table, verdict_table
@@ -17,6 +17,8 @@ from .tables import latency_table, made_on, throughput_table, verdict_table
 ROUND_TRIP_BYTES = 64
 RATE_LIMITS = {(3, 64): 4.0}
 """What phalanx's rate is to be at least, of corosync's, by number of nodes and size."""
+FAN_OUT_LIMITS = {(3, 16_384): 1.5, (3, 65_536): 1.5}
+"""The same with fan-out by multicast."""
 ROUND_TRIP_LIMITS = {3: 1.0}
 """What the p50 of its round trip may be of corosync's, by number of nodes."""
 
@@ -77,27 +79,33 @@ class OrderReport:
 
 
 def judge(throughputs: Sequence[Throughput], round_trips: Sequence[Latency]) -> list[Verdict]:
-    """phalanx's figures by those of each peer."""
-    rates = {row.size_bytes: row for row in throughputs if row.system == "phalanx"}
-    trips = {row.nodes: row for row in round_trips if row.system == "phalanx"}
+    """phalanx's figures, with each way of its own, by those of each peer."""
     found = [
         ratio(
-            f"agreed order, {row.nodes} nodes, {row.size_bytes:,} bytes, phalanx / {row.system}",
-            rates[row.size_bytes].per_s,
+            f"agreed order, {row.nodes} nodes, {row.size_bytes:,} bytes, {own.system} / "
+            f"{row.system}",
+            own.per_s,
             row.per_s,
-            RATE_LIMITS.get((row.nodes, row.size_bytes)),
+            _rate_limit(own),
             "at least",
         )
         for row in throughputs
-        if row.system != "phalanx" and row.size_bytes in rates
+        for own in throughputs
+        if is_own(own.system) and not is_own(row.system) and own.size_bytes == row.size_bytes
     ]
     return found + [
         ratio(
-            f"round trip p50, {row.nodes} nodes, phalanx / {row.system}",
-            trips[row.nodes].p50_us,
+            f"round trip p50, {row.nodes} nodes, {own.system} / {row.system}",
+            own.p50_us,
             row.p50_us,
-            ROUND_TRIP_LIMITS.get(row.nodes),
+            ROUND_TRIP_LIMITS.get(row.nodes) if own.system == OWN else None,
         )
         for row in round_trips
-        if row.system != "phalanx" and row.nodes in trips
+        for own in round_trips
+        if is_own(own.system) and not is_own(row.system) and own.nodes == row.nodes
     ]
+
+
+def _rate_limit(own: Throughput) -> float | None:
+    limits = RATE_LIMITS if own.system == OWN else FAN_OUT_LIMITS
+    return limits.get((own.nodes, own.size_bytes))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import msgspec
 
 from . import compiled
 from .compiled import Build
-from .lines import Task
+from .figures import OWN
+from .lines import Kind, Task
 from .machine import package_version
 from .stage import Stage
 
@@ -21,22 +22,25 @@ BENCH = Path(__file__).resolve().parents[1]
 """Where the members' own modules are."""
 
 
+MODULES: Mapping[Kind, str] = {
+    "barrier": "peers.phalanx_barrier",
+    "flood": "peers.phalanx_order",
+    "latency": "peers.phalanx_order",
+    "stream": "peers.phalanx_multicast",
+}
+
+
 class Phalanx:
     """A new cluster for each run; there is nothing to start besides its members."""
 
-    name = "phalanx"
-
-    def __init__(self, *, ordered: bool, build: Build = Build.PGO) -> None:
-        self._module = "peers.phalanx_order" if ordered else "peers.phalanx_barrier"
-        self._ordered = ordered
+    def __init__(self, *, fan_out: bool = False, build: Build = Build.PGO) -> None:
+        """With `fan_out` what goes to all goes once, to a multicast group."""
+        self.name = f"{OWN}, fan-out" if fan_out else OWN
+        self._fan_out = fan_out
         self._build = build
 
     def missing(self) -> list[str]:
-        """Whether this version can do what is to be measured, and be built."""
-        if self._ordered and not hasattr(
-            importlib.import_module("phalanx.barrier"), "OrderedChannel"
-        ):
-            return ["this version of phalanx has no ordered channels; --peers-only leaves it out"]
+        """Whether this version can be built."""
         return [] if self._build is Build.INTERPRETED else compiled.missing()
 
     def version(self) -> str:
@@ -53,12 +57,17 @@ class Phalanx:
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """Every run has a cluster file and records of its own."""
         folder = Path(tempfile.mkdtemp(prefix="phalanx-", dir=stage.folder))
-        config = stage.lab.cluster_toml(folder / "cluster.toml", name="bench", hosts=task.nodes)
+        config = stage.lab.cluster_toml(
+            folder / "cluster.toml",
+            name="bench",
+            hosts=task.nodes,
+            traffic={"multicast": self._fan_out},
+        )
         text = msgspec.json.encode(task).decode()
         start: list[str] = []
         if self._build is not Build.INTERPRETED:
             start = ["env", f"PYTHONPATH={compiled.folder(self._build)}:{BENCH}"]
         return [
-            [*start, sys.executable, "-P", "-m", self._module, str(config), host, text]
+            [*start, sys.executable, "-P", "-m", MODULES[task.kind], str(config), host, text]
             for host in stage.hosts(task.nodes)
         ]

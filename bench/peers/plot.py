@@ -9,7 +9,13 @@ from typing import Any
 
 from phalanx.barrier.demo_plot import Figure, blank
 
-_COLOURS = {"phalanx": "#2f6db3", "corosync": "#d97b1d", "redis": "#b0413e"}
+_COLOURS = {
+    "phalanx": "#2f6db3",
+    "phalanx, fan-out": "#1d8a99",
+    "corosync": "#d97b1d",
+    "redis": "#b0413e",
+    "norm": "#7a5195",
+}
 _WIDTH = 0.8
 """Of a group; the rest is the space between two."""
 

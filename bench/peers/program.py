@@ -95,6 +95,7 @@ def carry_out(
     steps: int,
     json: bool,
     plot: Path | None,
+    offload: bool = True,
 ) -> int:
     """The whole program behind its arguments; returns the exit status.
 
@@ -112,7 +113,7 @@ def carry_out(
     except PhalanxError as error:
         return _complain(name, error, EXIT_USAGE)
     try:
-        with Steps(steps) as progress, open_stage(hosts) as stage:
+        with Steps(steps) as progress, open_stage(hosts, offload=offload) as stage:
             report = work(stage, progress, machine)
         if plot is not None:
             draw(plot, report.figure())

@@ -63,8 +63,10 @@ class System(Protocol):
 
 
 @contextmanager
-def open_stage(hosts: int) -> Generator[Stage, None, None]:
+def open_stage(hosts: int, *, offload: bool = True) -> Generator[Stage, None, None]:
     """Hosts and rails, removed at the end whatever happens.
+
+    Without `offload` what is one for the kernel goes packet by packet, and each may be lost alone.
 
     The first Ctrl-C or SIGTERM ends what runs, and the next ones are ignored: what is being
     removed then is removed to the end.
@@ -75,7 +77,7 @@ def open_stage(hosts: int) -> Generator[Stage, None, None]:
     with (
         stoppable(),
         tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder,
-        Lab(hosts, RAILS) as lab,
+        Lab(hosts, RAILS, offload=offload) as lab,
     ):
         try:
             yield Stage(lab=lab, folder=Path(folder))
@@ -84,16 +86,35 @@ def open_stage(hosts: int) -> Generator[Stage, None, None]:
 
 
 @contextmanager
-def _gathered(stage: Stage, system: System, task: Task) -> Generator[Crew, None, None]:
-    """All members, told when to begin; they leave at the end if all has gone well."""
+def _gathered(
+    stage: Stage, system: System, task: Task, loss_percent: float = 0.0
+) -> Generator[Crew, None, None]:
+    """All members, told when to begin; they leave at the end if all has gone well.
+
+    So many of the packets that come to each member but the first are lost meanwhile.
+    """
     with Crew(stage.lab) as crew:
         commands = system.commands(stage, task)
         for host, argv in zip(stage.hosts(task.nodes), commands, strict=True):
             crew.start(host, argv)
         crew.gather(Ready, _START_S)
-        crew.tell(f"go {time.monotonic_ns() + _HEAD_START_NS}")
-        yield crew
+        with _lossy(stage, task.nodes, loss_percent):
+            crew.tell(f"go {time.monotonic_ns() + _HEAD_START_NS}")
+            yield crew
         crew.dismiss()
+
+
+@contextmanager
+def _lossy(stage: Stage, nodes: int, percent: float) -> Generator[None, None, None]:
+    try:
+        if percent:
+            for host in stage.hosts(nodes)[1:]:
+                for rail in stage.lab.rails:
+                    stage.lab.loss(rail, host, percent, "in")
+        yield
+    finally:
+        if percent:
+            stage.lab.heal_all()
 
 
 def run_rounds(stage: Stage, system: System, task: Task) -> list[Times]:
@@ -106,13 +127,17 @@ def run_rounds(stage: Stage, system: System, task: Task) -> list[Times]:
         return crew.gather(Times, task.limit_s)
 
 
-def run_flood(stage: Stage, system: System, task: Task) -> list[Delivered]:
-    """One run of all members sending flat out; what each of them was delivered.
+def run_flood(
+    stage: Stage, system: System, task: Task, *, loss_percent: float = 0.0
+) -> list[Delivered]:
+    """One run of members sending flat out; what each of them was delivered.
+
+    So many of the packets that come to each member but the first are lost, at random.
 
     Raises:
         BenchFailed: it did not come to its end.
     """
-    with _gathered(stage, system, task) as crew:
+    with _gathered(stage, system, task, loss_percent) as crew:
         sent = crew.gather(Sent, task.limit_s)
         crew.tell(" ".join(["drain", *(str(member.sent) for member in sent)]))
         return crew.gather(Delivered, DRAIN_S + _SPARE_S)

@@ -36,7 +36,25 @@ def throughput_table(title: str, throughputs: Sequence[Throughput]) -> Table:
             row.system,
             *cells,
             _answer(row.same_order),
-            Text(f"{row.gaps}", style="" if row.gaps == 0 else "bold red"),
+            _count(row.gaps),
+            _answer(row.complete),
+        )
+    return table
+
+
+def goodput_table(title: str, rows: Sequence[Throughput]) -> Table:
+    """One row for each rate of loss, size and system."""
+    table = _table(title, "lost", "bytes", "system", "MB/s", "per s", "range", "gaps", "all came")
+    for row in rows:
+        low, high = row.per_s_range
+        table.add_row(
+            f"{row.loss_percent:g} %",
+            f"{row.size_bytes:,}",
+            row.system,
+            f"{row.mb_per_s:,.1f}",
+            f"{row.per_s:,.0f}",
+            f"{low:,.0f}-{high:,.0f}",
+            _count(row.gaps),
             _answer(row.complete),
         )
     return table
@@ -67,6 +85,10 @@ def _table(title: str, *columns: str) -> Table:
         words = column in ("system", "what")
         table.add_column(column, justify="left" if words else "right", no_wrap=not words)
     return table
+
+
+def _count(gaps: int) -> Text:
+    return Text(f"{gaps}", style="" if gaps == 0 else "bold red")
 
 
 def _answer(passed: bool | None) -> Text:

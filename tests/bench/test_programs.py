@@ -15,10 +15,11 @@ from typing import NoReturn
 
 import pytest
 
-from peers import compiled, corosync, machine, redis_server
+from peers import compiled, corosync, machine, norm, redis_server
 from peers.compiled import Build
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
+from peers.norm import Norm
 from peers.phalanx_cluster import Phalanx
 from peers.program import EXIT_INTERRUPTED, EXIT_MISSED, EXIT_USAGE, carry_out
 from peers.redis_server import Redis
@@ -55,6 +56,9 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
         ("barrier.py", ["--peer", "redis", "--peers-only", "--background", "5"], "phalanx"),
         ("order.py", ["--sizes", "65"], "multiples of 8"),
         ("order.py", ["--sizes", "8"], "use 16 to 1047552"),
+        ("multicast.py", ["--losses", "1,51"], "51: use 0 to 50"),
+        ("multicast.py", ["--sizes", "100"], "multiples of 8"),
+        ("multicast.py", ["--peers-only"], "nothing left to measure"),
     ],
 )
 def test_wrong_arguments_are_named(program: str, arguments: list[str], words: str) -> None:
@@ -76,12 +80,13 @@ def test_a_missing_peer_is_named_with_its_package(
 
     monkeypatch.setattr(machine, "find_tool", nothing)
     monkeypatch.setattr(corosync, "compiler", nothing)
+    monkeypatch.setattr(norm, "compiler", nothing)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", nothing)
 
     def work(*_: object) -> NoReturn:
         raise AssertionError("nothing is measured if something is missing")
 
-    systems = [Phalanx(ordered=False), Redis(), Corosync()]
+    systems = [Phalanx(), Redis(), Corosync(), Norm()]
     status = carry_out("b.py", work, systems, hosts=2, steps=1, json=True, plot=None)
     written = capsys.readouterr()
     assert status == EXIT_USAGE
@@ -91,6 +96,7 @@ def test_a_missing_peer_is_named_with_its_package(
         "-m pip install redis",
         "b.py: corosync: the command corosync is missing; install the Debian package corosync",
         "Debian package gcc",
+        "b.py: norm: there is no C++ compiler; install the Debian package g++",
     ):
         assert words in written.err
 
@@ -151,6 +157,23 @@ def test_a_load_flows_beside_a_barrier() -> None:
     tail, flowed = result["verdicts"]
     assert (tail["limit"], flowed["limit"]) == (5.0, 0.95)
     assert tail["value"] == round(measured["loaded"]["p99_us"] / measured["idle"]["p50_us"], 3)
+
+
+@pytest.mark.netns
+def test_a_multicast_is_measured_with_losses_and_without() -> None:
+    """At the receivers, each of which gets everything."""
+    arguments = ("--nodes", "3", "--sizes", "1024", "--losses", "0,5", "--runs", "1", "--json")
+    more = ("--seconds", "0.3", "--warm-up", "0.2", "--build", "interpreted", "--unicast")
+    done = run("multicast.py", *arguments, *more)
+    # Whether limits are kept is not for a machine that runs tests to say.
+    assert done.returncode in (0, EXIT_MISSED), done.stderr
+    result = json.loads(done.stdout)
+    rows = result["goodputs"]
+    assert [(row["system"], row["loss_percent"]) for row in rows] == [
+        (system, percent) for percent in (0, 5) for system in ("phalanx, fan-out", "phalanx")
+    ]
+    assert all(row["complete"] and row["gaps"] == 0 and row["per_s"] > 0 for row in rows)
+    assert [verdict["limit"] for verdict in result["verdicts"]] == [0.7, None]
 
 
 @pytest.fixture
@@ -217,7 +240,7 @@ def test_no_run_finds_the_records_of_another(tmp_path: Path) -> None:
     """A node that remembers another cluster takes those without records for broken ones."""
     stage = Stage(lab=Lab(2, ("a", "b"), "configured"), folder=tmp_path)
     task = Task(kind="barrier", nodes=2)
-    systems = [Phalanx(ordered=False, build=Build.INTERPRETED) for _ in range(2)]
+    systems = [Phalanx(build=Build.INTERPRETED) for _ in range(2)]
     files = [system.commands(stage, task)[0][4] for system in systems for _ in range(2)]
     folders = {load(Path(file)).state_dir for file in files}
     assert len(folders) == len(files) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from peers.barrier_result import Background, BarrierReport
 from peers.barrier_result import judge as judge_barrier
 from peers.figures import Latency, Throughput, Verdict
 from peers.machine import this_machine
+from peers.multicast_result import MulticastReport
+from peers.multicast_result import judge as judge_multicast
 from peers.order_result import OrderReport
 from peers.order_result import judge as judge_order
 from phalanx.barrier.demo_plot import draw
@@ -119,6 +122,47 @@ def test_order_has_a_limit_for_small_messages_and_for_the_round_trip() -> None:
     assert answers(judge_order(two, [])) == [(1.0, None)]
 
 
+def test_fan_out_has_limits_of_its_own_for_large_messages() -> None:
+    """It is told beside phalanx without it, whose limits it has not."""
+    own = "phalanx, fan-out"
+    rates = [carried(own, 64, 3000), carried(own, 16_384, 1499), carried("phalanx", 16_384, 900)]
+    rates += [carried("corosync", 64, 1000), carried("corosync", 16_384, 1000)]
+    assert answers(judge_order(rates, [took(own, 3, 900), took("corosync", 3, 300)])) == [
+        (3.0, None),
+        (1.499, False),
+        (0.9, None),
+        (3.0, None),
+    ]
+
+
+def lossy(system: str, size: int, per_s: float, percent: float) -> Throughput:
+    """A row of multicast."""
+    return replace(carried(system, size, per_s), nodes=4, loss_percent=percent)
+
+
+def test_multicast_is_to_keep_up_with_its_peer_and_with_itself() -> None:
+    """At every rate of loss with the one, at 5 % of 1 KiB with the other."""
+    own = "phalanx, fan-out"
+    rows = [lossy(own, 1024, rate, percent) for rate, percent in ((1000, 0), (900, 1), (699, 5))]
+    rows += [lossy("norm", 1024, rate, percent) for rate, percent in ((1000, 0), (901, 1))]
+    found = judge_multicast([*rows, lossy("phalanx", 1024, 500, 0), lossy(own, 64, 1, 5)])
+    assert answers(found) == [
+        (1.0, True),
+        (0.5, None),
+        (0.999, False),
+        (0.9, None),
+        (0.699, False),
+    ]
+    report = MulticastReport(
+        machine=this_machine(), versions={own: "1", "norm": "2"}, goodputs=rows, verdicts=found
+    )
+    assert report.sound
+    rows[-1] = replace(rows[-1], gaps=3, complete=False)
+    assert report.sound, "what a peer loses is told, and is no mistake of the measurement"
+    rows[0] = replace(rows[0], complete=False)
+    assert not report.sound
+
+
 def order_report(*, same_order: bool = True) -> OrderReport:
     """A whole result."""
     rates = [carried("phalanx", 64, 4000, same_order=same_order), carried("corosync", 64, 1000)]
@@ -145,15 +189,39 @@ def barrier_report() -> BarrierReport:
     )
 
 
+def multicast_report() -> MulticastReport:
+    """A whole result."""
+    rows = [
+        lossy(system, size, 456_789, percent)
+        for percent in (0, 1, 5)
+        for size in (64, 65_536)
+        for system in ("phalanx, fan-out", "phalanx", "norm")
+    ]
+    return MulticastReport(
+        machine=this_machine(),
+        versions={"phalanx, fan-out": "1", "norm": "1.5"},
+        goodputs=rows,
+        verdicts=judge_multicast(rows),
+    )
+
+
 def test_a_result_without_one_order_is_not_sound() -> None:
     """A rate of messages in different orders is no figure at all."""
     assert order_report().sound
     assert not order_report(same_order=False).sound
 
 
-@pytest.mark.parametrize("report", [barrier_report(), order_report()], ids=["barrier", "order"])
+@pytest.mark.parametrize(
+    ("report", "ratio"),
+    [
+        (barrier_report(), "phalanx / corosync"),
+        (order_report(), "phalanx / corosync"),
+        (multicast_report(), "phalanx / norm"),
+    ],
+    ids=["barrier", "order", "multicast"],
+)
 def test_results_fit_a_terminal_and_a_file(
-    report: BarrierReport | OrderReport, tmp_path: Path
+    report: BarrierReport | OrderReport | MulticastReport, ratio: str, tmp_path: Path
 ) -> None:
     """Tables of 80 columns without a cut word, a picture, and one JSON object."""
     written = io.StringIO()
@@ -161,12 +229,12 @@ def test_results_fit_a_terminal_and_a_file(
     for table in report.tables():
         console.print(table)
     assert "…" not in written.getvalue()
-    assert "phalanx / corosync" in " ".join(written.getvalue().split())
-    assert "NO" in written.getvalue() or isinstance(report, OrderReport)
+    assert ratio in " ".join(written.getvalue().split())
+    assert "NO" in written.getvalue() or not isinstance(report, BarrierReport)
     picture = tmp_path / "figure.png"
     draw(picture, report.figure())
     assert picture.stat().st_size > 10_000
     plain = msgspec.json.decode(msgspec.json.encode(report))
-    assert plain["bench"] in ("barrier", "order")
+    assert plain["bench"] in ("barrier", "order", "multicast")
     for verdict in plain["verdicts"]:
         assert set(verdict) == {"what", "value", "limit", "sense", "passed"}

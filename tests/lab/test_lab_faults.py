@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import pytest
 
@@ -155,20 +156,83 @@ def test_without_offload_loss_counts_packets_of_the_wire(make_lab: MakeLab) -> N
     assert rules.splitlines()[2].split()[:3] == ["10", "14280", "DROP"]
 
 
-def test_multicast_reaches_every_host_of_the_rail(lab: Lab) -> None:
-    """The fan-out carrier rests on it; snooping bridges would lose it without a querier."""
-    group = "239.71.0.1"
+@contextmanager
+def group(lab: Lab) -> Generator[tuple[Callable[[], None], list[socket.socket]], None, None]:
+    """How alpha sends to a group of rail a, and what bravo and charlie have there."""
+    address = "239.71.0.1"
     receivers = [lab.socket(host) for host in ("bravo", "charlie")]
     with lab.socket("alpha") as sender, receivers[0], receivers[1]:
         for host, receiver in zip(("bravo", "charlie"), receivers, strict=True):
-            receiver.bind((group, 7000))
-            membership = socket.inet_aton(group) + socket.inet_aton(lab.address("a", host))
+            receiver.bind((address, 7000))
+            membership = socket.inet_aton(address) + socket.inet_aton(lab.address("a", host))
             receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
             receiver.settimeout(2)
         source = socket.inet_aton(lab.address("a", "alpha"))
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source)
-        sender.sendto(b"all", (group, 7000))
+
+        def send() -> None:
+            sender.sendto(b"all", (address, 7000))
+
+        yield send, receivers
+
+
+def test_multicast_reaches_every_host_of_the_rail(lab: Lab) -> None:
+    """The fan-out carrier rests on it; snooping bridges would lose it without a querier."""
+    with group(lab) as (send, receivers):
+        send()
         assert [receiver.recv(16) for receiver in receivers] == [b"all", b"all"]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_a_deaf_host_hears_no_multicast_and_everything_else(
+    make_lab: MakeLab, arrived: Arrived, filters: str
+) -> None:
+    """The others go on hearing; healing its rail ends it."""
+    lab = make_lab(3, filters=filters)
+    with group(lab) as (send, (bravo, charlie)):
+        lab.deafen("a", "bravo")
+        send()
+        assert charlie.recv(16) == b"all"
+        bravo.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            bravo.recv(16)
+        assert arrived(lab, "a", "alpha", "bravo") == 20
+        lab.heal("a", "bravo")
+        send()
+        assert bravo.recv(16) == b"all"
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_blocked_sctp_is_that_of_a_pair_on_all_rails(make_lab: MakeLab, filters: str) -> None:
+    """Plain and in UDP, to whichever of them it goes; other ports and hosts are let through."""
+    lab = make_lab(3, filters=filters)
+
+    def passes(source: str, target: str, port: int, *, plain: bool = False) -> bool:
+        kind = socket.SOCK_RAW if plain else socket.SOCK_DGRAM
+        protocol = 132 if plain else 0
+        there = lab.address("b", target)
+
+        def open_socket() -> socket.socket:
+            return socket.socket(socket.AF_INET, kind, protocol)
+
+        with lab.within(target, open_socket) as receiver, lab.within(source, open_socket) as sender:
+            receiver.bind((there, port))
+            receiver.settimeout(0.3)
+            sender.sendto(b"x" * 32, (there, port))
+            try:
+                return bool(receiver.recv(64))
+            except TimeoutError:
+                return False
+
+    lab.block_sctp("alpha", "bravo")
+    assert not passes("alpha", "bravo", 9899)
+    assert not passes("bravo", "alpha", 9899)
+    assert not passes("alpha", "bravo", 0, plain=True)
+    assert passes("alpha", "bravo", 9900)
+    assert passes("alpha", "charlie", 9899)
+    assert passes("charlie", "bravo", 0, plain=True)
+    lab.block_sctp()
+    assert passes("alpha", "bravo", 9899)
 
 
 def test_what_cannot_be_done_is_refused_before_anything_happens(lab: Lab) -> None:

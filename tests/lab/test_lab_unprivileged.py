@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,8 +104,15 @@ def test_commands_in_separate_terminals_act_on_one_lab(tmp_path: Path) -> None:
         shown = lab("run", "alpha", "--", "ip", "-br", "link", "show", "dev", "rail-a").stdout
         assert "NO-CARRIER" in shown
         assert lab("run", "bravo", "--", "sh", "-c", "exit 7").returncode == 7
+        assert lab("block", "alpha", "bravo").returncode == 0
+        assert lab("deafen", "b", "bravo").returncode == 0
+        shown = " ".join(lab("status").stdout.split())
+        assert "no SCTP between: alpha-bravo" in shown
+        assert "hears no multicast" in re.sub(r"[│ ]+", " ", shown)
         assert lab("heal").returncode == 0
-        assert "cut" not in lab("status").stdout
+        shown = lab("status").stdout
+        assert "cut" not in shown
+        assert "SCTP" not in shown
         again = lab("up")
         assert (again.returncode, "is up already" in again.stderr) == (1, True)
     finally:

@@ -375,7 +375,7 @@ class Lab:
             lab_filters.apply(state, state.host(host))
 
     def heal(self, rail: str, host: str | int) -> None:
-        """Undo cut, drop and loss on one rail of one host; a partition stays.
+        """Undo cut, drop, loss and deafness on one rail of one host; a partition stays.
 
         Addresses and routes are as before when it returns, and the host has its carrier.
         """
@@ -430,8 +430,11 @@ class Lab:
 
     def _heal(self, state: LabState, rail: str, host: str) -> None:
         fault = state.fault(rail, host)
+        key = f"{rail}/{host}"
         filtered = fault.drop_in or fault.drop_out or fault.loss_in or fault.loss_out
-        state.faults.pop(f"{rail}/{host}")
+        filtered = filtered or key in state.deaf
+        state.faults.pop(key)
+        state.deaf = [it for it in state.deaf if it != key]
         if filtered:
             lab_filters.apply(state, host)
         # Not only what we broke: the user may have taken the interface down by hand.

@@ -1,4 +1,4 @@
-"""The member that publishes on an ordered channel, over a channel that is a queue."""
+"""The member that sends flat out, over a channel that is a queue."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import pytest
 
-from peers import phalanx_order
+from peers import flood
+from peers.flood import Flood, Tally, make_messages
 from peers.lines import Delivered, Task
-from peers.phalanx_order import Flood, Tally, make_messages
-from phalanx.transport import Cluster
 
 MS = 1_000_000
 
@@ -101,16 +99,12 @@ def test_the_hash_is_that_of_the_order_and_not_of_the_batches(size_bytes: int) -
     assert whole.hash == parts.hash != different.hash
 
 
-def flood(channel: QueueChannel, extra: int = 0) -> Delivered:
+def flow(channel: QueueChannel, extra: int = 0) -> Delivered:
     """One member sends flat out for a tenth of a second; `extra` more are asked for."""
-
-    @dataclass
-    class Node:
-        node_id: int = 1
 
     async def play() -> Delivered:
         task = Task(kind="flood", nodes=1, warm_up_ns=20 * MS, window_ns=80 * MS)
-        run = Flood(cast("Cluster", Node()), task)
+        run = Flood(channel, 1, task)
         reading = asyncio.ensure_future(run.read())
         sent = await run.send()
         result = await run.drain([sent + extra])
@@ -118,18 +112,14 @@ def flood(channel: QueueChannel, extra: int = 0) -> Delivered:
         assert result.total <= sent
         return result
 
-    def open_channel(_cluster: Cluster, _name: str) -> QueueChannel:
-        return channel
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phalanx_order, "OrderedChannel", open_channel)
-        patch.setattr(phalanx_order, "DRAIN_S", 0.2)
+        patch.setattr(flood, "DRAIN_S", 0.2)
         return asyncio.run(play())
 
 
 def test_a_flood_counts_in_its_window_and_drains() -> None:
     """What came in the warm-up is in the total and not in the rate."""
-    result = flood(QueueChannel(1))
+    result = flow(QueueChannel(1))
     assert result.complete
     assert result.gaps == 0
     assert 0 < result.delivered < result.total
@@ -137,11 +127,11 @@ def test_a_flood_counts_in_its_window_and_drains() -> None:
 
 def test_a_flood_that_loses_messages_says_so() -> None:
     """It ends all the same."""
-    result = flood(QueueChannel(1, lose_every=10))
+    result = flow(QueueChannel(1, lose_every=10))
     assert not result.complete
     assert result.gaps > 0
 
 
 def test_a_flood_waits_for_what_the_others_say_they_have_sent() -> None:
     """Else the hash would be that of a part."""
-    assert not flood(QueueChannel(1), extra=1).complete
+    assert not flow(QueueChannel(1), extra=1).complete
