@@ -61,6 +61,12 @@ def demo(
         float, typer.Option(min=1, max=100_000, help="Messages of 200 bytes a second and node.")
     ] = 1000,
     driver: Annotated[DriverName, typer.Option(help="What carries it.")] = DriverName.AUTO,
+    multicast: Annotated[
+        bool,
+        typer.Option(
+            "--multicast", help="What goes to several goes once; and SCTP is blocked for a while."
+        ),
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Only the closing line of JSON on standard output.")
     ] = False,
@@ -89,6 +95,7 @@ def demo(
         seconds=seconds,
         rate=rate,
         driver=driver.value,
+        multicast=multicast,
         json=json,
         output=output,
         keep=keep,

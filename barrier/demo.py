@@ -24,6 +24,7 @@ from phalanx.transport.testing.guarantees import Finding, judge
 from phalanx.transport.testing.history_files import end_history, load
 from phalanx.transport.testing.lab import capability, ensure_privileges
 
+from ..transport.config import MULTICAST
 from .check_command import breaches
 from .demo_book import Process
 from .demo_crew import Crew, DemoFailed
@@ -57,12 +58,19 @@ class Options:
     seconds: float = 15.0
     rate: float = 1000.0
     driver: str = "auto"
+    multicast: bool = False
+    """What goes to several goes once, and SCTP is blocked for a while."""
     json: bool = False
     """Only the closing line on standard output."""
     output: Path | None = Path("demo.png")
     """The picture; None for none."""
     keep: Path | None = None
     """Where histories are left; None for nowhere."""
+
+    @property
+    def traffic(self) -> dict[str, bool]:
+        """The section of the cluster file."""
+        return {"multicast": True, "fallback": True} if self.multicast else {}
 
 
 def run(options: Options) -> int:
@@ -96,7 +104,7 @@ def run(options: Options) -> int:
         with stoppable(), own_folder() as folder:
             config = folder / "cluster.toml"
             with stage:
-                stage.configure(config, options.driver)
+                stage.configure(config, options.driver, options.traffic)
                 histories = options.keep or folder / "histories"
                 with trouble(f"{histories} cannot be made"):
                     histories.mkdir(parents=True, exist_ok=True)
@@ -135,6 +143,7 @@ class Demo:
             nodes=len(stage.names),
             rails=len(stage.rails),
             breakable=stage.breakable,
+            fallback=options.multicast and options.driver != MULTICAST,
         )
         self._marks: list[Mark] = []
         self._broken: dict[Act, tuple[str, str]] = {}
@@ -230,6 +239,12 @@ class Demo:
                 await self._heal(act, Act.DROP, show)
             case Act.HEAL_LINK:
                 await self._heal(act, Act.LINK_DOWN, show)
+            case Act.BLOCK:
+                self._mark(act, "SCTP blocked between all hosts", show)
+                await asyncio.to_thread(self._stage.block, names)
+            case Act.UNBLOCK:
+                self._mark(act, "SCTP let through again", show)
+                await asyncio.to_thread(self._stage.block, ())
             case Act.KILL:
                 await self._kill(names[-1], show)
             case Act.RESTART:

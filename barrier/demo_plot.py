@@ -30,17 +30,23 @@ _APART_PX = 6
 """At least so much between two labels of a row."""
 _FAULT, _MENDED = "#c0392b", "#1e8449"
 _VIEW = "#57606a"
-_FAULT_ROW_PT, _VIEW_ROW_PT = 23.0, 11.0
+_FAULT_ROW_PT, _VIEW_ROW_PT = 26.0, 11.0
 """From one row of labels to the next, in points."""
 _FAULTS_UP_PT = 14.0
 """How much higher faults are written than what was mended."""
 _POINTS = 72
 """Points in an inch."""
 _BARS = ("#2f6db3", "#d97b1d", "#3a9a8f", "#8e5ea2", "#b0413e", "#6b8e23", "#555555")
-_SPANS = ((Act.DROP, Act.HEAL_DROP), (Act.LINK_DOWN, Act.HEAL_LINK), (Act.KILL, Act.RESTART))
+_SPANS = (
+    (Act.DROP, Act.HEAL_DROP),
+    (Act.LINK_DOWN, Act.HEAL_LINK),
+    (Act.BLOCK, Act.UNBLOCK),
+    (Act.KILL, Act.RESTART),
+)
 _LABELS = {
     Act.HEAL_DROP: "restored",
     Act.HEAL_LINK: "restored",
+    Act.UNBLOCK: "let through",
     Act.RESTART: "restarted",
 }
 

@@ -58,7 +58,9 @@ class Findings:
         self._end_ns = end_ns
         self.faults: Faults = book.faults(living)
         self.gaps = {
-            act.value: self._gap(act) for act in (Act.DROP, Act.LINK_DOWN) if act in self._marks
+            act.value: self._gap(act)
+            for act in (Act.DROP, Act.LINK_DOWN, Act.BLOCK, Act.UNBLOCK)
+            if act in self._marks
         }
         self.baseline_ms = self._baseline()
         self.crash_ms, self.kill_gap_ms = self._crash()

@@ -1,4 +1,7 @@
-"""What happens in the demo, and when: a rail drops, a cable comes out, a process dies."""
+"""What happens in the demo, and when: a rail drops, a cable comes out, a process dies.
+
+Where there is something beside SCTP to fall back to, SCTP is blocked for a while, too.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ class Act(enum.Enum):
     HEAL_DROP = "heal_drop"
     LINK_DOWN = "link_down"
     HEAL_LINK = "heal_link"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
     KILL = "kill"
     RESTART = "restart"
 
@@ -30,7 +35,19 @@ _PLAN: tuple[tuple[float, Act], ...] = (
     (11.5, Act.RESTART),
 )
 """For a run of `FULL_SECONDS`; other lengths are stretched."""
-_RAIL_ACTS = frozenset({Act.DROP, Act.HEAL_DROP, Act.LINK_DOWN, Act.HEAL_LINK})
+_PLAN_WITH_BLOCK: tuple[tuple[float, Act], ...] = (
+    (2.0, Act.DROP),
+    (4.0, Act.HEAL_DROP),
+    (4.7, Act.LINK_DOWN),
+    (6.7, Act.HEAL_LINK),
+    (7.4, Act.BLOCK),
+    (9.4, Act.UNBLOCK),
+    (10.7, Act.KILL),
+    (12.7, Act.RESTART),
+)
+_LINK_ACTS = frozenset({Act.DROP, Act.HEAL_DROP, Act.LINK_DOWN, Act.HEAL_LINK})
+_RAIL_ACTS = _LINK_ACTS | {Act.BLOCK, Act.UNBLOCK}
+"""What is done to the network, and needs a lab."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +58,19 @@ class Plan:
     left_out: tuple[str, ...]
 
 
-def make_plan(*, seconds: float, nodes: int, rails: int, breakable: bool) -> Plan:
-    """The acts that make sense with so many nodes and rails."""
+def make_plan(
+    *, seconds: float, nodes: int, rails: int, breakable: bool, fallback: bool = False
+) -> Plan:
+    """The acts that make sense with so many nodes and rails, and with or without a fallback."""
     left_out: list[str] = []
-    acts = [(at * seconds / FULL_SECONDS, act) for at, act in _PLAN]
+    plan = _PLAN_WITH_BLOCK if fallback else _PLAN
+    acts = [(at * seconds / FULL_SECONDS, act) for at, act in plan]
     if not breakable:
         left_out.append("the rails are not broken: on the loopback interface there are none")
+        acts = [(at, act) for at, act in acts if act not in _RAIL_ACTS]
     elif rails < 2:
         left_out.append("the rails are not broken: with one rail nothing could take over")
-    if left_out:
-        acts = [(at, act) for at, act in acts if act not in _RAIL_ACTS]
+        acts = [(at, act) for at, act in acts if act not in _LINK_ACTS]
     if nodes < 3:
         left_out.append(
             "no process is killed: with fewer than three nodes the rest has no majority"

@@ -6,7 +6,7 @@ import importlib
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
@@ -70,7 +70,7 @@ class Stage(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def configure(self, path: Path, driver: str) -> None:
+    def configure(self, path: Path, driver: str, traffic: Mapping[str, bool]) -> None:
         """Write the cluster file."""
         ...
 
@@ -88,6 +88,10 @@ class Stage(Protocol):
 
     def heal(self, rail: str, name: str) -> None:
         """Undo either."""
+        ...
+
+    def block(self, names: Sequence[str]) -> None:
+        """Let no SCTP through between these; with none, it passes again."""
         ...
 
 
@@ -121,9 +125,9 @@ class LabStage:
     ) -> None:
         self._lab.down()
 
-    def configure(self, path: Path, driver: str) -> None:
+    def configure(self, path: Path, driver: str, traffic: Mapping[str, bool]) -> None:
         """The lab knows the addresses."""
-        self._lab.cluster_toml(path, name="demo", driver=driver)
+        self._lab.cluster_toml(path, name="demo", driver=driver, traffic=traffic)
 
     def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         """A process in the host's namespace."""
@@ -141,6 +145,10 @@ class LabStage:
     def heal(self, rail: str, name: str) -> None:
         """As before."""
         self._lab.heal(rail, name)
+
+    def block(self, names: Sequence[str]) -> None:
+        """By the packet filter."""
+        self._lab.block_sctp(*names)
 
 
 class LoopbackStage:
@@ -173,9 +181,9 @@ class LoopbackStage:
                 child.kill()
                 child.wait()
 
-    def configure(self, path: Path, driver: str) -> None:
+    def configure(self, path: Path, driver: str, traffic: Mapping[str, bool]) -> None:
         """Ports that are free now."""
-        cluster_file(path, self.names, cluster="demo", driver=driver)
+        cluster_file(path, self.names, cluster="demo", driver=driver, traffic=traffic)
 
     def spawn(self, name: str, argv: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         """An ordinary process; Ctrl-C in the terminal is left to the demo."""
@@ -192,3 +200,7 @@ class LoopbackStage:
         raise NotImplementedError(f"rail {rail} of {name} cannot be broken on loopback")
 
     cut = heal = drop
+
+    def block(self, names: Sequence[str]) -> None:
+        """There is no filter either."""
+        raise NotImplementedError(f"SCTP between {names} cannot be blocked on loopback")

@@ -103,7 +103,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
 
     def make(nodes: int) -> Path:
         path = tmp_path / "cluster.toml"
-        LoopbackStage(nodes).configure(path, "auto")
+        LoopbackStage(nodes).configure(path, "auto", {})
         return path
 
     return make

@@ -76,6 +76,24 @@ def test_a_short_demo_loses_nothing_and_says_so(run_command: RunCommand, tmp_pat
 
 
 @pytest.mark.netns
+@pytest.mark.parametrize("driver", ["auto", "multicast"])
+def test_a_demo_with_multicast_loses_nothing(
+    run_command: RunCommand, tmp_path: Path, driver: str
+) -> None:
+    """SCTP is blocked everywhere for a while, or there is none at all."""
+    arguments = ["demo", "--seconds", "8", "--rate", "200", "--json", "--multicast"]
+    picture = tmp_path / "demo.png"
+    done = run_command([*arguments, "--driver", driver, "--output", picture], timeout=60)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["lost"], result["duplicated"], result["reordered"]) == (0, 0, 0)
+    faults = {"drop", "link_down", *(("block", "unblock") if driver == "auto" else ())}
+    assert set(result["gap_ms"]) == faults
+    assert ("SCTP let through again" in done.stderr) is (driver == "auto")
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.netns
 def test_ctrl_c_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
     """Namespaces that nobody knows of would stay until the machine is started again."""
     before = set(lab_names())

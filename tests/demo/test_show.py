@@ -150,15 +150,17 @@ def picture(path: Path) -> None:
     draw(path, figure([Mark(act=Act.DROP, at_ns=S // 2, words="rail a dropped")]))
 
 
+@pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.parametrize("seconds", [4, 15, 300])
-def test_no_label_of_the_picture_hides_another(seconds: int) -> None:
+def test_no_label_of_the_picture_hides_another(seconds: int, fallback: bool) -> None:
     """Events follow each other within a second; "new view after 14 msrestarted" says nothing."""
     words = {
         Act.DROP: "rail a of bravo silently dropped",
         Act.LINK_DOWN: "link of charlie to rail a down",
+        Act.BLOCK: "SCTP blocked between all hosts",
         Act.KILL: "charlie killed (SIGKILL)",
     }
-    plan = make_plan(seconds=seconds, nodes=3, rails=2, breakable=True)
+    plan = make_plan(seconds=seconds, nodes=3, rails=2, breakable=True, fallback=fallback)
     marks = [Mark(act=act, at_ns=int(at * S), words=words.get(act, "")) for at, act in plan.acts]
     drawn = figure(marks, end_ns=seconds * S)
     drawn.draw_without_rendering()

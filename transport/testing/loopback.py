@@ -20,11 +20,13 @@ def cluster_file(
     cluster: str = "loopback",
     driver: str = "auto",
     timing: Mapping[str, int] | None = None,
+    traffic: Mapping[str, bool] | None = None,
 ) -> Path:
     """Write a cluster file for nodes on 127.0.0.1, with ports that are free now; returns its path.
 
     There is one rail, so none can fail. Records go to a folder beside the file. `timing` has what
-    is to differ from the profile `lan`, such as `lease_ms`.
+    is to differ from the profile `lan`, such as `lease_ms`; `traffic`, such as `multicast`, what is
+    to differ from the defaults of that section.
     """
     state = json.dumps(str(path.absolute().with_suffix(".state")))
     lines = ["[cluster]", f'name = "{cluster}"', f"state_dir = {state}", f'driver = "{driver}"']
@@ -37,6 +39,8 @@ def cluster_file(
         lines += [f"datagram_port = {datagram_port}"]
     if timing:
         lines += ["[timing]", *(f"{key} = {value}" for key, value in timing.items())]
+    if traffic:
+        lines += ["[traffic]", *(f"{key} = {str(on).lower()}" for key, on in traffic.items())]
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
 
