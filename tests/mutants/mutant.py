@@ -28,6 +28,15 @@ class Mutant:
     edits: tuple[Edit, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A bug that only costs time, or needs a scene of its own: a test notices it."""
+
+    mutant: Mutant
+    judge: str
+    """A file below tests/, and which test of it."""
+
+
 def one(name: str, rule: str, path: str, old: str, new: str) -> Mutant:
     """A mutant of a single passage."""
     return Mutant(name, rule, (Edit(path, old, new),))

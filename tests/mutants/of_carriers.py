@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from .mutant import CORE, one
+from .mutant import CORE, Edit, Judged, Mutant, one
 
 REPAIR = CORE + "repair.py"
 FALLBACK = CORE + "fallback.py"
+FAN_OUT = CORE + "fan_out.py"
+UDP_LINK = CORE + "udp_link.py"
 
 CARRIERS = (
     one(
@@ -37,3 +39,106 @@ CARRIERS = (
         "            elif False:\n",
     ),
 )
+
+IN_ORDER = (
+    "core/test_udp_link.py::"
+    "test_frames_come_in_the_order_of_their_streams_whatever_befalls_datagrams"
+)
+COMES_BACK = (
+    "core/test_fallback.py::"
+    "test_a_pair_that_loses_sctp_goes_on_without_a_view_change_and_comes_back"
+)
+
+JUDGED = (
+    Judged(
+        Mutant(
+            "link-never-sends-again",
+            "4, fallback: what is not acknowledged in time goes again, and so does what lacks",
+            (
+                Edit(
+                    UDP_LINK,
+                    "            if part.sent_ns <= before_ns:\n",
+                    "            if part.sent_ns < 0:\n",
+                ),
+                Edit(
+                    UDP_LINK,
+                    "            if flying is not None and now_ns - flying.sent_ns >= hold_ns:\n",
+                    "            if flying is not None and number < 0:\n",
+                ),
+            ),
+        ),
+        IN_ORDER,
+    ),
+    Judged(
+        one(
+            "lacking-counts-as-come",
+            "4, fallback: what the receiver lacks has not come, though it is below what has",
+            UDP_LINK,
+            "        come = [it for it in self._flying if it < top and it not in lacking]\n",
+            "        come = [it for it in self._flying if it < top]\n",
+        ),
+        IN_ORDER,
+    ),
+    Judged(
+        one(
+            "sctp-is-not-taken-back",
+            "4, fallback: SCTP is dialled on, and takes over when it comes up",
+            CORE + "peers.py",
+            "        busy = peer.connecting or peer.link > 0 or self.stopped or not self._sctp\n",
+            "        busy = peer.connecting or peer.link or self.stopped or not self._sctp\n",
+        ),
+        COMES_BACK,
+    ),
+    Judged(
+        one(
+            "deaf-host-is-trusted",
+            "4, fan-out: whom the group does not reach is sent its own copies",
+            FAN_OUT,
+            "            if rail in reached and self._group.arrives(node, rail, now_ns):\n",
+            "            if rail in reached:\n",
+        ),
+        "core/test_fan_out.py::"
+        "test_a_host_that_hears_no_multicast_is_sent_its_own_copies_and_that_is_told",
+    ),
+    Judged(
+        one(
+            "tail-is-not-told",
+            "4, fan-out: a sender says where it stands when nothing follows the last frame",
+            FAN_OUT,
+            "            self._cast_ns, self._tail_ns = now_ns, 2 * self.grtt_ns\n",
+            "            self._cast_ns, self._tail_ns = now_ns, 0\n",
+        ),
+        "core/test_fan_out.py::test_a_lost_last_frame_is_missed_soon",
+    ),
+    Judged(
+        one(
+            "everybody-asks",
+            "4, fan-out: who hears that another one asks for what it lacks does not ask",
+            FAN_OUT,
+            "                window.seen_asked(report.lacks, now_ns, wait_ns=wait_ns)\n",
+            "                del wait_ns\n",
+        ),
+        "core/test_fan_out.py::test_many_lose_the_same_and_few_ask",
+    ),
+    Judged(
+        one(
+            "whole-frame-goes-again",
+            "4, fan-out: it asks for the pieces that it lacks",
+            REPAIR,
+            "    pieces = incomplete.get(number % NUMBERS, ALL_PIECES)\n",
+            "    pieces = ALL_PIECES\n",
+        ),
+        "core/test_repair.py::test_pieces_that_are_here_are_not_asked_for",
+    ),
+    Judged(
+        one(
+            "answer-goes-twice",
+            "4, fan-out: nothing goes to the same receiver twice within a round trip",
+            REPAIR,
+            "now_ns - self._repaired.get(number, {}).get(node, now_ns - hold_ns) >= hold_ns:\n",
+            "hold_ns >= 0:\n",
+        ),
+        "core/test_repair.py::test_what_has_just_gone_again_is_on_its_way",
+    ),
+)
+"""What the random runs take for slowness, for the associations mend what the groups do not."""

@@ -128,6 +128,24 @@ def witnesses(
     return msgspec.json.decode(_run(_WITNESSES, mutant, seeds, size), type=dict[str, int])
 
 
+def refuted(mutant: Mutant | None, judges: Iterable[str]) -> bool:
+    """Whether one of these tests fails on a mutant (or on the sources as they are)."""
+    with copy_of_sources(mutant) as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider"]
+            + [f"tests/{judge}" for judge in judges],
+            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+    if done.returncode not in (0, 1):
+        raise AssertionError(done.stdout.decode()[-4000:] + done.stderr.decode()[-4000:])
+    return done.returncode == 1
+
+
 def _run(program: str, mutant: Mutant | None, seeds: Iterable[int], size: int | None) -> bytes:
     asked = msgspec.json.encode({"seeds": list(seeds), "size": size})
     with copy_of_sources(mutant) as folder:
