@@ -118,7 +118,7 @@ JUDGED = (
             "                window.seen_asked(report.lacks, now_ns, wait_ns=wait_ns)\n",
             "                del wait_ns\n",
         ),
-        "core/test_fan_out.py::test_many_lose_the_same_and_few_ask",
+        "core/test_fan_out.py::test_of_eight_that_lose_few_ask_more_than_once",
     ),
     Judged(
         one(
