@@ -115,6 +115,39 @@ def test_a_cluster_may_be_mixed_of_kernel_and_user_sctp(
         assert look.stats["driver"]["probes_sent"] > 0
 
 
+@pytest.mark.parametrize("driver", ["kernel_sctp", "multicast"])
+def test_multicast_survives_delay_jitter_doubles_and_reordering(
+    hosts_on_rails: Lab, tmp_path: Path, driver: str
+) -> None:
+    """What a bad network does to datagrams, with SCTP beside them or without any."""
+    traffic = {"multicast": True, "fallback": True}
+    fleet = Fleet(hosts_on_rails, tmp_path, driver=driver, timing=TIMING, traffic=traffic)
+    fleet.lane = "bulk"
+    try:
+        for host in fleet.hosts:
+            fleet.nodes[host] = fleet.spawn(host, START_S)
+        fleet.await_whole(START_S)
+        fleet.await_paths(timeout=START_S)
+        fleet["alpha"].await_event("MulticastChanged", peer=2, state="arrives")
+        views = {host: fleet[host].view() for host in fleet.hosts}
+        for host in fleet.hosts:
+            disturb(fleet.lab, "a", host)
+        fleet.stream(RATE // 2)
+        fleet.flow(3 * RATE)
+        looks = fleet.settle()
+        assert {host: fleet[host].view() for host in fleet.hosts} == views
+    finally:
+        fleet.end()
+    heard = [look.stats["core"].get("frames_asked_for", 0) for look in looks.values()]
+    assert sum(heard) > 0, "something was lost, and asked for"
+
+
+def disturb(lab: Lab, rail: str, host: str) -> None:
+    """Delay what a host sends, by this and that much, so that it is overtaken; double and lose."""
+    trouble = "delay 4ms 3ms reorder 25% 50% duplicate 5% loss 2%"
+    sh(f"tc -n {lab.namespace(host)} qdisc replace dev {lab.interface(rail)} root netem {trouble}")
+
+
 def check_meeting(met: dict[str, Answer]) -> None:
     """Everybody was released by the same, and has what the others sent before they arrived."""
     assert [answer.error for answer in met.values()] == ["", ""], met

@@ -227,6 +227,8 @@ class Fleet:
         self.config = lab.cluster_toml(folder / "cluster.toml", hosts=hosts, **settings)
         self.hosts = lab.hosts[:hosts]
         self.nodes: dict[str, Node] = {}
+        self.lane = "fifo"
+        """On which everybody multicasts; changed only when all has arrived."""
         self.said = threading.Condition()
         self._logs = 0
         self._page = 0
@@ -409,7 +411,7 @@ class Fleet:
     def stream(self, rate: float, hosts: Iterable[str] | None = None, **order: Any) -> None:
         """Let each host multicast at this rate."""
         for host in hosts or self.hosts:
-            self.nodes[host].ask(Stream(rate=rate, **order))
+            self.nodes[host].ask(Stream(rate=rate, lane=self.lane, **order))
 
     def flow(
         self,
@@ -452,7 +454,8 @@ class Fleet:
 
         Who has come since a stream ended has received nothing of it.
         """
-        asked = {host: self.nodes[host].begin(Burst(count=1, held=True)) for host in hosts}
+        burst = Burst(count=1, lane=self.lane, held=True)
+        asked = {host: self.nodes[host].begin(burst) for host in hosts}
         answers = {self.nodes[host].id: self.nodes[host].result(n) for host, n in asked.items()}
         for answer in answers.values():
             assert not answer.error, f"{answer.error}: {answer.text}\n{self.story()}"

@@ -17,6 +17,8 @@ class Stream(msgspec.Struct, tag=True, kw_only=True):
     to: int = 0
     size: int = MESSAGE_BYTES
     wait: bool = True
+    lane: str = "fifo"
+    """Of multicasts."""
 
 
 class Halt(msgspec.Struct, tag=True, kw_only=True):
@@ -29,6 +31,8 @@ class Burst(msgspec.Struct, tag=True, kw_only=True):
     count: int
     to: int = 0
     size: int = MESSAGE_BYTES
+    lane: str = "fifo"
+    """Of multicasts."""
     timeout_s: float = 5.0
     held: bool = False
     """Wait until every addressee holds them, too."""

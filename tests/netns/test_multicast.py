@@ -10,6 +10,7 @@ from phalanx.transport.config import MULTICAST
 
 from .conftest import Figure, Standing, stand
 from .harness import MS, Fleet, S, now_ns
+from .reports import Look
 
 pytestmark = pytest.mark.netns
 
@@ -41,6 +42,7 @@ def carried(standing_carried: Standing) -> Iterator[Fleet]:
     fleet["alpha"].await_event("MulticastChanged", peer=2, state="arrives")
     yield fleet
     fleet.check()
+    fleet.lane = "fifo"
 
 
 @pytest.fixture
@@ -49,11 +51,18 @@ def alone(standing_alone: Standing) -> Iterator[Fleet]:
     fleet = standing_alone.whole()
     yield fleet
     fleet.check()
+    fleet.lane = "fifo"
 
 
 def views(fleet: Fleet) -> list[object]:
     """What everybody has installed."""
     return [fleet[host].view() for host in fleet.hosts]
+
+
+def asked_for(fleet: Fleet) -> int:
+    """How many frames that had gone to a group everybody has asked for, so far."""
+    looks = [fleet[host].ask(Look()).stats["core"] for host in fleet.hosts]
+    return sum(look.get("frames_asked_for", 0) for look in looks)
 
 
 def longest_gap_ms(fleet: Fleet, fault: Callable[[], None], then: Callable[[int], None]) -> float:
@@ -93,18 +102,21 @@ def test_blocked_sctp_is_bridged_in_500_ms_and_used_again(
 @pytest.mark.parametrize("percent", [1, 5, 20])
 def test_losses_at_receivers_are_mended(carried: Fleet, percent: float) -> None:
     """Random ones, on the rail that carries everything; no view changes."""
-    before = views(carried)
+    before, asked = views(carried), asked_for(carried)
+    carried.lane = "bulk"
     for host in ("bravo", "charlie"):
         carried.lab.loss("a", host, percent, "in")
     carried.stream(RATE)
     carried.flow(2 * RATE)
     carried.settle()
     assert [it for it in views(carried) if it not in before] == []
+    assert asked_for(carried) > asked, "what was lost is asked for"
 
 
 def test_a_host_that_hears_no_multicast_is_sent_its_own_copies(carried: Fleet) -> None:
     """IGMP is off there: found out, worked around, and said."""
     before, since_ns = views(carried), now_ns()
+    carried.lane = "bulk"
     carried.stream(RATE)
     carried.lab.deafen("a", "charlie")
     told = carried["alpha"].await_event("MulticastChanged", since_ns, peer=3, rail="a")
@@ -144,8 +156,9 @@ def test_a_member_that_is_killed_without_sctp_is_out_at_once_and_comes_back(
 
 
 def test_a_receiver_that_is_stopped_for_a_while_without_sctp_comes_back(alone: Fleet) -> None:
-    """Longer than it takes to be left out."""
+    """Longer than it takes to be left out; by the group, as nothing else carries that lane."""
     survivors = ("alpha", "bravo")
+    alone.lane = "bulk"
     alone.stream(RATE)
     alone.flow(RATE // 2)
     stopped_ns = alone["charlie"].stop()

@@ -44,7 +44,6 @@ from .attending import arrived, attend, attend_all, call_cman, note_error, note_
 from .dying import DyingDrivers
 from .publishing import OpenChannel
 from .reports import (
-    MESSAGE_BYTES,
     Answer,
     Arrived,
     Burst,
@@ -207,18 +206,26 @@ class Worker:
     # ------------------------------------------------------------------------------- sending
 
     async def _send_one(
-        self, to: int, size: int, *, wait: bool, timeout: float | None = None, held: bool = False
+        self,
+        order: Stream | Burst,
+        *,
+        wait: bool,
+        timeout: float | None = None,
+        held: bool = False,
     ) -> None:
+        to = order.to
         incarnation = self._cluster.incarnation
         number = self._sent.get((incarnation, to), 0) + 1
-        message = make_message(self._node, incarnation, number, size, to=to)
+        message = make_message(self._node, incarnation, number, order.size, to=to)
         before_ns = time.monotonic_ns()
         # Only one task sends to each addressee at a time, so that numbers are in order.
         try:
             if to:
                 receipt = await self._recorder.send(to, message, wait=wait, timeout=timeout)
             else:
-                receipt = await self._recorder.multicast(message, wait=wait, timeout=timeout)
+                receipt = await self._recorder.multicast(
+                    message, lane=order.lane, wait=wait, timeout=timeout
+                )
         except asyncio.CancelledError:
             # It may have been accepted: its number is used.
             self._sent[incarnation, to] = number
@@ -235,7 +242,7 @@ class Worker:
             for _ in range(min(due, BURST_MAX)):
                 done += 1
                 try:
-                    await self._send_one(order.to, order.size, wait=order.wait)
+                    await self._send_one(order, wait=order.wait)
                 except PhalanxError as error:
                     self._refused(error)
             ahead_s = (start_ns + (done + 1) * 1e9 / order.rate - time.monotonic_ns()) / 1e9
@@ -297,8 +304,7 @@ class Worker:
             case Burst():
                 for left in range(order.count - 1, -1, -1):
                     await self._send_one(
-                        order.to,
-                        order.size,
+                        order,
                         wait=True,
                         timeout=order.timeout_s,
                         held=order.held and not left,
@@ -363,7 +369,7 @@ class Worker:
 
     async def _meet(self, order: Meet, answer: Answer) -> None:
         for _ in range(order.before):
-            await self._send_one(0, MESSAGE_BYTES, wait=True)
+            await self._send_one(Burst(count=1), wait=True)
         answer.sent = self._sent_to(0)
         release = await attend(self._barriers, order, answer)
         answer.at_ns = time.monotonic_ns()
