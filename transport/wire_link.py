@@ -17,6 +17,7 @@ from .wire_group import Lack, decode_lacks, encode_lacks
 _HEAD: Final = struct.Struct("<BBHH")
 _PART: Final = struct.Struct("<BBI")
 _ACK: Final = struct.Struct("<II")
+_ASK: Final = struct.Struct("<I")
 LINK_BYTES: Final = _HEAD.size + _PART.size
 """What stands before the bytes of a part."""
 
@@ -29,6 +30,7 @@ class LinkKind(enum.IntEnum):
     ACK = 3
     CLOSE = 4
     LOOSE = 5
+    ASK = 6
 
 
 class LinkHead(NamedTuple):
@@ -88,7 +90,15 @@ class Loose(NamedTuple):
     offset: int
 
 
-LinkMessage: TypeAlias = Open | Part | LinkAck | Close | Loose
+class Ask(NamedTuple):
+    """What has come? Nothing was heard in time of what the sender has sent."""
+
+    head: LinkHead
+    following: int
+    """The number of its next part."""
+
+
+LinkMessage: TypeAlias = Open | Part | LinkAck | Close | Loose | Ask
 
 
 def encode_open(message: Open) -> bytes:
@@ -111,6 +121,11 @@ def encode_ack(message: LinkAck) -> bytes:
 def encode_close(message: Close) -> bytes:
     """The body of a LINK frame."""
     return _HEAD.pack(LinkKind.CLOSE, message.orderly, *message.head)
+
+
+def encode_ask(message: Ask) -> bytes:
+    """The body of a LINK frame."""
+    return _HEAD.pack(LinkKind.ASK, 0, *message.head) + _ASK.pack(message.following)
 
 
 def encode_loose(head: LinkHead) -> bytes:
@@ -137,6 +152,8 @@ def decode_link(frame: bytes, offset: int) -> LinkMessage | None:
         return part if stream < STREAMS else None
     if kind == LinkKind.LOOSE and rest:
         return Loose(head, at)
+    if kind == LinkKind.ASK and rest == _ASK.size:
+        return Ask(head, *_ASK.unpack_from(frame, at))
     if kind == LinkKind.ACK:
         return _decode_ack(head, frame, at)
     return None

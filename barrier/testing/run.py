@@ -16,7 +16,7 @@ from phalanx.transport.config import MS, MULTICAST, PROFILES, Limits, TrafficCon
 from phalanx.transport.core.outputs import Delivered, Ordered, RecordLost
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulator import NetworkOptions
-from phalanx.transport.events import ViewInstalled
+from phalanx.transport.events import RailState, ViewInstalled
 from phalanx.transport.testing import checkers
 from phalanx.transport.testing.barrier_checkers import BARRIERS, Outcome, no_hang
 from phalanx.transport.testing.channel_checkers import CHANNELS, CHANNELS_QUIET
@@ -207,7 +207,7 @@ class Run:
         """For so long that whoever has no other rail would be left out; everybody has one."""
         rails = set(self.plan.rails)
         pairs = itertools.permutations(self.nodes, 2)
-        if any(set(self.nodes[a].endpoint.paths.rails_up(b)) != rails for a, b in pairs):
+        if any(self._rails_that_answer(a, b) != rails for a, b in pairs):
             return  # Somebody has not got over the faults yet.
         rail = self.plan.rails[0]
         self.say(f"{node} loses {rail} for {OUTLASTS_NS / MS:.0f} ms")
@@ -219,10 +219,23 @@ class Run:
 
     def _is_whole(self, here: int, there: int) -> bool:
         """Whether one node reaches another one on all rails, and has its lifelines to it."""
-        endpoint, rails = self.nodes[here].endpoint, set(self.plan.rails)
-        lines = endpoint.peers.peers[there].lifelines
+        lines = self.nodes[here].endpoint.peers.peers[there].lifelines
         sound = {rail for rail, end in lines.items() if not end.ended}
-        return set(endpoint.paths.rails_up(there)) == rails == sound
+        return self._rails_that_answer(here, there) == set(self.plan.rails) == sound
+
+    def _rails_that_answer(self, here: int, there: int) -> set[str]:
+        """Those that are up, and have been heard of since the last heartbeat but one.
+
+        One that was broken until a moment ago is up until its silence has lasted.
+        """
+        node = self.nodes[here]
+        _, paths = node.endpoint.paths.table().get(there, ("", {}))
+        since_ns = node.clock() - self.simulation.config.timing.path_suspect_ns // 2
+        return {
+            rail
+            for rail, path in paths.items()
+            if path.state is RailState.UP and path.answered_ns >= since_ns
+        }
 
     def _nothing_happened(self, since_ns: int) -> None:
         found = list(path_transparency(self.simulation.lives, since_ns=since_ns))

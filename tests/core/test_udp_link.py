@@ -18,9 +18,10 @@ from phalanx.transport.core.udp_link import (
     Send,
     UdpLink,
 )
-from phalanx.transport.drivers.base import NUMBERS, SESSION_MAX
+from phalanx.transport.drivers.base import NUMBERS, SESSION_MAX, Incomplete
 from phalanx.transport.wire_group import LACKS_MAX, Lack
 from phalanx.transport.wire_link import (
+    Ask,
     LinkAck,
     LinkHead,
     Open,
@@ -60,7 +61,7 @@ def opened(now_ns: int = 0) -> tuple[UdpLink, UdpLink]:
 
 
 def deliver(two: UdpLink, send: Send, now_ns: int) -> list[tuple[int, bytes]]:
-    """A part has come as it was sent."""
+    """A part has come as it was sent; drivers give what comes again to nobody."""
     part = decode_link(send.body, 0)
     assert isinstance(part, Part)
     return two.arrived(part, send.body, send.number, now_ns)
@@ -78,15 +79,20 @@ def test_frames_come_in_the_order_of_their_streams_whatever_befalls_datagrams(se
     waiting, got = list(frames), list[tuple[int, bytes]]()
     there: list[Send] = []
     back: list[LinkAck] = []
+    come: set[int] = set()
     now_ns = 0
     for _ in range(20_000):
         now_ns += STEP_NS
         while waiting and one.take(*waiting[0]):
             waiting.pop(0)
-        there += [it for it in (*one.send(now_ns), *one.retransmit(now_ns)) if draw.random() < 0.8]
+        again = one.retransmit(now_ns)
+        there += [it for it in (*one.send(now_ns), *again) if draw.random() < 0.8]
+        if again and draw.random() < 0.8:
+            two.asked(one.asking(), now_ns)
         while there and draw.random() < 0.9:
             send = there.pop(draw.randrange(min(len(there), 3)))
-            for _ in range(draw.choice((1, 1, 2))):
+            if send.number not in come:
+                come.add(send.number)
                 got += deliver(two, send, now_ns)
         ack = two.ack((), now_ns)
         if ack is not None and draw.random() < 0.8:
@@ -119,6 +125,52 @@ def test_no_more_is_taken_or_on_its_way_than_there_is_room_for() -> None:
     assert sum(len(it.body) for it in again) <= WINDOW_LEAST_BYTES + 11_000
     assert now_ns <= 4 * TIMING.suspect_ns
     assert sent < QUEUE_BYTES_MAX
+
+
+def test_a_lost_answer_is_asked_for() -> None:
+    """Nothing else would bring it: what is sent again has come, and its driver tells nobody."""
+    one, two = opened()
+    one.take(3, b"x")
+    (part,) = one.send(0)
+    assert deliver(two, part, 0) == [(3, b"x")]
+    assert two.ack((), MS) is not None, "and it is lost"
+    assert two.next_ns is None
+    assert one.retransmit(60 * MS) != []
+    two.asked(one.asking(), 60 * MS)
+    ack = two.ack((), 60 * MS)
+    assert ack is not None
+    assert one.acknowledged(ack, 61 * MS) == []
+    assert one.drained
+
+
+def test_who_is_asked_says_which_pieces_of_the_last_part_lack() -> None:
+    """No later number shows that there is one."""
+    one, two = opened()
+    one.take(3, bytes(5000))
+    one.send(0)
+    two.asked(one.asking(), 60 * MS)
+    ack = two.ack([Incomplete(1, 4, 0, 0b100)], 60 * MS)
+    assert ack is not None
+    assert ack.lacks == [Lack(0, 1, 0b100)]
+    (again,) = one.acknowledged(ack, 61 * MS)
+    assert again.pieces == 0b100
+
+
+def test_a_question_about_the_far_future_is_garbage() -> None:
+    """No peer has so much on its way; what has come stays so."""
+    one, two = opened()
+    two.asked(Ask(one.head, EARLY_MAX + 1), 0)
+    ack = two.ack((), 0)
+    assert ack is not None
+    assert (ack.floor, ack.top, ack.lacks) == (0, 0, [])
+
+
+def test_no_more_parts_are_on_their_way_than_their_receiver_keeps() -> None:
+    """Of small ones the window takes more."""
+    one, _ = opened()
+    for _ in range(EARLY_MAX + 100):
+        assert one.take(3, b"x")
+    assert len(one.send(0)) == EARLY_MAX
 
 
 def test_a_frame_that_never_ends_and_parts_of_the_future_fill_no_memory() -> None:

@@ -81,6 +81,16 @@ JUDGED = (
     ),
     Judged(
         one(
+            "question-is-not-answered",
+            "4, fallback: who is asked what has come says so, also if it has said so before",
+            UDP_LINK,
+            "guard_ns=0)\n        self._ack_by(now_ns)\n",
+            "guard_ns=0)\n",
+        ),
+        "core/test_udp_link.py::test_a_lost_answer_is_asked_for",
+    ),
+    Judged(
+        one(
             "sctp-is-not-taken-back",
             "4, fallback: SCTP is dialled on, and takes over when it comes up",
             CORE + "peers.py",

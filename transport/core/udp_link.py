@@ -21,7 +21,7 @@ from ..drivers.base import (
     STREAMS,
     Incomplete,
 )
-from ..wire_link import LINK_BYTES, LinkAck, LinkHead, Open, Part, encode_part
+from ..wire_link import LINK_BYTES, Ask, LinkAck, LinkHead, Open, Part, encode_part
 from .framing import HEADER_BYTES
 from .repair import ReceiveWindow, named, near
 
@@ -177,6 +177,8 @@ class UdpLink:
             stream, last, piece = self._queue[0]
             if self._flying and self._flying_bytes + len(piece) > self._window:
                 break
+            if len(self._flying) >= EARLY_MAX:
+                break
             self._queue.popleft()
             self._queue_bytes -= len(piece)
             if not self._flying:
@@ -228,6 +230,10 @@ class UdpLink:
     def _after(self, rail: str) -> str:
         return self._rails[(self._rails.index(rail) + 1) % len(self._rails)]
 
+    def asking(self) -> Ask:
+        """Goes with what is sent again: it may have come, and only the answer was lost."""
+        return Ask(self.head, self._following % NUMBERS)
+
     def retransmit(self, now_ns: int) -> list[Send]:
         """Nothing was heard of the oldest part: all of its age go over the next rail."""
         oldest = next(iter(self._flying.values()), None)
@@ -254,7 +260,7 @@ class UdpLink:
     ) -> list[tuple[int, bytes]]:
         """A part has come; returns the frames that are whole now and next in their streams.
 
-        One for which there is no room has not come: it is sent again.
+        One for which there is no room has not come. No honest peer has so much on its way.
         """
         stream = self._streams[part.stream]
         place = near(part.place, stream.following)
@@ -280,6 +286,13 @@ class UdpLink:
                 stream.parts.clear()
                 self._kept_bytes -= len(whole[-1][1])
         return whole
+
+    def asked(self, ask: Ask, now_ns: int) -> None:
+        """The peer wants to hear what has come of all that it has sent."""
+        floor = self._come.floor
+        if near(ask.following, floor) <= floor + EARLY_MAX:
+            self._come.told(ask.following, floor % NUMBERS, now_ns, guard_ns=0)
+        self._ack_by(now_ns)
 
     def _ack_by(self, at_ns: int) -> None:
         if self._ack_due_ns is None or at_ns < self._ack_due_ns:

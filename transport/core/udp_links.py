@@ -20,6 +20,7 @@ from ..drivers.base import (
     Writable,
 )
 from ..wire_link import (
+    Ask,
     Close,
     LinkAck,
     LinkHead,
@@ -28,6 +29,7 @@ from ..wire_link import (
     Part,
     decode_link,
     encode_ack,
+    encode_ask,
     encode_close,
     encode_loose,
     encode_open,
@@ -170,6 +172,8 @@ class UdpLinks:
                     self.inputs.append(Received(link.link, stream, whole))
             case LinkAck():
                 self._send(link, link.acknowledged(message, now_ns))
+            case Ask():
+                link.asked(message, now_ns)
             case Loose():
                 self.inputs.append(Received(link.link, 0, frame[message.offset :]))
         self._work(link, now_ns)
@@ -219,7 +223,10 @@ class UdpLinks:
         if link.given_up(now_ns):
             self._end(link, LossReason.TIMED_OUT if link.up else LossReason.UNREACHABLE, say=True)
             return
-        self._send(link, link.retransmit(now_ns))
+        again = link.retransmit(now_ns)
+        self._send(link, again)
+        if again:
+            self._cast(node, again[0].rail, encode_ask(link.asking()))
         self._work(link, now_ns)
 
     # -------------------------------------------------------------------------------- outputs
