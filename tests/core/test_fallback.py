@@ -131,6 +131,24 @@ def test_the_gap_is_short(pairs: tuple[tuple[int, int], ...]) -> None:
     finish(simulation)
 
 
+def test_an_association_that_gives_up_first_is_replaced_at_once() -> None:
+    """Under load SCTP has counted its time-outs before it is found dead here; nobody waits then."""
+    simulation = cluster(3)
+    before = views(simulation)
+    talk = Talk(simulation)
+    talk.everybody(50 * MS)
+    block(simulation, (1, 2))
+    talk.everybody(110 * MS)
+    assert set(carriers(simulation.nodes[1]).values()) == {"sctp"}, "nobody has noticed yet"
+    for here, there in ((1, 2), (2, 1)):
+        simulation.network.reset(here, there, tell=False)
+    talk.everybody(50 * MS)
+    assert carriers(simulation.nodes[1]) == {2: "udp", 3: "sctp"}
+    assert carriers(simulation.nodes[2]) == {1: "udp", 3: "sctp"}
+    assert views(simulation) == before
+    finish(simulation, BARRIERS)
+
+
 def test_a_newcomer_that_has_no_sctp_is_let_in() -> None:
     """Others have it."""
     simulation = cluster(3, up=False)
