@@ -13,7 +13,7 @@ from .drivers.base import Datagrams, Driver, LocalEndpoint, PeerEndpoint
 from .drivers.datagrams import UdpDatagrams
 from .drivers.lifelines import Lifelines
 from .drivers.multicast import Multicast
-from .groups import beacon_groups, groups
+from .groups import groups
 from .interfaces import find_rail_addresses
 
 
@@ -33,6 +33,8 @@ def choose_driver(config: ClusterConfig, local: LocalEndpoint) -> Driver:
 def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
     """Where this node listens: configured addresses, and those found on the rails' networks."""
     addresses = {**node.addresses, **find_rail_addresses(config, node)}
+    traffic, discovery = config.traffic, config.discovery
+    grouped = traffic.datagrams and traffic.multicast
     return LocalEndpoint(
         node=node.id,
         addresses=addresses,
@@ -40,8 +42,8 @@ def local_endpoint(config: ClusterConfig, node: NodeConfig) -> LocalEndpoint:
         port=node.port,
         udp_port=node.udp_port,
         datagram_port=node.datagram_port,
-        groups=groups(config, node, addresses),
-        beacons=beacon_groups(config, node, addresses),
+        groups=groups(config, node, addresses, traffic.multicast_port) if grouped else {},
+        beacons=groups(config, node, addresses, discovery.port) if discovery.multicast else {},
     )
 
 

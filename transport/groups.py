@@ -35,10 +35,11 @@ def groups(
     config: ClusterConfig,
     node: NodeConfig,
     addresses: dict[str, str],
+    port: int,
     *,
     local: Sequence[LocalAddress] | None = None,
 ) -> dict[str, Group]:
-    """The group of each rail on which this node has an address; none without multicast.
+    """The group of each rail on which this node has an address, on a port of it.
 
     Args:
         addresses: this node's, by rail.
@@ -47,31 +48,6 @@ def groups(
     Raises:
         EnvironmentTrouble: they cannot be listed.
     """
-    if not (config.traffic.datagrams and config.traffic.multicast):
-        return {}
-    return _groups(config, node, addresses, config.traffic.multicast_port, local)
-
-
-def beacon_groups(
-    config: ClusterConfig,
-    node: NodeConfig,
-    addresses: dict[str, str],
-    *,
-    local: Sequence[LocalAddress] | None = None,
-) -> dict[str, Group]:
-    """The same groups, on the port of the beacons; none without discovery. As `groups`."""
-    if not config.discovery.multicast:
-        return {}
-    return _groups(config, node, addresses, config.discovery.port, local)
-
-
-def _groups(
-    config: ClusterConfig,
-    node: NodeConfig,
-    addresses: dict[str, str],
-    port: int,
-    local: Sequence[LocalAddress] | None,
-) -> dict[str, Group]:
     here = local_addresses() if local is None else list(local)
     found: dict[str, Group] = {}
     for rail in config.rails:

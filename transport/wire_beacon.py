@@ -48,10 +48,15 @@ def encode_beacon(beacon: Beacon) -> bytes:
 
 
 def decode_beacon(frame: bytes, offset: int) -> Beacon | None:
-    """The body at `offset` of a frame; None if it is malformed."""
+    """The body at `offset` of a frame; None if it is malformed.
+
+    What is in it is told to people: letters that steer a terminal make it malformed.
+    """
     if len(frame) - offset > BEACON_BYTES_MAX:
         return None
     try:
-        return _decoder.decode(memoryview(frame)[offset:])
+        beacon = _decoder.decode(memoryview(frame)[offset:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    texts = (beacon.name, *beacon.addresses, *beacon.addresses.values())
+    return beacon if all(text.isprintable() for text in texts) else None

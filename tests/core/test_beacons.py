@@ -277,6 +277,9 @@ def test_garbage_is_counted_and_never_raises() -> None:
     [
         {"name": ""},
         {"name": "n" * 65},
+        {"name": "bravo\x1b[2J"},
+        {"addresses": {"a\n": "10.71.0.2"}},
+        {"addresses": {"a": "\u202e10.71.0.2"}},
         {"nonce": -1},
         {"addresses": {}},
         {"addresses": {str(rail): "10.0.0.1" for rail in range(9)}},

@@ -7,7 +7,10 @@ import socket
 
 import pytest
 
+from phalanx.transport import groups as group_module
+from phalanx.transport import interfaces
 from phalanx.transport.config import ClusterConfig
+from phalanx.transport.driver_factory import local_endpoint
 from phalanx.transport.drivers.base import Group
 from phalanx.transport.errors import ConfigError
 from phalanx.transport.groups import group_address, groups
@@ -25,7 +28,8 @@ ELSEWHERE = [LocalAddress("eth0", "10.71.0.1", socket.AF_INET)]
 def found(config: ClusterConfig, *here: LocalAddress) -> dict[str, Group]:
     """Of node alpha, which has an address on both rails."""
     node = config.node("alpha")
-    return groups(config, node, dict(node.addresses), local=here)
+    port = config.traffic.multicast_port
+    return groups(config, node, dict(node.addresses), port, local=here)
 
 
 def test_each_rail_of_each_cluster_has_a_group_of_its_own() -> None:
@@ -87,11 +91,21 @@ def test_without_sctp_datagrams_carry_everything() -> None:
     assert (traffic.datagrams, traffic.multicast, traffic.fallback) == (True, False, False)
 
 
-def test_there_are_none_without_multicast_and_none_without_an_address() -> None:
-    """A rail that is absent has no group either."""
-    assert found(read(GOOD)) == {}
-    config = read(WITH)
-    assert set(groups(config, config.node("alpha"), {"b": "10.72.0.1"}, local=[])) == {"b"}
+def test_there_are_none_without_multicast_and_none_without_an_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rail that is absent has no group either; beacons have the same ones, on their own port."""
+    alpha = [LocalAddress("lo", "10.72.0.1", socket.AF_INET)]
+    monkeypatch.setattr(interfaces, "local_addresses", lambda: alpha)
+    monkeypatch.setattr(group_module, "local_addresses", lambda: alpha)
+    without = local_endpoint(read(GOOD), read(GOOD).node("alpha"))
+    assert (without.groups, without.beacons) == ({}, {})
+    config = read(WITH + "[discovery]\nmulticast = true\nport = 77\n")
+    both = local_endpoint(config, config.node("alpha"))
+    assert {rail: it.port for rail, it in both.groups.items()} == {"a": 5407, "b": 5407}
+    assert {rail: it.port for rail, it in both.beacons.items()} == {"a": 77, "b": 77}
+    assert both.groups["a"].address == both.beacons["a"].address
+    assert set(groups(config, config.node("alpha"), {"b": "10.72.0.1"}, 77, local=[])) == {"b"}
 
 
 def test_what_is_sent_comes_back_where_other_nodes_are() -> None:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ..errors import DriverUnavailable, UsageError
 from .base import Group
-from .descriptors import family_of
+from .descriptors import family_of, hold, release
 from .group_sockets import listen_to_group, send_to_group
 
 POLL_MAX: Final = 64
@@ -59,6 +59,7 @@ class BeaconSockets:
         if self._ready is not None:
             raise UsageError("these sockets are open already")
         self._ready = select.epoll()
+        hold(self)
         problems: list[str] = []
         for name, group in self._groups.items():
             try:
@@ -115,8 +116,13 @@ class BeaconSockets:
         """What the kernel has refused, since `open`."""
         return dict(self._counters)
 
+    def forked(self) -> None:
+        """This is a child process: nothing is heard or said there."""
+        self.close()
+
     def close(self) -> None:
         """Free everything; idempotent."""
+        release(self)
         for rail in self._rails.values():
             rail.sending.close()
             rail.hearing.close()

@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -80,8 +80,8 @@ class Ends(NamedTuple):
     """Bound to this node's address there."""
     group_sock: socket.socket | None
     """Bound to the group, which this node has joined; None if there is none."""
-    addresses: dict[int, Address]
-    """Where the nodes are, by number; also `GROUP` and `OWN`."""
+    addresses: Mapping[int, Address]
+    """Where the nodes were when it was opened, by number; also `GROUP` and `OWN`."""
 
     @property
     def sources(self) -> list[socket.socket]:
@@ -214,36 +214,25 @@ class ManyAtOnce:
         self._learn = native.lib.phx_udp_learn
         self._groups: dict[tuple[int, ...], tuple[Any, int]] = {}
         """By nodes, the numbers of those that have an address here, and how many these are."""
-        for node, address in ends.addresses.items():
-            self._know(node, address)
         self._errors: Any
-        self._make_room()
+        for node, address in ends.addresses.items():
+            self.learn(node, address)
         self._receive, self._send = native.lib.phx_udp_receive, native.lib.phx_udp_send
         self._send_numbered = native.lib.phx_udp_send_numbered
         self._unpack: Callable[[Any, int], list[int]] = native.ffi.unpack
 
-    def _know(self, node: int, address: Address) -> None:
-        known, who = as_bytes(address), self._places.get(node, node)
+    def learn(self, node: int, address: Address | None) -> None:
+        """Where a node is from now on; None for nowhere."""
+        known = b"" if address is None else as_bytes(address)
+        who = self._places.get(node, node)
         number = self._learn(self._udp, self._place, who, known, len(known))
         if number < 0:
             raise MemoryError("no memory for the addresses of a rail's peers")
-        self._numbers[node] = number
-
-    def _make_room(self) -> None:
-        """For what the kernel says of each peer."""
-        self._errors = self._new("int32_t[]", max(1, len(self._numbers)))
-
-    def learn(self, node: int, address: Address | None) -> None:
-        """Where a node is from now on; None for nowhere."""
         self._groups.clear()
-        if address is None:
-            if self._numbers.pop(node, None) is not None:
-                self._learn(self._udp, self._place, node, b"", 0)
-                del self.ends.addresses[node]
-        else:
-            self._know(node, address)
-            self.ends.addresses[node] = address
-            self._make_room()
+        self._numbers.pop(node, None)
+        if address is not None:
+            self._numbers[node] = number
+        self._errors = self._new("int32_t[]", max(1, len(self._numbers)))
 
     @property
     def overruns(self) -> int:
@@ -372,7 +361,10 @@ class OneByOne:
         self._sock = ends.sock
         self._name = ends.name
         self._traffic = traffic
-        self._node_at = {address: node for node, address in ends.addresses.items() if node != GROUP}
+        self._addresses = dict[int, Address]()
+        self._node_at = dict[Address, int]()
+        for node, address in ends.addresses.items():
+            self.learn(node, address)
         self._next_number = _first_number()
         self._puzzles = puzzles
         self._lost = _Overruns(traffic)
@@ -384,12 +376,11 @@ class OneByOne:
 
     def learn(self, node: int, address: Address | None) -> None:
         """Where a node is from now on; None for nowhere."""
-        before = self.ends.addresses.pop(node, None)
-        if before is not None and self._node_at.get(before) == node:
-            del self._node_at[before]
+        self._addresses.pop(node, None)
         if address is not None:
-            self.ends.addresses[node] = address
-            self._node_at[address] = node
+            self._addresses[node] = address
+        # Nothing comes from a group.
+        self._node_at = {at: who for who, at in self._addresses.items() if who != GROUP}
 
     @property
     def overruns(self) -> int:
@@ -461,7 +452,7 @@ class OneByOne:
     def _send(self, nodes: Sequence[int], packets: tuple[bytes, ...], size: int) -> None:
         traffic = self._traffic
         for node in nodes:
-            address = self.ends.addresses.get(node)
+            address = self._addresses.get(node)
             if address is None:
                 traffic.drops["without_address"] += 1
                 continue

@@ -35,7 +35,7 @@ from .base import (
     PeerEndpoint,
 )
 from .datagram_rails import OWN, SO_RXQ_OVFL, Address, Ends, Rail, Traffic, Way, way
-from .descriptors import family_of
+from .descriptors import family_of, hold, release
 from .group_sockets import listen_to_group, send_to_group
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
@@ -99,7 +99,7 @@ class UdpDatagrams:
             self._ready.register(rail.ends.sock, select.EPOLLIN)
             if rail.ends.group_sock is not None:
                 self._ready.register(rail.ends.group_sock, select.EPOLLIN)
-        _instances.add(self)
+        hold(self)
 
     def _open_rail(self, name: str, address: str) -> Rail:
         port = self._local.datagram_port
@@ -148,7 +148,7 @@ class UdpDatagrams:
         """Free everything; idempotent."""
         self._shut("they are closed")
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """This is a child process: the datagrams are for its parent."""
         self._shut("this process is a fork of the one that opened them")
 
@@ -163,7 +163,7 @@ class UdpDatagrams:
                 rail.ends.group_sock.close()
         self._ready.close()  # nothing is unregistered: a fork shares it with its parent
         self._rails.clear()
-        _instances.discard(self)
+        release(self)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -295,15 +295,3 @@ def _as_the_kernel_spells_it(address: str, port: int) -> Address:
     family = family_of(address)
     text = socket.inet_ntop(family, socket.inet_pton(family, address))
     return (text, port) if family == socket.AF_INET else (text, port, 0, 0)
-
-
-_instances: set[UdpDatagrams] = set()
-"""All that are open in this process."""
-
-
-def _after_fork_in_child() -> None:
-    for datagrams in list(_instances):
-        datagrams._forked()  # pyright: ignore[reportPrivateUsage] - `fork` calls functions only
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -4,7 +4,8 @@ A `socket.socket` closes its descriptor when it is collected, and an event loop 
 holds when it shuts down: each would send a FIN. So the owner keeps integers, borrows a socket
 object for single calls, and says itself how a connection ends. All descriptors are closed on
 exec, and a child made by `os.fork` closes its duplicates before it runs anything else, so that
-it can neither hold a connection open beyond this process's death nor disturb it.
+it can neither hold a connection open beyond this process's death nor disturb it. Who holds others
+is told there that it is in a child (`hold`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Generator
+from typing import Protocol
 
 # A host that vanished without a word is noticed long before this by heartbeats; these only see
 # to it that its connections do not stay for ever.
@@ -41,14 +43,38 @@ _owned: set[int] = set()
 """All that are open in this process, also those whose owner was collected."""
 
 
+class Holder(Protocol):
+    """What holds sockets, or shares something with the kernel, that is its process's alone."""
+
+    def forked(self) -> None:
+        """This is a child process: let go of everything, and be unusable."""
+        ...
+
+
+_holders: set[Holder] = set()
+
+
 def _after_fork() -> None:
     for descriptor in _owned:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _owned.clear()
+    for holder in list(_holders):
+        holder.forked()
+    _holders.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def hold(holder: Holder) -> None:
+    """Have it told, in a forked child, that it is in one; until `release`."""
+    _holders.add(holder)
+
+
+def release(holder: Holder) -> None:
+    """It holds nothing any more."""
+    _holders.discard(holder)
 
 
 def own(descriptor: int) -> int:

@@ -28,7 +28,6 @@ import ipaddress
 import os
 import select
 import socket
-import weakref
 from collections import Counter
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -42,8 +41,10 @@ from .descriptors import (
     close,
     family_of,
     finish,
+    hold,
     keep_alive,
     own,
+    release,
     reset,
     send,
     stream_socket,
@@ -164,7 +165,7 @@ class Lifelines:
                 self._epoll = select.epoll()
                 self._listeners = Listeners(self._epoll, self._counters)
                 self._wakeup = own(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-                _instances.add(self)
+                hold(self)
                 self._epoll.register(self._wakeup, select.EPOLLIN)
                 self._missing = self._listeners.open(self._local.addresses, self._local.udp_port)
         except EnvironmentTrouble:
@@ -295,12 +296,13 @@ class Lifelines:
         self._epoll.close()
         self._epoll = None
         close(self._wakeup)
-        _instances.discard(self)
+        release(self)
 
-    def abandon(self) -> None:
+    def forked(self) -> None:
         """In a forked child, whose descriptors are closed already: be unusable."""
         if self._epoll is not None:
-            self._epoll.close()  # this process's duplicate; the parent goes on with its own
+            # This process's duplicate; the instance that it stands for is the parent's.
+            self._epoll.close()
         self._epoll = None
 
     # -------------------------------------------------------------------------- connections
@@ -484,15 +486,3 @@ class Lifelines:
         self._notices.append(notice)
         # Readable even if nothing happens on a socket: commands leave notices too.
         os.eventfd_write(self._wakeup, 1)
-
-
-# One hook for all: a child must never touch the epoll instance that it shares with its parent.
-_instances: weakref.WeakSet[Lifelines] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for lifelines in list(_instances):
-        lifelines.abandon()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +36,7 @@ from .base import (
     Received,
     Writable,
 )
+from .descriptors import hold, release
 from .sctp_wire import probe_tag
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class UserSctp:
         self._batches = native.Batches()
         self._open = True
         _current = self
+        hold(self)
 
     def _trouble(self, error: native.StackError) -> Exception:
         """What a failed start means to the caller."""
@@ -163,8 +164,9 @@ class UserSctp:
         self._unmade.clear()
         native.close_stack()
         _current = None
+        release(self)
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """This is a child process: the library's threads are not here."""
         self._open = False
         self._closed_because = "this process is a fork of the one that opened it"
@@ -305,14 +307,6 @@ class UserSctp:
 
 _current: UserSctp | None = None
 """The driver that has this process's stack open."""
-
-
-def _after_fork_in_child() -> None:
-    if _current is not None:
-        _current._forked()  # pyright: ignore[reportPrivateUsage] - `fork` calls functions only
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _bad_frame(length: int, stream: int) -> UsageError:
