@@ -195,6 +195,8 @@ class LoopbackStage:
         self._children.append(child)
         return child
 
+    # A plan for what is not `breakable` asks for none of these.
+
     def drop(self, rail: str, name: str) -> None:
         """There is no rail to break."""
         raise NotImplementedError(f"rail {rail} of {name} cannot be broken on loopback")

@@ -13,7 +13,6 @@ import enum
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -21,11 +20,12 @@ import typer
 
 from peers import figures
 from peers.barrier_result import BACKGROUND_NODES, Background, BarrierReport, judge
-from peers.compiled import HELP, Build
+from peers.compiled import Build
 from peers.corosync import Corosync
 from peers.figures import Latency
 from peers.lines import Task, Times
 from peers.machine import Machine
+from peers.options import AsJson, HowBuilt, PeersOnly, Plot, Runs
 from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.redis_server import Redis
@@ -131,7 +131,7 @@ def main(
     rounds: Annotated[
         int, typer.Option(min=10, max=1_000_000, help="Of each run; the first tenth is dropped.")
     ] = 2000,
-    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 5,
+    runs: Runs = 5,
     background: Annotated[
         float | None,
         typer.Option(
@@ -141,12 +141,10 @@ def main(
             "between them on the bulk lane.",
         ),
     ] = None,
-    peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
-    build: Annotated[Build, typer.Option(help=HELP)] = Build.PGO,
-    json: Annotated[
-        bool, typer.Option("--json", help="One object of JSON instead of tables.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw bars to a file.")] = None,
+    peers_only: PeersOnly = False,
+    build: HowBuilt = Build.PGO,
+    json: AsJson = False,
+    plot: Plot = None,
 ) -> None:
     """Measure a barrier among processes in namespaces of their own, and compare it with peers.
 

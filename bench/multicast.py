@@ -11,26 +11,35 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from peers import figures
-from peers.compiled import HELP, Build
+from peers.compiled import Build
 from peers.lines import Delivered, Task
 from peers.machine import Machine
 from peers.multicast_result import MulticastReport, judge
 from peers.norm import Norm
+from peers.options import (
+    AsJson,
+    HowBuilt,
+    PeersOnly,
+    Plot,
+    Runs,
+    S,
+    Seconds,
+    Sizes,
+    WarmUp,
+    sizes_of,
+)
 from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.stage import Stage, System, run_flood
 
 NODES_MAX = 16
 SIZE_MIN, SIZE_MAX = 16, 1 << 20
-SIZE_STEP = 8
 LOSS_MAX = 50
-S = 1_000_000_000
 
 
 class Peer(enum.StrEnum):
@@ -101,39 +110,30 @@ def main(
     nodes: Annotated[
         int, typer.Option(min=2, max=NODES_MAX, help="The sender and its receivers.")
     ] = 4,
-    sizes: Annotated[
-        str, typer.Option(help=f"Of messages in bytes, multiples of {SIZE_STEP}.")
-    ] = "64,1024,65536",
+    sizes: Sizes = "64,1024,65536",
     losses: Annotated[str, typer.Option(help="In per cent of the packets.")] = "0,1,5",
-    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 5,
-    seconds: Annotated[
-        float, typer.Option(min=0.1, max=600, help="In which deliveries are counted.")
-    ] = 2.0,
-    warm_up: Annotated[float, typer.Option(min=0, max=60, help="Seconds before that.")] = 0.5,
+    runs: Runs = 5,
+    seconds: Seconds = 2.0,
+    warm_up: WarmUp = 0.5,
     unicast: Annotated[
         bool, typer.Option("--unicast", help="Measure phalanx without multicast as well.")
     ] = False,
-    peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
+    peers_only: PeersOnly = False,
     offload: Annotated[
         bool,
         typer.Option(
             "--offload", help="Let the kernel carry several packets as one, which are lost as one."
         ),
     ] = False,
-    build: Annotated[Build, typer.Option(help=HELP)] = Build.PGO,
-    json: Annotated[
-        bool, typer.Option("--json", help="One object of JSON instead of tables.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw bars to a file.")] = None,
+    build: HowBuilt = Build.PGO,
+    json: AsJson = False,
+    plot: Plot = None,
 ) -> None:
     """Measure multicast among processes in namespaces of their own, and compare it with peers.
 
     The exit status is 0 if everything was measured, all that phalanx has sent came to everybody,
     and the figures keep to their limits, 1 if not, and 2 if something is missing here.
     """
-    wanted = sorted(set(numbers(sizes, "--sizes", SIZE_MIN, SIZE_MAX)))
-    if any(size % SIZE_STEP for size in wanted):
-        raise typer.BadParameter(f"use multiples of {SIZE_STEP}", param_hint="--sizes")
     systems: list[System] = [] if peers_only else [Phalanx(fan_out=True, build=build)]
     if unicast and not peers_only:
         systems.append(Phalanx(build=build))
@@ -144,7 +144,7 @@ def main(
     plan = Plan(
         systems=systems,
         nodes=nodes,
-        sizes=wanted,
+        sizes=sizes_of(sizes, SIZE_MIN, SIZE_MAX),
         losses=sorted(set(numbers(losses, "--losses", 0, LOSS_MAX))),
         runs=runs,
         warm_up_ns=int(warm_up * S),

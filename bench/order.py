@@ -12,26 +12,35 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from peers import figures
-from peers.compiled import HELP, Build
+from peers.compiled import Build
 from peers.corosync import SIZE_MAX, Corosync
 from peers.lines import Delivered, Task, Times
 from peers.machine import Machine
+from peers.options import (
+    AsJson,
+    HowBuilt,
+    PeersOnly,
+    Plot,
+    Runs,
+    S,
+    Seconds,
+    Sizes,
+    WarmUp,
+    sizes_of,
+)
 from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
 from peers.phalanx_cluster import Phalanx
-from peers.program import Steps, carry_out, numbers
+from peers.program import Steps, carry_out
 from peers.stage import Stage, System, run_flood, run_rounds
 
 NODES_MAX = 16
 SIZE_MIN = 16
 """Each message begins with its sender and number."""
-SIZE_STEP = 8
-S = 1_000_000_000
 
 
 class Peer(enum.StrEnum):
@@ -111,35 +120,26 @@ def main(
         list[Peer] | None, typer.Option(help="Compare with it; may be given again.")
     ] = None,
     nodes: Annotated[int, typer.Option(min=2, max=NODES_MAX, help="Members.")] = 3,
-    sizes: Annotated[
-        str, typer.Option(help=f"Of messages in bytes, multiples of {SIZE_STEP}.")
-    ] = "64,1024,16384,65536",
-    runs: Annotated[int, typer.Option(min=1, max=100, help="The median of them counts.")] = 5,
-    seconds: Annotated[
-        float, typer.Option(min=0.1, max=600, help="In which deliveries are counted.")
-    ] = 2.0,
-    warm_up: Annotated[float, typer.Option(min=0, max=60, help="Seconds before that.")] = 0.5,
+    sizes: Sizes = "64,1024,16384,65536",
+    runs: Runs = 5,
+    seconds: Seconds = 2.0,
+    warm_up: WarmUp = 0.5,
     messages: Annotated[
         int, typer.Option(min=10, max=1_000_000, help="Of each round-trip run.")
     ] = 2000,
-    peers_only: Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")] = False,
+    peers_only: PeersOnly = False,
     fan_out: Annotated[
         bool, typer.Option("--fan-out", help="Measure phalanx with multicast as well.")
     ] = False,
-    build: Annotated[Build, typer.Option(help=HELP)] = Build.PGO,
-    json: Annotated[
-        bool, typer.Option("--json", help="One object of JSON instead of tables.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw bars to a file.")] = None,
+    build: HowBuilt = Build.PGO,
+    json: AsJson = False,
+    plot: Plot = None,
 ) -> None:
     """Measure agreed order among processes in namespaces of their own, and compare it with peers.
 
     The exit status is 0 if everything was measured, in one order at all nodes and without gaps,
     and keeps to its limits, 1 if not, and 2 if something is missing here.
     """
-    wanted = sorted(set(numbers(sizes, "--sizes", SIZE_MIN, SIZE_MAX)))
-    if any(size % SIZE_STEP for size in wanted):
-        raise typer.BadParameter(f"use multiples of {SIZE_STEP}", param_hint="--sizes")
     systems: list[System] = [] if peers_only else [Phalanx(build=build)]
     if fan_out and not peers_only:
         systems.append(Phalanx(fan_out=True, build=build))
@@ -150,7 +150,7 @@ def main(
     plan = Plan(
         systems=systems,
         nodes=nodes,
-        sizes=wanted,
+        sizes=sizes_of(sizes, SIZE_MIN, SIZE_MAX),
         runs=runs,
         warm_up_ns=int(warm_up * S),
         window_ns=int(seconds * S),

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from .lines import DRAIN_S, Delivered, Sent, Task, say
@@ -121,6 +121,7 @@ class Flood:
         self._ends_ns = self._begins_ns + self._task.window_ns
         size, sent = self._task.size_bytes, 0
         if self._silent:
+            # It is done with sending when the others are: then all say so, and drain together.
             await asyncio.sleep((self._ends_ns - time.monotonic_ns()) / 1e9)
         step = max(1, min(CALL_MESSAGES, CALL_BYTES // size))
         while time.monotonic_ns() < self._ends_ns:
@@ -148,11 +149,10 @@ class Flood:
         )
 
 
-async def play(run: Flood, ready: Awaitable[object]) -> None:
-    """The whole of a run, when the member is `ready`."""
+async def play(run: Flood) -> None:
+    """The whole of a run, of a member that has come together with the others."""
     reading = asyncio.ensure_future(run.read())
     try:
-        await ready
         await begin()
         say(Sent(sent=await run.send()))
         say(await run.drain([int(word) for word in await told("drain")]))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 
@@ -39,8 +38,7 @@ async def life(config: str, node: str, task: Task) -> None:
     """From joining to leaving."""
     async with joined(config, node, task) as cluster:
         silent = cluster.node_id != SENDER
-        run = Flood(BulkLane(cluster), cluster.node_id, task, silent=silent)
-        await play(run, asyncio.sleep(0))
+        await play(Flood(BulkLane(cluster), cluster.node_id, task, silent=silent))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ async def all_open(cluster: Cluster, channel: OrderedChannel) -> None:
 async def flood(cluster: Cluster, task: Task) -> None:
     """All members send flat out."""
     channel = OrderedChannel(cluster, CHANNEL)
-    await play(Flood(channel, cluster.node_id, task), all_open(cluster, channel))
+    await all_open(cluster, channel)
+    await play(Flood(channel, cluster.node_id, task))
 
 
 async def latency(cluster: Cluster, task: Task) -> None:
