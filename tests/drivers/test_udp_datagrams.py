@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -293,35 +292,6 @@ def test_a_peer_without_a_port_is_sent_nothing(two: UdpDatagrams) -> None:
         assert receive(two, 1) == [(1, "a", b"x")]
         assert datagrams.stats()["without_address"] == 1
         assert datagrams.stats()["frames_sent"] == 1
-    finally:
-        datagrams.close()
-
-
-def test_a_peer_is_known_where_it_is_and_not_where_it_was(two: UdpDatagrams) -> None:
-    """First nowhere, as for one that is yet to be found; then at one place and at another."""
-    nowhere = replace(peer(2), addresses={})
-    datagrams = made(1, nowhere, peer(3))
-    datagrams.open()
-    try:
-        two.cast([1], "a", b"a stranger")
-        assert wait_readable(datagrams, WAIT_S)
-        assert datagrams.poll() == []
-        datagrams.cast([2], "a", b"lost")
-        datagrams.learn(replace(peer(2), addresses={"a": "127.0.0.8"}))
-        for _ in range(3):
-            datagrams.learn(peer(2))
-            datagrams.cast([2, 3], "a", b"found")
-            two.cast([1], "a", b"known")
-            assert receive(two, 1) == [(1, "a", b"found")]
-            assert receive(datagrams, 1) == [(2, "a", b"known")]
-        throw(b"x", ("127.0.0.8", PORT), ("127.0.0.1", PORT))
-        datagrams.learn(nowhere)
-        two.cast([1], "a", b"gone")
-        datagrams.cast([2, 3], "a", b"lost")
-        assert wait_readable(datagrams, WAIT_S)
-        assert datagrams.poll() == []
-        assert datagrams.stats()["strangers"] == 3
-        assert datagrams.stats()["without_address"] == 2
     finally:
         datagrams.close()
 

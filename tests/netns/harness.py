@@ -494,12 +494,3 @@ class Fleet:
         """Every (sender, receiver)."""
         chosen = self.hosts if hosts is None else hosts
         return [(a, b) for a in chosen for b in chosen if a != b]
-
-
-def same_deliveries(views: Mapping[str, Seen]) -> dict[str, int]:
-    """View synchrony: who went together to a view delivered the same before; returns it."""
-    newcomers = [host for host, view in views.items() if len(view.joined) == len(view.members)]
-    assert not newcomers, f"{newcomers} were evicted meanwhile and came back"
-    marks = [view.marks for view in views.values()]
-    assert all(other == marks[0] for other in marks), f"deliveries differ: {marks}"
-    return marks[0]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from .harness import MS, Fleet
-from .reports import Answer, Arrived, Meet
+from .reports import Answer, Arrived, Meet, Seen
 
 LEASE_NS = 400 * MS
 """Of the profile `lan`: how long the order has to answer after a deadline."""
@@ -106,3 +106,12 @@ def come_together(fleet: Fleet) -> None:
     fleet.await_whole()
     meet(fleet, fleet.hosts, "all are here", timeout_s=LONG_S)
     fleet.settle()
+
+
+def same_deliveries(views: Mapping[str, Seen]) -> dict[str, int]:
+    """View synchrony: who went together to a view delivered the same before; returns it."""
+    newcomers = [host for host, view in views.items() if len(view.joined) == len(view.members)]
+    assert not newcomers, f"{newcomers} were evicted meanwhile and came back"
+    marks = [view.marks for view in views.values()]
+    assert all(other == marks[0] for other in marks), f"deliveries differ: {marks}"
+    return marks[0]

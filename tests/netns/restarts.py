@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .harness import MS, Fleet, now_ns, same_deliveries
+from .harness import MS, Fleet, now_ns
+from .outcomes import same_deliveries
 from .reports import Answer, Look
 
 RATE = 200

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from .conftest import Figure
-from .harness import MS, Fleet, now_ns, same_deliveries
-from .outcomes import await_arrivals
+from .harness import MS, Fleet, now_ns
+from .outcomes import await_arrivals, same_deliveries
 from .reports import Burst, Meet
 from .restarts import restart_again_and_again
 

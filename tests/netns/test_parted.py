@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from .conftest import Figure
-from .harness import MS, Fleet, now_ns, same_deliveries
+from .harness import MS, Fleet, now_ns
+from .outcomes import same_deliveries
 from .reports import Burst, Leave, Look, Meet
 
 pytestmark = pytest.mark.netns

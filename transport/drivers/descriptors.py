@@ -40,7 +40,7 @@ _libc.setsockopt.argtypes = (
 )
 
 _owned: set[int] = set()
-"""All that are open in this process, also those whose owner was collected."""
+"""All that are open in this process."""
 
 
 class Holder(Protocol):
@@ -52,6 +52,7 @@ class Holder(Protocol):
 
 
 _holders: set[Holder] = set()
+"""All that hold something in this process: what its user forgot to close is not collected."""
 
 
 def _after_fork() -> None:
@@ -59,8 +60,9 @@ def _after_fork() -> None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _owned.clear()
-    for holder in list(_holders):
-        holder.forked()
+    with contextlib.ExitStack() as told:  # all are told, whatever happens in one of them
+        for holder in _holders:
+            told.callback(holder.forked)
     _holders.clear()
 
 
