@@ -91,6 +91,8 @@ class PathStatus:
     primary: bool
     failovers: int
     """How often the traffic moved to this rail."""
+    reason: str = ""
+    """Of the primary rail: why this carrier, and by what way multicasts go, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
     if runtime.pump is None:
         return {}
     sctp, fallback = runtime.driver.capabilities.name, runtime.endpoint.fallback
+    casting = runtime.endpoint.casting
     return {
         node: {
             rail: PathStatus(
@@ -20,6 +21,7 @@ def path_table(runtime: Runtime) -> dict[int, dict[str, PathStatus]]:
                 rtt_us=path.srtt_ns // 1000,
                 primary=rail == primary,
                 failovers=path.failovers,
+                reason=f"{fallback.why(node)}; {casting.why(node)}" if rail == primary else "",
             )
             for rail, path in paths.items()
         }

@@ -234,6 +234,8 @@ class AckEntry(NamedTuple):
     lane: NodeId
     held: Count
     taken: Count
+    beyond: Count = 0
+    """So many batches have come of those behind a gap: their sender may send as many more."""
 
 
 class Ack(_Control, tag=11, frozen=True):

@@ -19,15 +19,15 @@ NO_RAIL: Final = 0xFFFF
 
 
 class Stand(NamedTuple):
-    """Where a sender stands in its session; goes to the group."""
+    """Where a sender stands in its session; goes to the group, or to one node."""
 
     session: int
     rail: int
-    """Place of the rail that it is sent on, in order of name."""
+    """Place of the rail to whose group it is sent, in order of name; `NO_RAIL` if to one node."""
     following: int
     """The number of the next frame."""
     oldest: int
-    """The oldest one that can be sent again; `following` if none can."""
+    """The oldest one that can be sent again, to a node that it went to; `following` if none can."""
     sent_ns: int
     """The sender's own clock; only the sender reads it. 0: no answer is asked for."""
     shared: int = 0

@@ -91,6 +91,7 @@ def test_without_any_sctp_a_cluster_works_all_the_same(lost: float) -> None:
     simulation = cluster(4, DatagramTrouble(lost=lost, doubled=lost, late=lost), sctp=False)
     for node in simulation.nodes.values():
         assert set(carriers(node).values()) == {"udp"}
+        assert "there is no SCTP here" in node.endpoint.fallback.why(1)
     before = views(simulation)
     Talk(simulation).everybody(500 * MS)
     simulation.run_for(1000 * MS)
@@ -108,6 +109,8 @@ def test_a_pair_that_loses_sctp_goes_on_without_a_view_change_and_comes_back() -
     talk.everybody(1000 * MS)
     assert carriers(simulation.nodes[1]) == {2: "udp", 3: "sctp"}
     assert carriers(simulation.nodes[2]) == {1: "udp", 3: "sctp"}
+    reasons = [simulation.nodes[1].endpoint.fallback.why(peer) for peer in (2, 3)]
+    assert reasons == ["SCTP does not reach it", "SCTP reaches it"]
     block(simulation, (1, 2), on=False)
     talk.everybody(2000 * MS)
     for node in simulation.nodes.values():

@@ -18,9 +18,10 @@ from phalanx.transport.core.repair import (
     ReceiveWindow,
     SendWindow,
     near,
+    share,
 )
-from phalanx.transport.drivers.base import ALL_PIECES, NUMBERS
-from phalanx.transport.wire_group import LACKS_MAX, Lack
+from phalanx.transport.drivers.base import ALL_PIECES, DATAGRAM_BYTES_MAX, NUMBERS
+from phalanx.transport.wire_group import LACKS_MAX, Lack, Stand
 
 GUARD_NS = MS // 4
 GRTT_NS = MS
@@ -136,7 +137,7 @@ def test_it_asks_again_less_and_less_often_and_then_gives_up() -> None:
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert waits == [RETRY_MIN_NS << place for place in range(TRIES_MAX - 1)]
     assert (receiver.floor, receiver.window.lacking, receiver.window.given_up) == (3, False, 1)
-    assert receiver.gets(1) == [False], "it is too late"
+    assert receiver.gets(1, 1) == [True, False], "it comes late, and once"
 
 
 def test_what_its_sender_cannot_send_again_is_given_up_at_once() -> None:
@@ -147,6 +148,19 @@ def test_what_its_sender_cannot_send_again_is_given_up_at_once() -> None:
     receiver.now_ns = GUARD_NS
     assert receiver.asks() == [whole(7, 2)]
     assert (receiver.floor, receiver.window.given_up) == (7, 5)
+
+
+def test_what_was_given_up_may_come_all_the_same() -> None:
+    """Its sender sends it once more, by whatever way; it was not here before."""
+    receiver = Receiver()
+    receiver.gets(0)
+    receiver.hears(6, oldest=4)
+    assert receiver.gets(2, 4, 2, 0) == [True, True, False, False]
+    for _ in range(TRIES_MAX + 1):
+        receiver.now_ns = receiver.window.next_ns or receiver.now_ns
+        receiver.asks()
+    assert receiver.window.next_ns is None
+    assert receiver.gets(5, 5) == [True, False]
 
 
 def test_garbage_costs_no_more_than_a_window() -> None:
@@ -167,6 +181,19 @@ def test_one_report_has_room_for_so_many_and_the_rest_is_asked_for_next() -> Non
     first, second = receiver.asks(), receiver.asks()
     assert len(first) == LACKS_MAX
     assert first + second == [whole(it) for it in range(1, 4 * LACKS_MAX - 2, 2)]
+
+
+def test_all_that_is_missing_is_asked_for_when_its_sender_waits() -> None:
+    """Also what was asked for, and is waited for longer and longer."""
+    receiver = Receiver()
+    receiver.gets(0)
+    receiver.hears(5)
+    assert receiver.window.next_ns is not None
+    receiver.window.hurry(receiver.now_ns)
+    assert receiver.asks() == [whole(1, 4)]
+    assert receiver.asks() == []
+    receiver.window.hurry(receiver.now_ns)
+    assert receiver.asks() == [whole(1, 4)]
 
 
 def test_who_hears_another_one_ask_waits_for_the_answer() -> None:
@@ -225,11 +252,12 @@ class Sender:
 
     def __init__(self, frames: int = 10) -> None:
         self.window = SendWindow(session=1, first=START)
+        self.window.taking = dict.fromkeys(range(2, 10), START)
         self.now_ns = 0
         for place in range(frames):
             self.window.keep(b"%d" % place)
 
-    def asked(self, node: int, *lacks: Lack, gather_ns: int = 0) -> tuple[int, int]:
+    def asked(self, node: int, *lacks: Lack, gather_ns: int = 0) -> tuple[float, int]:
         return self.window.ask(node, lacks, self.now_ns, hold_ns=GRTT_NS, gather_ns=gather_ns)
 
     def sends(self) -> list[tuple[tuple[int, ...], bytes, int, bool]]:
@@ -288,6 +316,25 @@ def test_what_is_not_kept_any_more_is_gone() -> None:
     sender = Sender(KEPT_FRAMES_MAX + 10)
     assert sender.window.oldest == START + 10
     assert sender.asked(2, whole(9, 2)) == (1, 1)
+
+
+def test_what_was_not_sent_to_somebody_it_does_not_lack() -> None:
+    """It came by other ways; whoever begins is told from where on it takes part."""
+    sender = Sender()
+    sender.window.taking = {2: START + 4}
+    assert sender.asked(2, whole(0, 10)) == (6, 4)
+    assert sender.asked(3, whole(0, 10)) == (0, 10)
+    following = START + 10
+    for node, oldest in ((0, START), (2, START + 4), (3, following)):
+        stand = sender.window.stand(7, following, 5, to=node)
+        assert stand == Stand(1, 7, following % NUMBERS, oldest % NUMBERS, 5)
+
+
+def test_of_a_frame_as_much_is_lost_as_its_pieces_are() -> None:
+    """Else a group whose large frames lack a piece each would seem to lose everything."""
+    assert share(ALL_PIECES, 10 * DATAGRAM_BYTES_MAX) == 1.0
+    assert share(0b101, 10 * DATAGRAM_BYTES_MAX) == pytest.approx(0.2)
+    assert share(0b1, 100) == 1.0
 
 
 def test_what_was_never_sent_cannot_be_asked_for() -> None:

@@ -72,7 +72,7 @@ controls: st.SearchStrategy[wire.Control] = st.one_of(
         wire.Ack,
         view_id=view_ids,
         entries=st.lists(
-            st.builds(wire.AckEntry, node_ids, node_ids, node_ids, u63, u63), max_size=3
+            st.builds(wire.AckEntry, node_ids, node_ids, node_ids, u63, u63, u63), max_size=3
         ).map(tuple),
         done=u63,
         resync=st.booleans(),

@@ -103,12 +103,52 @@ JUDGED = (
         one(
             "deaf-host-is-trusted",
             "4, fan-out: whom the group does not reach is sent its own copies",
-            FAN_OUT,
-            "            if rail in reached and self._group.arrives(node, rail, now_ns):\n",
+            CORE + "listeners.py",
+            "            if rail in reached and self._heard.arrives(node, rail, now_ns):\n",
             "            if rail in reached:\n",
         ),
         "core/test_fan_out.py::"
         "test_a_host_that_hears_no_multicast_is_sent_its_own_copies_and_that_is_told",
+    ),
+    Judged(
+        one(
+            "own-copies-have-no-numbers",
+            "4, fan-out: own copies have the numbers of what goes to the group",
+            FAN_OUT,
+            "        if number == UNNUMBERED:\n            return Cast(",
+            "        if number == UNNUMBERED or nodes != _TO_GROUP:\n            return Cast(",
+        ),
+        "core/test_fan_out.py::test_who_hears_no_multicast_asks_for_what_is_lost_of_its_own_copies",
+    ),
+    Judged(
+        one(
+            "who-comes-back-lacks-all",
+            "4, fan-out: who had batches over its association is told with which number it begins",
+            FAN_OUT,
+            "            self._sent.taking.pop(node, None)\n\n    def _keep(",
+            "            del node\n\n    def _keep(",
+        ),
+        "core/test_fan_out.py::test_who_had_all_over_its_association_does_not_ask_for_it_again",
+    ),
+    Judged(
+        one(
+            "left-out-takes-part",
+            "4, fan-out: all whom datagrams reach are sent the same, and nobody else is waited for",
+            CORE + "carrying.py",
+            "        self._casting.fan_out.begin()\n",
+            "",
+        ),
+        "core/test_fan_out.py::test_a_member_that_is_left_out_keeps_nobody_from_asking",
+    ),
+    Judged(
+        one(
+            "who-is-late-is-not-asked",
+            "4, fan-out: who has not said in time that it holds a batch is asked what it lacks",
+            CORE + "carrying.py",
+            "        if progress.asked < progress.held and self._casting.fan_out.ask(",
+            "        if progress.asked > progress.held and self._casting.fan_out.ask(",
+        ),
+        "core/test_fan_out.py::test_who_does_not_say_in_time_that_it_has_it_is_asked_what_it_lacks",
     ),
     Judged(
         one(

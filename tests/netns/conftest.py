@@ -55,10 +55,10 @@ class Standing:
 
 @contextmanager
 def stand(
-    folder: Path, *, lab_hosts: int, hosts: int, **settings: object
+    folder: Path, *, lab_hosts: int, hosts: int, offload: bool = True, **settings: object
 ) -> Generator[Standing, None, None]:
     """A lab of so many hosts on two rails, of which the first are a cluster."""
-    lab = Lab(lab_hosts, ("a", "b"))
+    lab = Lab(lab_hosts, ("a", "b"), offload=offload)
     try:
         lab.up()
     except LabUnavailable as error:

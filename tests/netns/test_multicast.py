@@ -28,6 +28,14 @@ def standing_carried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand
 
 
 @pytest.fixture(scope="module")
+def standing_by_packets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """The same on hosts that carry nothing longer than a packet: each is lost by itself."""
+    folder = tmp_path_factory.mktemp("packets")
+    with stand(folder, lab_hosts=3, hosts=3, offload=False, traffic=TRAFFIC) as standing:
+        yield standing
+
+
+@pytest.fixture(scope="module")
 def standing_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """Three nodes without any SCTP."""
     folder = tmp_path_factory.mktemp("alone")
@@ -38,7 +46,17 @@ def standing_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin
 @pytest.fixture
 def carried(standing_carried: Standing) -> Iterator[Fleet]:
     """See `standing_carried`; what happens is judged by the checkers of all guarantees."""
-    fleet = standing_carried.whole()
+    yield from _heard(standing_carried)
+
+
+@pytest.fixture
+def by_packets(standing_by_packets: Standing) -> Iterator[Fleet]:
+    """See `standing_by_packets`; judged likewise."""
+    yield from _heard(standing_by_packets)
+
+
+def _heard(standing: Standing) -> Iterator[Fleet]:
+    fleet = standing.whole()
     fleet["alpha"].await_event("MulticastChanged", peer=2, state="arrives")
     yield fleet
     fleet.check()
@@ -100,17 +118,23 @@ def test_blocked_sctp_is_bridged_in_500_ms_and_used_again(
 
 
 @pytest.mark.parametrize("percent", [1, 5, 20])
-def test_losses_at_receivers_are_mended(carried: Fleet, percent: float) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "rate", "size"), [("carried", RATE, 100), ("by_packets", RATE // 4, 10_000)]
+)
+def test_losses_at_receivers_are_mended(
+    request: pytest.FixtureRequest, hosts: str, rate: int, size: int, percent: float
+) -> None:
     """Random ones, on the rail that carries everything; no view changes."""
-    before, asked = views(carried), asked_for(carried)
-    carried.lane = "bulk"
+    fleet: Fleet = request.getfixturevalue(hosts)
+    before, asked = views(fleet), asked_for(fleet)
+    fleet.lane = "bulk"
     for host in ("bravo", "charlie"):
-        carried.lab.loss("a", host, percent, "in")
-    carried.stream(RATE)
-    carried.flow(2 * RATE)
-    carried.settle()
-    assert [it for it in views(carried) if it not in before] == []
-    assert asked_for(carried) > asked, "what was lost is asked for"
+        fleet.lab.loss("a", host, percent, "in")
+    fleet.stream(rate, size=size)
+    fleet.flow(2 * rate)
+    fleet.settle()
+    assert [it for it in views(fleet) if it not in before] == []
+    assert asked_for(fleet) > asked, "what was lost is asked for"
 
 
 def test_a_host_that_hears_no_multicast_is_sent_its_own_copies(carried: Fleet) -> None:

@@ -8,6 +8,7 @@ every member: everybody keeps a batch until all hold it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from ..config import Limits, Timing
 from ..events import Lane, ViewId
@@ -16,6 +17,9 @@ from ..wire_data import StreamKey
 from .framing import Framer
 from .streams import InStream
 from .timers import Timer, TimerTable
+
+PUT_OFF_DELAYS: Final = 2
+"""Associations tell after so many times the delay of the bulk lane what datagrams told before."""
 
 
 class Acks:
@@ -34,11 +38,50 @@ class Acks:
         self.frozen: set[Lane] = set()
         """Lanes whose reader does not read: they are granted no window."""
         self._unacked_bytes = self._unacked_bulk_bytes = 0
+        self._owed: set[StreamKey] = set()
+        """What only datagrams have told, which may be lost."""
+        self._owed_since_ns = 0
+        self._thawed = False
+        """A reader has stopped, or reads again, and nobody was told so."""
 
     def begin(self) -> None:
         """A new view, or everything has been told."""
         self.dirty.clear()
+        self._owed.clear()
+        self._thawed = False
         self._unacked_bytes = self._unacked_bulk_bytes = 0
+
+    def take(self) -> tuple[list[StreamKey], dict[int, list[StreamKey]]]:
+        """What is to be told now: of multicasts, and to each member of what it sent here alone."""
+        dirty = sorted(self.dirty)
+        directed: dict[int, list[StreamKey]] = {}
+        for key in dirty:
+            if key.addressee:
+                directed.setdefault(key.origin, []).append(key)
+        self.begin()
+        return [key for key in dirty if not key.addressee], directed
+
+    def put_off(self, now_ns: int) -> list[StreamKey] | None:
+        """What datagrams tell now and associations later; None if these are to tell all now.
+
+        Only multicasts of the bulk lane can be put off, and not for long.
+        """
+        if self._thawed or any(key.lane != Lane.BULK or key.addressee for key in self.dirty):
+            return None
+        if not self._owed:
+            if not self.dirty:
+                return None
+            self._owed_since_ns = now_ns
+        due_ns = self._owed_since_ns + PUT_OFF_DELAYS * self._bulk_delay_ns
+        self._owed |= self.dirty
+        if now_ns >= due_ns:
+            self.dirty |= self._owed
+            return None
+        keys = sorted(self.dirty)
+        self.dirty.clear()
+        self._unacked_bulk_bytes = 0
+        self._timers.arm_earlier(Timer.ACK, "", due_ns)
+        return keys
 
     def note(self, key: StreamKey, size: int, now_ns: int) -> None:
         """So many bytes of a stream have come."""
@@ -59,6 +102,7 @@ class Acks:
         """A reader has stopped, or reads again: its senders are told at once."""
         if frozen is (lane in self.frozen):
             return
+        self._thawed = True
         (self.frozen.add if frozen else self.frozen.discard)(lane)
         self.dirty.update(key for key in streams if key.lane == lane)
         self._timers.arm_earlier(Timer.ACK, "", now_ns)
@@ -71,7 +115,7 @@ class Acks:
         for stream in streams:
             if stream.key.lane not in self.frozen:
                 stream.taken = stream.held
-            entries.append(AckEntry(*stream.key, stream.held, stream.taken))
+            entries.append(AckEntry(*stream.key, stream.held, stream.taken, len(stream.early)))
         return self._framer.message(
             Ack(
                 view_id=view_id,

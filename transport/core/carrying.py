@@ -10,7 +10,7 @@ said in time that it has them. Batches of a meeting may come to a member by way 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final
 
 from ..config import Limits, Timing
@@ -24,7 +24,7 @@ from .framing import HEADER_BYTES, Framer
 from .meetings import Bundle
 from .outputs import Outputs, Transmit
 from .peers import Peers
-from .streams import CAST_LANES, OutStream
+from .streams import CAST_LANES, EARLY_MAX, OutStream
 from .timers import Timer, TimerTable
 
 STREAM_OF: Final = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
@@ -74,6 +74,7 @@ class Carrying:
         self._epochs = epochs
         self.synced.clear()
         self._ends_cast.clear()
+        self._casting.fan_out.begin()
 
     # ------------------------------------------------------------------------------- batches
 
@@ -107,9 +108,12 @@ class Carrying:
                 left.append(node)
             else:
                 lasts[node] = last
-        together = self._casting.fan_out.together(lasts)
-        if together:
-            self._cast_together(stream, together, lasts, now_ns)
+        fan_out = self._casting.fan_out
+        if fan_out.mends:
+            fan_out.leave(left)
+            if lasts:
+                self._cast_together(stream, lasts, now_ns)
+            return left
         # Members that have been sent the same are sent the rest as one.
         groups: dict[tuple[int, int], list[int]] = {}
         for node, last in lasts.items():
@@ -118,19 +122,16 @@ class Carrying:
             self._cast_up_to(stream, group, last, now_ns)
         return left
 
-    def _cast_together(
-        self, stream: OutStream, nodes: list[int], lasts: dict[int, int], now_ns: int
-    ) -> None:
-        """Members that are sent the same multicasts: all wait for the slowest.
+    def _cast_together(self, stream: OutStream, lasts: dict[int, int], now_ns: int) -> None:
+        """Members that are sent the same datagrams: all wait for the slowest.
 
         Whoever is behind the others is sent what it lacks by itself, as far as it has room; if then
-        all have been sent the same, they go on. Takes them out of `lasts`.
+        all have been sent the same, they go on.
         """
-        progress = stream.progress
+        nodes, progress = list(lasts), stream.progress
         top = max([progress[node].sent for node in nodes])
-        most = min([lasts[node] for node in nodes])
-        for node in nodes:
-            last = lasts.pop(node)
+        most = min(lasts.values())
+        for node, last in lasts.items():
             self._cast_up_to(stream, [node], min(last, top), now_ns)
             self.held_up |= last > most
         if most > top:
@@ -144,7 +145,7 @@ class Carrying:
         if last <= sent:
             return
         for sequence in range(sent + 1, last + 1):
-            self._casting.cast(nodes, stream.sent[sequence].frame)
+            self._casting.cast_batch(nodes, stream.sent[sequence])
         for node in nodes:
             self._note_cast(stream, node, last, now_ns + self._casting.wait_ns(node))
 
@@ -155,7 +156,8 @@ class Carrying:
         if last == sent + 1 and batches[last].size <= DATAGRAM_BYTES_MAX:
             return last  # a small one alone: whatever is on its way, it does no harm
         if lane is Lane.BULK:
-            last = min(last, progress.held + self._bulk_most)
+            most = min(self._bulk_most + progress.beyond, EARLY_MAX)
+            last = min(last, progress.held + most)
         flying = sum(self._out[0, it].in_flight_bytes(node) for it in CAST_LANES)
         window = self._casting.window_bytes(node)
         for sequence in range(sent + 1, last + 1):
@@ -227,15 +229,28 @@ class Carrying:
                 progress.sent = last
                 self._timers.arm_earlier(Timer.RECAST, "", again_ns)
 
-    def tell_all(self, frame: bytes) -> None:
-        """Send a control frame to everybody, as a datagram where these arrive."""
-        small = len(frame) <= DATAGRAM_BYTES_MAX
-        cast = [node for node in sorted(self.synced) if small and node in self._casting.rails]
+    @property
+    def casts(self) -> bool:
+        """Whether datagrams arrive at anybody."""
+        return bool(self._casting.rails)
+
+    def tell(self, nodes: Set[int], frame: bytes) -> None:
+        """Send a control frame to members, as a datagram where these arrive."""
+        small, to = len(frame) <= DATAGRAM_BYTES_MAX, sorted(self.synced & nodes)
+        cast = [node for node in to if small and node in self._casting.rails]
         if cast:
             self._casting.cast(cast, frame)
-        for node in sorted(self.synced.difference(cast)):
-            link = self._peers.peers[node].link
-            self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+        for node in to:
+            if node not in cast:
+                link = self._peers.peers[node].link
+                self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+
+    def acknowledge(self, common: bytes, own: Mapping[int, bytes]) -> None:
+        """Over associations: the same frame to everybody, or one of its own."""
+        for node in sorted(self.synced):
+            frame, link = own.get(node, common), self._peers.peers[node].link
+            if frame and link:
+                self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
 
     def bundle(self, bundles: Iterable[Bundle]) -> None:
         """Send batches of several members in as few frames as they take."""
@@ -333,6 +348,12 @@ class Carrying:
             return 0
         if cast[0][1] > now_ns:
             return cast[0][1]
+        if progress.asked < progress.held and self._casting.fan_out.ask(node, now_ns):
+            # It goes forward, so that only what it still lacks is to be sent again.
+            progress.asked = progress.held
+            again_ns = now_ns + self._casting.wait_ns(node)
+            progress.cast = deque([(sequence, again_ns) for sequence, _ in cast])
+            return again_ns
         self._casting.failed(node, now_ns)
         link = self._peers.peers[node].link
         number = Stream.REPAIR if progress.detour else STREAM_OF[lane]

@@ -15,14 +15,16 @@ larger than a packet goes over the association for a while, which mends a loss w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ..config import Timing
+from .batches import Sent
 from .fan_out import FanOut
 from .hearing import Hearing
-from .outputs import Cast, Outputs
+from .outputs import Outputs
 from .paths import Paths
+from .repair import UNNUMBERED
 
 FAILURES_MAX: Final = 3
 """So many times in a row nothing was heard in time of what was cast: no more is."""
@@ -92,6 +94,12 @@ class Casting:
                 window.bytes = WINDOW_LEAST_BYTES
         self.fan_out.choose(self.rails, now_ns)
 
+    def why(self, node: int) -> str:
+        """By what way multicasts go to a peer, and why."""
+        if node not in self.rails:
+            return "multicasts go the same way: no datagram is known to arrive"
+        return f"multicasts go {self.fan_out.why(node)}"
+
     def wait_ns(self, node: int) -> int:
         """How long a peer is given to say that it has what was cast."""
         return self.recast_ns * self._patience.get(node, 1) if self._patience else self.recast_ns
@@ -125,8 +133,8 @@ class Casting:
         self._failures[node] = failures = self._failures.get(node, 0) + 1
         if failures >= FAILURES_MAX:
             del self._failures[node]
-            if self.fan_out.uses(node):
-                self.fan_out.doubt(node, now_ns)
+            if self.fan_out.listeners.hears_any(node):
+                self.fan_out.listeners.doubt(node, now_ns)
                 return
             rail = self.rails.pop(node, None)
             if rail is not None:
@@ -151,13 +159,26 @@ class Casting:
 
     # ----------------------------------------------------------------------------- what is cast
 
-    def cast(self, nodes: Iterable[int], frame: bytes) -> None:
-        """Send a frame to peers that are in `rails`."""
+    def cast_batch(self, nodes: Sequence[int], batch: Sent) -> None:
+        """Send a batch to peers that are in `rails`; what is lost of it is asked for."""
+        fan_out = self.fan_out
+        if batch.number == UNNUMBERED:
+            batch.number = fan_out.number_batch(nodes, batch.frame)
+            number = batch.number
+        else:
+            number = fan_out.number_of(nodes, batch.number)
+        self._cast(nodes, batch.frame, number)
+
+    def cast(self, nodes: Sequence[int], frame: bytes) -> None:
+        """Send anything else to peers that are in `rails`."""
+        self._cast(nodes, frame, self.fan_out.number(nodes, frame))
+
+    def _cast(self, nodes: Iterable[int], frame: bytes, number: int) -> None:
         rails = self.rails
         by_rail: dict[str, list[int]] = {}
         for node in nodes:
             by_rail.setdefault(rails[node], []).append(node)
         for rail, group in by_rail.items():
-            left = self.fan_out.cast(group, rail, frame) if len(group) > 1 else group
+            left = self.fan_out.cast(group, rail, frame, number) if len(group) > 1 else group
             if left:
-                self._outputs.casts.append(Cast(left, rail, frame))
+                self._outputs.casts.append(self.fan_out.framed(left, rail, frame, number))

@@ -188,18 +188,21 @@ class Delivery:
                 while later := stream.early.pop(stream.held + 1, None):
                     self._next(stream, later, now_ns)
                 stream.early_since_ns = now_ns
+                self._timers.arm_earlier(Timer.ACK, "", now_ns)  # its sender waits for it
 
     def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """What comes before is on its way, for carriers overtake each other, or it is lost."""
         self.outputs.counters["gaps"] += 1
-        if not stream.keep_early(arrived, now_ns):
+        if stream.keep_early(arrived, now_ns):
+            self.acks.note(stream.key, len(arrived.frame), now_ns)
+        else:
             self._gaps.add(node)
         self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._overtaken_ns(node))
 
     def _overtaken_ns(self, node: int) -> int:
-        """How long what is missing may be on its way: longer if it was asked for by itself."""
-        lacks = self._fan_out.lacks(node)
-        return self._timing.recast_ns if lacks else self._timing.ack_delay_ns
+        """How long what is missing may be on its way: longer if it is asked for by itself."""
+        mended = self._fan_out.mends_for(node)
+        return 3 * self._timing.recast_ns if mended else self._timing.ack_delay_ns
 
     def resync(self, node: int, now_ns: int) -> None:
         """Ask a member to go on from where we are, if what was missing has not come."""
@@ -340,12 +343,13 @@ class Delivery:
 
     def send_acks(self, now_ns: int, *, at_once: bool = False) -> None:
         """Tell everybody what has arrived since the last time."""
-        ordered = self.ordered
-        since_ns = ordered.untold_since_ns
+        ordered, since_ns = self.ordered, self.ordered.untold_since_ns
         if self.view is None or self.closed:
             return
         untold = since_ns is not None
         overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
+        if not (untold or at_once) and self._hint(now_ns):
+            return
         light = not (self.acks.dirty or at_once)
         if light and not (ordered.urgent or overdue):
             # What layers say one after the other acknowledges what they said before; `due`
@@ -354,26 +358,23 @@ class Delivery:
         if untold:
             self.acks.dirty.update(k for k in self.ins if k.lane == Lane.ORDERED)
         ordered.all_told()
-        dirty = sorted(self.acks.dirty)
-        shared = [key for key in dirty if not key.addressee]
+        shared, directed = self.acks.take()
         for key in shared:
             self._holders.forget(key)
-        directed: dict[int, list[StreamKey]] = {}
-        for key in dirty:
-            if key.addressee:
-                directed.setdefault(key.origin, []).append(key)
         common = self._ack_frame(shared) if shared or untold else b""
-        self.acks.begin()
         if light:
             # Nobody's window waits for it, so that it may be lost.
-            self.carrying.tell_all(common)
+            self.carrying.tell(self.carrying.synced, common)
             return
-        for node in sorted(self.carrying.synced):
-            extra = directed.get(node)
-            frame = self._ack_frame(shared + extra) if extra else common
-            link = self.peers.peers[node].link
-            if frame and link:
-                self.outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+        own = {node: self._ack_frame(shared + keys) for node, keys in directed.items()}
+        self.carrying.acknowledge(common, own)
+
+    def _hint(self, now_ns: int) -> bool:
+        """Tell the senders by datagrams what came so, which costs less; all others soon."""
+        keys = self.acks.put_off(now_ns) if self.carrying.casts else None
+        if keys:
+            self.carrying.tell({key.origin for key in keys}, self._ack_frame(keys))
+        return keys is not None
 
     def send_full_ack(self, node: int, *, resync: bool = False) -> None:
         """Tell one member everything: on a new association, in a new view, after a gap."""
@@ -397,13 +398,13 @@ class Delivery:
         if ack.view_id != self.view.id or node not in self.view.members:
             self.outputs.counters["ack_of_other_view"] += 1
             return
-        for origin, addressee, lane, held, taken in ack.entries:
+        for origin, addressee, lane, held, taken, beyond in ack.entries:
             if origin != self.node:
                 self._holders.hold(StreamKey(origin, addressee, lane), node, held)
                 continue
             stream = self.out.get((addressee, _LANES.get(lane, Lane.CONTROL)))
             if stream is not None:
-                stream.acknowledged(node, held, taken)
+                stream.acknowledged(node, held, taken, beyond)
                 if lane == Lane.BULK or self.carrying.held_up:
                     self.carrying.to_push = True  # There is room for more on its way to it.
                 self.settle(stream, _LANES[lane])
@@ -427,8 +428,7 @@ class Delivery:
     def _note_frozen(self, node: int, now_ns: int) -> None:
         """Who does not read the order holds the others up."""
         self._freeze_out(node)
-        unread = int(Lane.ORDERED) in self._frozen_at[node]
-        self.ordered.slowness.unread(node, now_ns, unread=unread)
+        self.ordered.slowness.unread(node, now_ns, unread=int(_ORDERED) in self._frozen_at[node])
 
     def _freeze_out(self, node: int) -> None:
         """Number nothing more for lanes that a member's application does not read."""

@@ -116,6 +116,12 @@ class Fallback:
         if self._is_silent(node, self._timing.heartbeat_ns, now_ns):
             self._links.open(node, now_ns, urgent=True)
 
+    def why(self, node: int) -> str:
+        """Why a peer is reached by this carrier."""
+        if self._alone:
+            return "there is no SCTP here (driver = multicast)"
+        return "SCTP does not reach it" if self.by_datagrams(node) else "SCTP reaches it"
+
     def by_datagrams(self, node: int) -> bool:
         """Whether a peer is, or was last, reached by datagrams alone."""
         return self._by_datagrams.get(node, False)

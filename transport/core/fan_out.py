@@ -4,7 +4,8 @@ On each rail that has a multicast group a node says now and then where it stands
 it answers (REPORT). So a sender knows at whom its multicasts arrive. Where a switch does not
 pass them on, or a host has not joined, the frames go to that node alone, and the application is
 told. The rail is the one that carries all else to a peer: whoever is reached over another one is
-sent its own copy.
+sent its own copy. All copies of a frame have the same number, so that whoever lacks it asks for it,
+by whatever way it should have come.
 
 Whether the group is worth it is computed from what is measured: the copies that are saved, against
 those that are sent again because they were lost.
@@ -14,19 +15,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ..config import MS, Timing
 from ..drivers.base import GROUP, NUMBERS, Incomplete, Stream
-from ..events import MulticastChanged
 from ..wire_group import NO_RAIL, Lack, Report, Stand, decode_report, decode_stand
 from .framing import Framer
-from .hearing import ASK_INTERVALS, TRUST_INTERVALS, Hearing
+from .hearing import ASK_INTERVALS, Hearing
+from .listeners import Listeners
 from .outputs import Cast, Outputs, Transmit
 from .paths import Paths
 from .peers import Peers
-from .repair import ReceiveWindow, Repair, SendWindow, group_session
+from .repair import UNNUMBERED, ReceiveWindow, Repair, SendWindow, group_session
 from .timers import Timer, TimerTable
 
 GRTT_MIN_NS: Final = 200_000
@@ -34,6 +34,9 @@ GRTT_MAX_NS: Final = 500 * MS
 """Bounds of the group's round trip time: the longest of those to its members."""
 REPAIR_COST: Final = 2.0
 """A frame that is asked for costs as much as so many copies: the question, and the answer."""
+RETRY_RTTS: Final = 2
+"""What was asked for has not come after so many round trips: it, or the question, was lost. Twice
+as many where questions of others are waited for."""
 LOSS_WEIGHT: Final = 1 / 256
 """Of the newest frame in the measured share of those that are lost."""
 BACKOFF_GRTTS: Final = 6
@@ -41,16 +44,6 @@ BACKOFF_GRTTS: Final = 6
 _TO_GROUP: Final = (GROUP,)
 OVERRUN_HOLD: Final = 10
 """For so many round trips one overrun is not taken for two."""
-
-
-@dataclass(slots=True)
-class _Listener:
-    """A peer on one rail's group."""
-
-    since_ns: int
-    """Since when datagrams are known to arrive there by themselves."""
-    told: bool | None = None
-    """What the application was told last: it hears the group, or it does not."""
 
 
 class FanOut:
@@ -82,11 +75,9 @@ class FanOut:
         self._timers = timers
         self._outputs = outputs
         self._jitter = jitter
-        self._group = Hearing(timing=timing, datagrams=bool(rails))
-        """Where this node's multicasts arrive."""
+        self.listeners = Listeners(rails=rails, timing=timing, outputs=outputs)
         self._sent = SendWindow(session=group_session(nonce), first=(nonce >> 16) % NUMBERS)
         self._received: dict[int, ReceiveWindow] = {}
-        self._known: dict[tuple[int, str], _Listener] = {}
         self._loss: dict[int, float] = {}
         """By peer the share of frames that it has asked for again."""
         self._spared: dict[int, int] = {}
@@ -98,8 +89,6 @@ class FanOut:
         self._own_overruns = 0
         self._incomplete: list[Incomplete] = []
         """Frames of which some pieces have come, when something was last to be asked for."""
-        self.listeners: dict[str, frozenset[int]] = {}
-        """By rail who is sent multicasts there."""
         self._via: dict[int, str] = {}
         """The rail that carries datagrams to each peer, also those by themselves."""
         self._interval = 0
@@ -122,14 +111,7 @@ class FanOut:
         if not self._rails:
             return
         self._via = via
-        reached: dict[str, set[int]] = {rail: set() for rail in self._rails}
-        for node, rail in via.items():
-            if rail in reached and self._group.arrives(node, rail, now_ns):
-                reached[rail].add(node)
-        self.listeners = {rail: frozenset(nodes) for rail, nodes in reached.items() if nodes}
-        for node, rail in via.items():
-            if rail in reached:
-                self._tell(node, rail, node in reached[rail], now_ns)
+        self.listeners.choose(via, now_ns)
         self._sent.decide()
         if self._interval % ASK_INTERVALS == 0 or self._cast_ns > self._stood_ns:
             for rail in self._rails:
@@ -137,76 +119,101 @@ class FanOut:
             self._stood_ns = now_ns
         self._interval += 1
 
-    def _tell(self, node: int, rail: str, hears: bool, now_ns: int) -> None:
-        """Say to the application that a group begins or ceases to reach somebody."""
-        known = self._known.get((node, rail))
-        if known is None:
-            known = self._known[node, rail] = _Listener(now_ns)
-        patience_ns = TRUST_INTERVALS * self._timing.heartbeat_ns
-        if hears is known.told or (not hears and now_ns < known.since_ns + patience_ns):
-            return
-        known.told = hears
-        self._outputs.stream.append(MulticastChanged(peer=node, rail=rail, arrives=hears))
-
-    def uses(self, node: int) -> bool:
-        """Whether a peer is sent multicasts."""
-        return any(node in nodes for nodes in self.listeners.values())
-
-    def doubt(self, node: int, now_ns: int) -> None:
-        """What went to the group has not come to a peer, again and again."""
-        for rail, nodes in self.listeners.items():
-            if node in nodes:
-                self._group.doubt(node, rail, now_ns)
-                self.listeners[rail] = nodes - {node}
-
     def forget(self, node: int) -> None:
         """The association to a peer is gone: what comes next may be another process."""
-        self._group.forget(node)
+        self.listeners.forget(node)
         self._received.pop(node, None)
+        self._sent.taking.pop(node, None)
         self._sharing.discard(node)
         self._spared.pop(node, None)
         self._overruns.pop(node, None)
         self._loss.pop(node, None)
-        for rail, nodes in self.listeners.items():
-            self.listeners[rail] = nodes - {node}
-        for key in [key for key in self._known if key[0] == node]:
-            del self._known[key]
 
     def _cost(self, nodes: Collection[int]) -> float:
         """Of one multicast to them, in copies."""
         loss = self._loss
         return 1.0 + REPAIR_COST * sum([loss.get(node, 0.0) for node in nodes]) if loss else 1.0
 
+    def why(self, node: int) -> str:
+        """How datagrams for all get to a peer, and why so."""
+        rail = self._via.get(node, "")
+        if rail not in self._rails:
+            return "in copies of its own, for there is no group to send them to"
+        hear = self.listeners.on(rail)
+        if node not in hear:
+            return f"in copies of its own, for the group of rail {rail} does not reach it"
+        if len(hear) < 2:
+            return f"in copies of its own, for the group of rail {rail} reaches nobody else"
+        cost = self._cost(hear)
+        if cost >= len(hear):
+            return f"in copies of its own, for so much is lost that one to all costs {cost:.1f}"
+        return f"to the group of rail {rail}, once for {len(hear)}, which costs {cost:.1f} copies"
+
     # --------------------------------------------------------------------------- what goes there
 
-    def cast(self, nodes: Sequence[int], rail: str, frame: bytes) -> Sequence[int]:
+    @property
+    def mends(self) -> bool:
+        """What is sent has numbers, so that all are to be sent the same."""
+        return bool(self._rails)
+
+    def number_batch(self, nodes: Sequence[int], frame: bytes) -> int:
+        """A new batch has a number if it goes to all that take part; others begin with it."""
+        taking = self._sent.taking
+        if not self._rails or not taking.keys() <= set(nodes):
+            return UNNUMBERED
+        if len(taking) < len(nodes):
+            self._begin(nodes, self._sent.following)
+        return self._keep(frame)
+
+    def number_of(self, nodes: Sequence[int], number: int) -> int:
+        """The same for one that had gone to others: these may begin with it."""
+        if number < self._sent.oldest:
+            return UNNUMBERED
+        self._begin(nodes, number)
+        return number
+
+    def number(self, nodes: Sequence[int], frame: bytes) -> int:
+        """Any other frame has a number if it goes to those that take part, and to nobody else."""
+        everybody = self._rails and self._sent.taking.keys() == set(nodes)
+        return self._keep(frame) if everybody else UNNUMBERED
+
+    def _begin(self, nodes: Sequence[int], number: int) -> None:
+        """Who was not sent what has numbers is, from here on; what was before, it has."""
+        for node in nodes:
+            if node not in self._sent.taking:
+                self._sent.taking[node] = number
+                self._stand_to(node, number)
+
+    def begin(self) -> None:
+        """A view is installed: whoever is sent the first batch in it takes part."""
+        self._sent.taking.clear()
+
+    def leave(self, nodes: Collection[int]) -> None:
+        """These are sent what has numbers by other ways."""
+        for node in nodes:
+            self._sent.taking.pop(node, None)
+
+    def _keep(self, frame: bytes) -> int:
+        for node, loss in self._loss.items():
+            self._loss[node] = loss * (1.0 - LOSS_WEIGHT)
+        self._fresh = True
+        return self._sent.keep(frame)
+
+    def framed(self, nodes: Sequence[int], rail: str, frame: bytes, number: int) -> Cast:
+        """A frame on its way to some, by its number if it has one."""
+        if number == UNNUMBERED:
+            return Cast(nodes, rail, frame)
+        return Cast(nodes, rail, frame, self._sent.session, number % NUMBERS)
+
+    def cast(self, nodes: Sequence[int], rail: str, frame: bytes, number: int) -> Sequence[int]:
         """Send a frame to the group, if that is worth it; returns whom that does not reach."""
-        listeners = self.listeners.get(rail)
-        if listeners is None:
-            return nodes
+        listeners = self.listeners.on(rail)
         reached = [node for node in nodes if node in listeners]
         if len(reached) < 2 or self._cost(reached) >= len(reached):
             return nodes
-        number = self._sent.keep(frame)
-        self._outputs.casts.append(
-            Cast(_TO_GROUP, rail, frame, self._sent.session, number % NUMBERS)
-        )
-        for node in reached:
-            loss = self._loss.get(node)
-            if loss is not None:
-                self._loss[node] = loss * (1.0 - LOSS_WEIGHT)
+        self._outputs.casts.append(self.framed(_TO_GROUP, rail, frame, number))
         self._tail_rail = rail
-        self._fresh = True
         return [] if len(reached) == len(nodes) else [it for it in nodes if it not in listeners]
-
-    def together(self, nodes: Collection[int]) -> list[int]:
-        """Those of them that are sent the same multicasts; none, if each is sent its own copies."""
-        for rail, listeners in self.listeners.items():
-            reached = [node for node in nodes if node in listeners]
-            if len(reached) > 1 and self._cost(reached) < len(reached):
-                self._tail_rail = rail
-                return reached
-        return []
 
     def settle(self, now_ns: int) -> None:
         """The end of a turn: if nothing follows what went to the group, say where it ended."""
@@ -216,16 +223,23 @@ class FanOut:
             self._timers.arm_earlier(Timer.REPAIR, "", now_ns + self._tail_ns)
 
     def _stand(self, rail: str, now_ns: int, *, ask: bool) -> None:
-        sent = self._sent
-        stand = Stand(
-            sent.session,
-            self._paths.number_of(rail),
-            sent.following % NUMBERS,
-            sent.oldest % NUMBERS,
-            now_ns if ask else 0,
-            int(sent.shared),
-        )
+        number, sent_ns = self._paths.number_of(rail), now_ns if ask else 0
+        stand = self._sent.stand(number, self._sent.following, sent_ns)
         self._outputs.casts.append(Cast(_TO_GROUP, rail, self._framer.stand(stand)))
+
+    def ask(self, node: int, now_ns: int) -> bool:
+        """Have a peer that does not say that it has everything ask for what it lacks."""
+        taking = node in self._sent.taking
+        if taking:
+            self._stand_to(node, self._sent.following, now_ns)
+        return taking
+
+    def _stand_to(self, node: int, following: int, asked_ns: int = 0) -> None:
+        """To one that may not hear the group; that it comes shows nothing of that."""
+        rail = self._rail_to(node, again=asked_ns > 0)
+        if rail:
+            stand = self._sent.stand(NO_RAIL, following, asked_ns, to=node)
+            self._outputs.casts.append(Cast((node,), rail, self._framer.stand(stand)))
 
     # ---------------------------------------------------------------------------- what has come
 
@@ -242,9 +256,9 @@ class FanOut:
         return fresh
 
     def receive_stand(self, node: int, rail: str, frame: bytes, offset: int, now_ns: int) -> None:
-        """A peer says where it stands; that came by the group, so the group reaches this node."""
+        """A peer says where it stands; what came by a group shows that this node is reached so."""
         stand = decode_stand(frame, offset)
-        if stand is None or self._paths.rail_at(stand.rail) != rail:
+        if stand is None or (stand.rail != NO_RAIL and self._paths.rail_at(stand.rail) != rail):
             self._outputs.counters["malformed_stand"] += 1
             return
         window = self._received.get(node)
@@ -254,10 +268,12 @@ class FanOut:
         (self._sharing.add if stand.shared else self._sharing.discard)(node)
         guard_ns = self._guard_ns(node)
         window.told(stand.following, stand.oldest, now_ns, guard_ns=guard_ns)
+        if stand.sent_ns and stand.rail == NO_RAIL:
+            window.hurry(now_ns)  # its sender waits for this node alone
+        elif stand.sent_ns:
+            self._report(node, window, [], answered=stand)
         if window.lacking:
             self._watch(window)
-        if stand.sent_ns:
-            self._report(node, window, [], answered=stand)
 
     def receive_report(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
         """A receiver answers, and says what it lacks of a session of this node or another one."""
@@ -277,19 +293,24 @@ class FanOut:
         if report.session != sent.session:
             return
         if report.sent_ns and (rail := self._paths.rail_at(report.rail)) is not None:
-            self._group.heard(node, rail, min(report.sent_ns, now_ns))
+            self.listeners.heard(node, rail, min(report.sent_ns, now_ns))
         self._note_overruns(node, report.overruns, now_ns)
         before, self._spared[node] = self._spared.get(node, report.spared), report.spared
         sent.spare(max(0, report.spared - before))
         if not report.lacks:
             return
+        if node not in sent.taking:
+            self._stand_to(node, sent.following)
+            return
         gather_ns = grtt_ns // 2 if len(self._via) > 2 else 0
-        noted, gone = sent.ask(node, report.lacks, now_ns, hold_ns=grtt_ns, gather_ns=gather_ns)
+        lost, gone = sent.ask(node, report.lacks, now_ns, hold_ns=grtt_ns, gather_ns=gather_ns)
+        if gone:
+            self._stand_to(node, sent.following)
         counters = self._outputs.counters
         counters["nacks_received"] += 1
         counters["repairs_gone"] += gone
         loss = self._loss.get(node, 0.0)
-        self._loss[node] = min(1.0, loss + noted * LOSS_WEIGHT)
+        self._loss[node] = min(1.0, loss + lost * LOSS_WEIGHT)
         if sent.next_ns is not None:
             self._timers.arm_earlier(Timer.REPAIR, "", sent.next_ns)
 
@@ -304,10 +325,9 @@ class FanOut:
 
     # ----------------------------------------------------------------------------------- timers
 
-    def lacks(self, node: int) -> bool:
-        """Whether something of a peer is missing, and is asked for."""
-        window = self._received.get(node)
-        return window is not None and window.lacking
+    def mends_for(self, node: int) -> bool:
+        """Whether a peer numbers what it sends, so that what is missing of it is asked for."""
+        return node in self._received
 
     def asks(self, now_ns: int) -> bool:
         """Whether something is to be asked for now: then it is of interest what is partly here."""
@@ -344,6 +364,10 @@ class FanOut:
         if now_ns >= at_ns:
             if self._tail_rail in self._rails:
                 self._stand(self._tail_rail, now_ns, ask=False)
+            hear = self.listeners.on(self._tail_rail)
+            for node in self._sent.taking:
+                if node not in hear:
+                    self._stand_to(node, self._sent.following)
             self._tail_ns *= 2
             at_ns = self._cast_ns + self._tail_ns
             if self._tail_ns > self._timing.heartbeat_ns:
@@ -358,7 +382,7 @@ class FanOut:
             if it.node == node and it.session == window.session
         }
         before = window.given_up
-        lacks, tries = window.ask(now_ns, partly, retry_ns=4 * self._rtt_ns(node))
+        lacks, tries = window.ask(now_ns, partly, retry_ns=self._retry_ns(node))
         counters = self._outputs.counters
         counters["repairs_given_up"] += window.given_up - before
         if lacks:
@@ -432,6 +456,10 @@ class FanOut:
 
     def _rtt_ns(self, node: int) -> int:
         return min(max(self._paths.srtt_ns(node), GRTT_MIN_NS), GRTT_MAX_NS)
+
+    def _retry_ns(self, node: int) -> int:
+        rtts = 2 * RETRY_RTTS if node in self._sharing else RETRY_RTTS
+        return rtts * self._rtt_ns(node)
 
     def _guard_ns(self, node: int) -> int:
         """So long a frame may be overtaken, or others are given to ask for the same."""

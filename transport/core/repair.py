@@ -14,13 +14,13 @@ acknowledged (`carrying.py`). So a defect here costs time and no message.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..config import MS
-from ..drivers.base import ALL_PIECES, NUMBERS, SESSION_MAX
-from ..wire_group import LACKS_MAX, Lack
+from ..drivers.base import ALL_PIECES, DATAGRAM_BYTES_MAX, NUMBERS, SESSION_MAX
+from ..wire_group import LACKS_MAX, Lack, Stand
 
 KEPT_BYTES_MAX: Final = 4 << 20
 KEPT_FRAMES_MAX: Final = 4096
@@ -34,7 +34,8 @@ UNICAST_MAX: Final = 2
 """What more than so many ask for goes to the group."""
 SHARED_AFTER: Final = 4
 """By so many frames that go again it is decided whether losses are shared."""
-
+UNNUMBERED: Final = -1
+"""In place of the number of a frame that has none."""
 
 SESSIONS: Final = SESSION_MAX // 2
 """Of each kind: what goes to groups has odd ones, links have even ones."""
@@ -71,6 +72,11 @@ def named(lacks: Iterable[Lack], around: int, low: int, high: int) -> Iterator[t
             yield number, lack.pieces
 
 
+def share(pieces: int, size: int) -> float:
+    """How much of a frame of `size` bytes these pieces are, about."""
+    return 1.0 if pieces == ALL_PIECES else min(1.0, pieces.bit_count() * DATAGRAM_BYTES_MAX / size)
+
+
 # ------------------------------------------------------------------------------ the sender's side
 
 
@@ -104,6 +110,8 @@ class SendWindow:
         """The number of the next frame."""
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         self._kept_bytes = 0
+        self.taking: dict[int, int] = {}
+        """Who is sent all frames, to the group or by itself, and from which number on."""
         self._asked: dict[int, _Asked] = {}
         self._repaired: dict[int, dict[int, int]] = {}
         """By number and node, when it last went again."""
@@ -116,6 +124,12 @@ class SendWindow:
     def oldest(self) -> int:
         """The oldest number that can be sent again; the next one if none can."""
         return next(iter(self._kept), self.following)
+
+    def stand(self, rail: int, following: int, sent_ns: int, *, to: int = 0) -> Stand:
+        """What says where it stands, to the group or to one."""
+        oldest = max(self.oldest, self.taking.get(to, following)) if to else self.oldest
+        numbers = following % NUMBERS, min(oldest, following) % NUMBERS
+        return Stand(self.session, rail, *numbers, sent_ns, int(self.shared))
 
     def keep(self, frame: bytes) -> int:
         """Give a frame its number."""
@@ -132,22 +146,23 @@ class SendWindow:
 
     def ask(
         self, node: int, lacks: Iterable[Lack], now_ns: int, *, hold_ns: int, gather_ns: int
-    ) -> tuple[int, int]:
-        """A receiver lacks these; returns how many were noted, and how many are gone.
+    ) -> tuple[float, int]:
+        """A receiver lacks these; returns how much of frames it lacks, and how many are gone.
 
         What has just gone to it is on its way (`hold_ns`); others may be about to ask for the same
-        (`gather_ns`).
+        (`gather_ns`). What was not sent to it, it has by other ways.
         """
-        noted = gone = 0
+        lost, gone = 0.0, 0
+        first = self.taking.get(node, self.following)
         for number, pieces in named(lacks, self.following, self._first, self.following):
-            if number not in self._kept:
+            if number < first or number not in self._kept:
                 gone += 1
             elif now_ns - self._repaired.get(number, {}).get(node, now_ns - hold_ns) >= hold_ns:
                 asked = self._asked.setdefault(number, _Asked(now_ns + gather_ns))
                 self._lacked += node not in asked.pieces
                 asked.pieces[node] = asked.pieces.get(node, 0) | pieces
-                noted += 1
-        return noted, gone
+                lost += share(pieces, len(self._kept[number]))
+        return lost, gone
 
     def spare(self, receivers: int) -> None:
         """So many lacked something as well, and did not have to ask."""
@@ -214,6 +229,8 @@ class ReceiveWindow:
         self._gaps: dict[int, _Gap] = {}
         self._young: deque[int] = deque()
         """Gaps that may only have been overtaken."""
+        self._skipped: set[int] = set()
+        """What was given up lately."""
         self._come = 0
         """How many frames have."""
         self.given_up = self.spared = 0
@@ -229,11 +246,15 @@ class ReceiveWindow:
     def arrived(self, number: int, now_ns: int, *, guard_ns: int) -> bool:
         """A frame is here; False if it was here before.
 
-        It may have overtaken others: these are given `guard_ns` to come.
+        It may have overtaken others: these are given `guard_ns` to come. One that was given up may
+        come all the same.
         """
         if self.follows(number):
             return True
         at = near(number, self._top)
+        if at in self._skipped:
+            self._skipped.remove(at)
+            return True
         if at < self.floor or at in self._early:
             return False
         self._miss(at, now_ns, guard_ns)
@@ -271,13 +292,19 @@ class ReceiveWindow:
     def _give_up_below(self, number: int) -> None:
         if number <= self.floor:
             return
-        lost = [it for it in self._gaps if it < number]
-        self.given_up += len(lost)
-        for it in lost:
-            del self._gaps[it]
+        self._give_up([it for it in self._gaps if it < number])
         self._early = {it for it in self._early if it >= number}
         self.floor = number
         self._settle()
+
+    def _give_up(self, lost: Collection[int]) -> None:
+        for it in lost:
+            del self._gaps[it]
+        self.given_up += len(lost)
+        self._skipped.update(lost)
+        if len(self._skipped) > KEPT_FRAMES_MAX:
+            least = self._top - KEPT_FRAMES_MAX
+            self._skipped = {it for it in self._skipped if it >= least}
 
     def _settle(self) -> None:
         """Move the floor behind what is here or was given up."""
@@ -314,6 +341,11 @@ class ReceiveWindow:
                 gap.due_ns = now_ns + wait_ns
                 self.spared += not gap.tries
 
+    def hurry(self, now_ns: int) -> None:
+        """All that is missing is asked for now."""
+        for gap in self._gaps.values():
+            gap.due_ns = min(gap.due_ns, now_ns)
+
     def ask(
         self, now_ns: int, incomplete: Mapping[int, int], *, retry_ns: int
     ) -> tuple[list[Lack], int]:
@@ -328,8 +360,7 @@ class ReceiveWindow:
         for number in sorted(it for it, gap in self._gaps.items() if gap.due_ns <= now_ns):
             gap = self._gaps[number]
             if gap.tries >= TRIES_MAX:
-                del self._gaps[number]
-                self.given_up += 1
+                self._give_up((number,))
                 continue
             if not _add(lacks, number, incomplete):
                 break

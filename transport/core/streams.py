@@ -37,6 +37,10 @@ class Progress:
     sent: int = 0
     held: int = 0
     taken: int = 0
+    beyond: int = 0
+    """So many batches behind a gap it has as well."""
+    asked: int = -1
+    """How far it held the stream when it was last asked for what it lacks."""
     detour: bool = False
     """Its batches go on the repair stream: their own stands still."""
     cast: deque[tuple[int, int]] = field(default_factory=deque[tuple[int, int]])
@@ -238,11 +242,13 @@ class OutStream:
 
     # ------------------------------------------------------------------------ acknowledgements
 
-    def acknowledged(self, node: int, held: int, taken: int) -> None:
+    def acknowledged(self, node: int, held: int, taken: int, beyond: int = 0) -> None:
         """An addressee says how far it is; impossible numbers are clipped."""
         progress = self.progress.get(node)
         if progress is None:
             return
+        if held >= progress.held:
+            progress.beyond = min(beyond, EARLY_MAX)
         progress.held = max(progress.held, min(held, self.last))
         progress.taken = max(progress.taken, min(taken, progress.held))
         progress.sent = max(progress.sent, progress.held)
@@ -259,12 +265,13 @@ class OutStream:
             self._frozen = any(one.frozen for one in self.progress.values())
 
     def in_flight_bytes(self, node: int) -> int:
-        """What an addressee was sent and has not said that it holds."""
+        """What an addressee was sent and has not said that it has, about."""
         progress = self.progress.get(node)
         if progress is None or progress.sent <= progress.held:
             return 0
-        first = self.sent[progress.held + 1]
-        return self.sent[progress.sent].upto_bytes - first.upto_bytes + first.size
+        first, count = self.sent[progress.held + 1], progress.sent - progress.held
+        size = self.sent[progress.sent].upto_bytes - first.upto_bytes + first.size
+        return size * max(0, count - progress.beyond) // count if progress.beyond else size
 
     def outstanding(self, node: int) -> bool:
         """Whether the association owes it the next batch; what was cast is waited for elsewhere."""

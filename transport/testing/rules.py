@@ -364,7 +364,7 @@ class Referee:
         closed = self._closed(node.id)
         if closed is None or message.view_id != closed.view_id:
             return
-        for origin, addressee, lane, held, _ in message.entries:
+        for origin, addressee, lane, held, *_ in message.entries:
             had = closed.held.get(StreamKey(origin, addressee, lane), 0)
             breach = f"{node.life.member} acknowledges {held} of {origin}, had {had} when it closed"
             self._rule(held <= had, "closed", breach)
