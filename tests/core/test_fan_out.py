@@ -165,6 +165,21 @@ def test_a_member_that_is_left_out_keeps_nobody_from_asking() -> None:
     finish(simulation)
 
 
+def test_who_hears_a_batch_before_it_has_its_view_is_sent_it_again() -> None:
+    """It had no use for it, and what comes once more is no repetition; long before a time-out."""
+    simulation = casting(5, multicast=True)
+    talk = Talk(simulation)
+    speak(talk, 20)
+    simulation.nodes[5].kill()
+    for other in (1, 2):
+        simulation.network.slow(other, 3, "a", 5 * MS)
+    speak(talk, 150)
+    counts = [node.endpoint.outputs.counters for node in simulation.running()]
+    assert sum(count["data_of_other_view"] for count in counts) > 0, "nobody was early"
+    assert sum(count["recasts"] for count in counts) == 0
+    finish(simulation)
+
+
 def test_who_does_not_say_in_time_that_it_has_it_is_asked_what_it_lacks() -> None:
     """Its questions were lost; nothing goes over the association while it goes forward."""
     simulation = casting(3, multicast=True)

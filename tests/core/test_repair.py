@@ -137,7 +137,7 @@ def test_it_asks_again_less_and_less_often_and_then_gives_up() -> None:
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert waits == [RETRY_MIN_NS << place for place in range(TRIES_MAX - 1)]
     assert (receiver.floor, receiver.window.lacking, receiver.window.given_up) == (3, False, 1)
-    assert receiver.gets(1, 1) == [True, False], "it comes late, and once"
+    assert receiver.gets(1) == [False], "it is too late"
 
 
 def test_what_its_sender_cannot_send_again_is_given_up_at_once() -> None:
@@ -148,19 +148,6 @@ def test_what_its_sender_cannot_send_again_is_given_up_at_once() -> None:
     receiver.now_ns = GUARD_NS
     assert receiver.asks() == [whole(7, 2)]
     assert (receiver.floor, receiver.window.given_up) == (7, 5)
-
-
-def test_what_was_given_up_may_come_all_the_same() -> None:
-    """Its sender sends it once more, by whatever way; it was not here before."""
-    receiver = Receiver()
-    receiver.gets(0)
-    receiver.hears(6, oldest=4)
-    assert receiver.gets(2, 4, 2, 0) == [True, True, False, False]
-    for _ in range(TRIES_MAX + 1):
-        receiver.now_ns = receiver.window.next_ns or receiver.now_ns
-        receiver.asks()
-    assert receiver.window.next_ns is None
-    assert receiver.gets(5, 5) == [True, False]
 
 
 def test_garbage_costs_no_more_than_a_window() -> None:
@@ -326,7 +313,7 @@ def test_what_was_not_sent_to_somebody_it_does_not_lack() -> None:
     assert sender.asked(3, whole(0, 10)) == (0, 10)
     following = START + 10
     for node, oldest in ((0, START), (2, START + 4), (3, following)):
-        stand = sender.window.stand(7, following, 5, to=node)
+        stand = sender.window.stand(7, 5, to=node)
         assert stand == Stand(1, 7, following % NUMBERS, oldest % NUMBERS, 5)
 
 

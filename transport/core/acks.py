@@ -2,12 +2,14 @@
 
 Acknowledgements are gathered for a moment (`Timing.ack_delay_ns`, on the bulk lane
 `bulk_ack_delay_ns`), or until a good part of what a sender may have on its way has come, and go to
-every member: everybody keeps a batch until all hold it.
+every member: everybody keeps a batch until all hold it. Those of the bulk lane go to its senders
+first, by datagrams, which cost less and stand behind nothing that was lost; a little later
+associations tell everybody, for datagrams may be lost themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from ..config import Limits, Timing
@@ -41,14 +43,14 @@ class Acks:
         self._owed: set[StreamKey] = set()
         """What only datagrams have told, which may be lost."""
         self._owed_since_ns = 0
-        self._thawed = False
+        self._lanes_changed = False
         """A reader has stopped, or reads again, and nobody was told so."""
 
     def begin(self) -> None:
         """A new view, or everything has been told."""
         self.dirty.clear()
         self._owed.clear()
-        self._thawed = False
+        self._lanes_changed = False
         self._unacked_bytes = self._unacked_bulk_bytes = 0
 
     def take(self) -> tuple[list[StreamKey], dict[int, list[StreamKey]]]:
@@ -61,13 +63,17 @@ class Acks:
         self.begin()
         return [key for key in dirty if not key.addressee], directed
 
-    def put_off(self, now_ns: int) -> list[StreamKey] | None:
+    def put_off(self, reached: Set[int], now_ns: int) -> list[StreamKey] | None:
         """What datagrams tell now and associations later; None if these are to tell all now.
 
-        Only multicasts of the bulk lane can be put off, and not for long.
+        Only multicasts of the bulk lane can be put off, of members that datagrams reach, and not
+        for long.
         """
-        if self._thawed or any(key.lane != Lane.BULK or key.addressee for key in self.dirty):
+        if self._lanes_changed:
             return None
+        for key in self.dirty:
+            if key.lane != Lane.BULK or key.addressee or key.origin not in reached:
+                return None
         if not self._owed:
             if not self.dirty:
                 return None
@@ -102,7 +108,7 @@ class Acks:
         """A reader has stopped, or reads again: its senders are told at once."""
         if frozen is (lane in self.frozen):
             return
-        self._thawed = True
+        self._lanes_changed = True
         (self.frozen.add if frozen else self.frozen.discard)(lane)
         self.dirty.update(key for key in streams if key.lane == lane)
         self._timers.arm_earlier(Timer.ACK, "", now_ns)

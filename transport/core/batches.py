@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ..events import ViewId
 from ..wire_data import Data, Meeting
-from .repair import UNNUMBERED
 
 
 @dataclass(slots=True, init=False)
@@ -80,15 +79,12 @@ class Sent:
     """The last message whose last byte is in this batch; tokens grow by one a message."""
     upto_bytes: int
     """Of the stream in its view, this batch included."""
-    number: int
-    """Among the datagrams of this node that are mended; `UNNUMBERED` if it is none of them."""
 
     def __init__(self, frame: bytes, size: int, token: int, upto_bytes: int) -> None:
         self.frame = frame
         self.size = size
         self.token = token
         self.upto_bytes = upto_bytes
-        self.number = UNNUMBERED
 
 
 @dataclass(slots=True, init=False)

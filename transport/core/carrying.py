@@ -145,7 +145,7 @@ class Carrying:
         if last <= sent:
             return
         for sequence in range(sent + 1, last + 1):
-            self._casting.cast_batch(nodes, stream.sent[sequence])
+            self._casting.cast_batch(nodes, stream.sent[sequence].frame)
         for node in nodes:
             self._note_cast(stream, node, last, now_ns + self._casting.wait_ns(node))
 
@@ -230,16 +230,16 @@ class Carrying:
                 self._timers.arm_earlier(Timer.RECAST, "", again_ns)
 
     @property
-    def casts(self) -> bool:
-        """Whether datagrams arrive at anybody."""
-        return bool(self._casting.rails)
+    def reached(self) -> Set[int]:
+        """At whom datagrams arrive."""
+        return self._casting.rails.keys()
 
     def tell(self, nodes: Set[int], frame: bytes) -> None:
-        """Send a control frame to members, as a datagram where these arrive."""
+        """Say to members what may be lost, as a datagram where these arrive."""
         small, to = len(frame) <= DATAGRAM_BYTES_MAX, sorted(self.synced & nodes)
         cast = [node for node in to if small and node in self._casting.rails]
         if cast:
-            self._casting.cast(cast, frame)
+            self._casting.hint(cast, frame)
         for node in to:
             if node not in cast:
                 link = self._peers.peers[node].link

@@ -15,11 +15,10 @@ larger than a packet goes over the association for a while, which mends a loss w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ..config import Timing
-from .batches import Sent
 from .fan_out import FanOut
 from .hearing import Hearing
 from .outputs import Outputs
@@ -159,21 +158,19 @@ class Casting:
 
     # ----------------------------------------------------------------------------- what is cast
 
-    def cast_batch(self, nodes: Sequence[int], batch: Sent) -> None:
+    def cast_batch(self, nodes: Sequence[int], frame: bytes) -> None:
         """Send a batch to peers that are in `rails`; what is lost of it is asked for."""
-        fan_out = self.fan_out
-        if batch.number == UNNUMBERED:
-            batch.number = fan_out.number_batch(nodes, batch.frame)
-            number = batch.number
-        else:
-            number = fan_out.number_of(nodes, batch.number)
-        self._cast(nodes, batch.frame, number)
+        self._cast(nodes, frame, self.fan_out.number_batch(nodes, frame))
 
     def cast(self, nodes: Sequence[int], frame: bytes) -> None:
         """Send anything else to peers that are in `rails`."""
         self._cast(nodes, frame, self.fan_out.number(nodes, frame))
 
-    def _cast(self, nodes: Iterable[int], frame: bytes, number: int) -> None:
+    def hint(self, nodes: Sequence[int], frame: bytes) -> None:
+        """The same for what is said again anyway: nobody asks for it."""
+        self._cast(nodes, frame, UNNUMBERED)
+
+    def _cast(self, nodes: Sequence[int], frame: bytes, number: int) -> None:
         rails = self.rails
         by_rail: dict[str, list[int]] = {}
         for node in nodes:

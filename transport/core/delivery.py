@@ -371,7 +371,7 @@ class Delivery:
 
     def _hint(self, now_ns: int) -> bool:
         """Tell the senders by datagrams what came so, which costs less; all others soon."""
-        keys = self.acks.put_off(now_ns) if self.carrying.casts else None
+        keys = self.acks.put_off(self.carrying.reached, now_ns)
         if keys:
             self.carrying.tell({key.origin for key in keys}, self._ack_frame(keys))
         return keys is not None

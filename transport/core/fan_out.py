@@ -157,32 +157,24 @@ class FanOut:
         return bool(self._rails)
 
     def number_batch(self, nodes: Sequence[int], frame: bytes) -> int:
-        """A new batch has a number if it goes to all that take part; others begin with it."""
+        """A batch has a number if it goes to all that take part; others begin with it.
+
+        What goes once more has another one, or none: whoever gets it may have the first, and have
+        had no use for it then.
+        """
         taking = self._sent.taking
         if not self._rails or not taking.keys() <= set(nodes):
             return UNNUMBERED
-        if len(taking) < len(nodes):
-            self._begin(nodes, self._sent.following)
+        for node in nodes:
+            if node not in taking:
+                taking[node] = self._sent.following
+                self._stand_to(node)
         return self._keep(frame)
-
-    def number_of(self, nodes: Sequence[int], number: int) -> int:
-        """The same for one that had gone to others: these may begin with it."""
-        if number < self._sent.oldest:
-            return UNNUMBERED
-        self._begin(nodes, number)
-        return number
 
     def number(self, nodes: Sequence[int], frame: bytes) -> int:
         """Any other frame has a number if it goes to those that take part, and to nobody else."""
         everybody = self._rails and self._sent.taking.keys() == set(nodes)
         return self._keep(frame) if everybody else UNNUMBERED
-
-    def _begin(self, nodes: Sequence[int], number: int) -> None:
-        """Who was not sent what has numbers is, from here on; what was before, it has."""
-        for node in nodes:
-            if node not in self._sent.taking:
-                self._sent.taking[node] = number
-                self._stand_to(node, number)
 
     def begin(self) -> None:
         """A view is installed: whoever is sent the first batch in it takes part."""
@@ -224,21 +216,21 @@ class FanOut:
 
     def _stand(self, rail: str, now_ns: int, *, ask: bool) -> None:
         number, sent_ns = self._paths.number_of(rail), now_ns if ask else 0
-        stand = self._sent.stand(number, self._sent.following, sent_ns)
+        stand = self._sent.stand(number, sent_ns)
         self._outputs.casts.append(Cast(_TO_GROUP, rail, self._framer.stand(stand)))
 
     def ask(self, node: int, now_ns: int) -> bool:
         """Have a peer that does not say that it has everything ask for what it lacks."""
         taking = node in self._sent.taking
         if taking:
-            self._stand_to(node, self._sent.following, now_ns)
+            self._stand_to(node, now_ns)
         return taking
 
-    def _stand_to(self, node: int, following: int, asked_ns: int = 0) -> None:
+    def _stand_to(self, node: int, asked_ns: int = 0) -> None:
         """To one that may not hear the group; that it comes shows nothing of that."""
         rail = self._rail_to(node, again=asked_ns > 0)
         if rail:
-            stand = self._sent.stand(NO_RAIL, following, asked_ns, to=node)
+            stand = self._sent.stand(NO_RAIL, asked_ns, to=node)
             self._outputs.casts.append(Cast((node,), rail, self._framer.stand(stand)))
 
     # ---------------------------------------------------------------------------- what has come
@@ -300,12 +292,12 @@ class FanOut:
         if not report.lacks:
             return
         if node not in sent.taking:
-            self._stand_to(node, sent.following)
+            self._stand_to(node)
             return
         gather_ns = grtt_ns // 2 if len(self._via) > 2 else 0
         lost, gone = sent.ask(node, report.lacks, now_ns, hold_ns=grtt_ns, gather_ns=gather_ns)
         if gone:
-            self._stand_to(node, sent.following)
+            self._stand_to(node)
         counters = self._outputs.counters
         counters["nacks_received"] += 1
         counters["repairs_gone"] += gone
@@ -367,7 +359,7 @@ class FanOut:
             hear = self.listeners.on(self._tail_rail)
             for node in self._sent.taking:
                 if node not in hear:
-                    self._stand_to(node, self._sent.following)
+                    self._stand_to(node)
             self._tail_ns *= 2
             at_ns = self._cast_ns + self._tail_ns
             if self._tail_ns > self._timing.heartbeat_ns:

@@ -14,7 +14,7 @@ acknowledged (`carrying.py`). So a defect here costs time and no message.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -125,10 +125,12 @@ class SendWindow:
         """The oldest number that can be sent again; the next one if none can."""
         return next(iter(self._kept), self.following)
 
-    def stand(self, rail: int, following: int, sent_ns: int, *, to: int = 0) -> Stand:
+    def stand(self, rail: int, sent_ns: int, *, to: int = 0) -> Stand:
         """What says where it stands, to the group or to one."""
-        oldest = max(self.oldest, self.taking.get(to, following)) if to else self.oldest
-        numbers = following % NUMBERS, min(oldest, following) % NUMBERS
+        following, oldest = self.following, self.oldest
+        if to:
+            oldest = max(oldest, self.taking.get(to, following))
+        numbers = following % NUMBERS, oldest % NUMBERS
         return Stand(self.session, rail, *numbers, sent_ns, int(self.shared))
 
     def keep(self, frame: bytes) -> int:
@@ -229,8 +231,6 @@ class ReceiveWindow:
         self._gaps: dict[int, _Gap] = {}
         self._young: deque[int] = deque()
         """Gaps that may only have been overtaken."""
-        self._skipped: set[int] = set()
-        """What was given up lately."""
         self._come = 0
         """How many frames have."""
         self.given_up = self.spared = 0
@@ -246,15 +246,11 @@ class ReceiveWindow:
     def arrived(self, number: int, now_ns: int, *, guard_ns: int) -> bool:
         """A frame is here; False if it was here before.
 
-        It may have overtaken others: these are given `guard_ns` to come. One that was given up may
-        come all the same.
+        It may have overtaken others: these are given `guard_ns` to come.
         """
         if self.follows(number):
             return True
         at = near(number, self._top)
-        if at in self._skipped:
-            self._skipped.remove(at)
-            return True
         if at < self.floor or at in self._early:
             return False
         self._miss(at, now_ns, guard_ns)
@@ -292,19 +288,13 @@ class ReceiveWindow:
     def _give_up_below(self, number: int) -> None:
         if number <= self.floor:
             return
-        self._give_up([it for it in self._gaps if it < number])
+        lost = [it for it in self._gaps if it < number]
+        self.given_up += len(lost)
+        for it in lost:
+            del self._gaps[it]
         self._early = {it for it in self._early if it >= number}
         self.floor = number
         self._settle()
-
-    def _give_up(self, lost: Collection[int]) -> None:
-        for it in lost:
-            del self._gaps[it]
-        self.given_up += len(lost)
-        self._skipped.update(lost)
-        if len(self._skipped) > KEPT_FRAMES_MAX:
-            least = self._top - KEPT_FRAMES_MAX
-            self._skipped = {it for it in self._skipped if it >= least}
 
     def _settle(self) -> None:
         """Move the floor behind what is here or was given up."""
@@ -360,7 +350,8 @@ class ReceiveWindow:
         for number in sorted(it for it, gap in self._gaps.items() if gap.due_ns <= now_ns):
             gap = self._gaps[number]
             if gap.tries >= TRIES_MAX:
-                self._give_up((number,))
+                del self._gaps[number]
+                self.given_up += 1
                 continue
             if not _add(lacks, number, incomplete):
                 break
