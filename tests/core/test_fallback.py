@@ -8,6 +8,7 @@ import pytest
 
 from phalanx.barrier.testing.meetings import use_barriers
 from phalanx.transport.config import MS, MULTICAST
+from phalanx.transport.drivers.base import LossReason
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulated_network import NetworkOptions
 from phalanx.transport.events import CarrierChanged, Lane, ViewInstalled
@@ -134,17 +135,18 @@ def test_the_gap_is_short(pairs: tuple[tuple[int, int], ...]) -> None:
     finish(simulation)
 
 
-def test_an_association_that_gives_up_first_is_replaced_at_once() -> None:
-    """Under load SCTP has counted its time-outs before it is found dead here; nobody waits then."""
+@pytest.mark.parametrize("after_ms", [20, 110])
+def test_an_association_that_gives_up_first_is_replaced_at_once(after_ms: int) -> None:
+    """SCTP has counted its time-outs before it is found dead here, or is even asked again."""
     simulation = cluster(3)
     before = views(simulation)
     talk = Talk(simulation)
     talk.everybody(50 * MS)
     block(simulation, (1, 2))
-    talk.everybody(110 * MS)
+    talk.everybody(after_ms * MS)
     assert set(carriers(simulation.nodes[1]).values()) == {"sctp"}, "nobody has noticed yet"
     for here, there in ((1, 2), (2, 1)):
-        simulation.network.reset(here, there, tell=False)
+        simulation.network.reset(here, there, tell=False, reason=LossReason.TIMED_OUT)
     talk.everybody(50 * MS)
     assert carriers(simulation.nodes[1]) == {2: "udp", 3: "sctp"}
     assert carriers(simulation.nodes[2]) == {1: "udp", 3: "sctp"}

@@ -117,6 +117,21 @@ def test_blocked_sctp_is_bridged_in_500_ms_and_used_again(
     figure(f"SCTP let through {name}, longest gap ms", gap, 500)
 
 
+def test_sctp_that_is_blocked_while_nobody_speaks_changes_no_view(carried: Fleet) -> None:
+    """It may count its time-outs before it is asked whether it is there; each time is another."""
+    before = views(carried)
+    for _ in range(4):
+        since_ns = now_ns()
+        carried.lab.block_sctp(*carried.hosts)
+        for host, peer in (("alpha", 2), ("bravo", 3), ("charlie", 1)):
+            carried[host].await_event("CarrierChanged", since_ns, peer=peer, state="multicast")
+        since_ns = now_ns()
+        carried.lab.block_sctp()
+        for host, peer in (("alpha", 2), ("bravo", 3), ("charlie", 1)):
+            carried[host].await_event("CarrierChanged", since_ns, peer=peer, state="sctp")
+    assert views(carried) == before
+
+
 @pytest.mark.parametrize("percent", [1, 5, 20])
 @pytest.mark.parametrize(
     ("hosts", "rate", "size"), [("carried", RATE, 100), ("by_packets", RATE // 4, 10_000)]

@@ -161,7 +161,7 @@ class Endpoint:
                 self._rails_of_link.pop(notice.link, None)
                 node = self.peers.link_lost(notice, now_ns)
                 if node:
-                    self.fallback.lost(node, notice.link, now_ns)
+                    self.fallback.lost(node, notice, now_ns)
                     self.delivery.unlink(node)
                     self.changed = True
                 part_if_alone(self)

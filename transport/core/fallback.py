@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..config import Timing
+from ..drivers.base import LinkLost, LossReason
 from ..events import CarrierChanged
 from .hearing import Hearing
 from .outputs import Outputs
@@ -67,17 +68,20 @@ class Fallback:
             if self._links.has(node):
                 continue
             if peer.link > 0:
-                if self._is_silent(node, self._timing.path_suspect_ns, now_ns):
+                if self._is_dead(node, now_ns):
                     self._outputs.counters["associations_condemned"] += 1
                     self._links.open(node, now_ns, urgent=True)
             elif self._may_open(node, now_ns):
                 self._links.open(node, now_ns, urgent=False)
 
-    def _is_silent(self, node: int, least_ns: int, now_ns: int) -> bool:
-        """The association has not answered for so long on any rail, and datagrams are answered."""
+    def _is_dead(self, node: int, now_ns: int) -> bool:
+        """The association does not answer on any rail, and datagrams are answered."""
         silent_ns = self._paths.association_silent_ns(node, now_ns)
-        heard_ns = self._hearing.latest_ns(node)
-        return silent_ns >= least_ns and heard_ns > now_ns - self._timing.path_suspect_ns
+        silent = silent_ns >= self._timing.path_suspect_ns
+        return silent and self._answers_datagrams(node, now_ns)
+
+    def _answers_datagrams(self, node: int, now_ns: int) -> bool:
+        return self._hearing.latest_ns(node) > now_ns - self._timing.path_suspect_ns
 
     def _may_open(self, node: int, now_ns: int) -> bool:
         since_ns = self._without_ns.get(node, now_ns)
@@ -104,16 +108,17 @@ class Fallback:
                 CarrierChanged(peer=node, multicast=by_datagrams, reason=reason)
             )
 
-    def lost(self, node: int, link: int, now_ns: int) -> None:
+    def lost(self, node: int, notice: LinkLost, now_ns: int) -> None:
         """An association, or a link, to a peer is gone.
 
-        SCTP may give one up before it is found dead here: where it has answered nothing while
-        datagrams were answered, there is nothing to be patient for.
+        SCTP may have counted its time-outs before the association is found dead here, even before
+        it is asked again: while datagrams are answered there is nothing to be patient for.
         """
         self._without_ns.setdefault(node, now_ns)
-        if not self._enabled or self._peers.stopped or link < 0 or self._links.has(node):
+        if not self._enabled or self._peers.stopped or self._links.has(node):
             return
-        if self._is_silent(node, self._timing.heartbeat_ns, now_ns):
+        timed_out = notice.link > 0 and notice.reason is LossReason.TIMED_OUT
+        if timed_out and self._answers_datagrams(node, now_ns):
             self._links.open(node, now_ns, urgent=True)
 
     def why(self, node: int) -> str:

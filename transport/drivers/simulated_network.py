@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..config import MS
 from ..errors import PortTaken
-from .base import Datagram
+from .base import Datagram, LossReason
 from .in_process_datagrams import DatagramTrouble, Fates
 
 if TYPE_CHECKING:
@@ -207,15 +207,22 @@ class Network:
         for source, target in sorted(self._no_sctp):
             self.pass_sctp(source, target)
 
-    def reset(self, node: int, peer: int, *, tell: bool = True) -> None:
-        """The kernel of `node` aborts its associations with `peer`, whatever the paths are.
+    def reset(
+        self,
+        node: int,
+        peer: int,
+        *,
+        tell: bool = True,
+        reason: LossReason = LossReason.ABORTED,
+    ) -> None:
+        """The kernel of `node` ends its associations with `peer`, whatever the paths are.
 
         What is in flight to `node` is lost. Without `tell` the ABORT chunk is lost as well: the
         peer finds out when it is answered with another (RFC 9260, section 8.4).
         """
         driver = self._hosts.get(node)
         if driver is not None:
-            driver.reset(peer, tell=tell)
+            driver.reset(peer, tell=tell, reason=reason)
 
     def works(self, source: int, target: int, rail: str) -> bool:
         """Whether a packet of SCTP would arrive."""

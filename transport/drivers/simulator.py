@@ -174,12 +174,12 @@ class SimulatedDriver(InProcessDriver[_End]):
         self._lagging.pop(end.link, None)
         super()._lose(end, reason)
 
-    def reset(self, peer: int, *, tell: bool) -> None:
+    def reset(self, peer: int, *, tell: bool, reason: LossReason) -> None:
         """See `Network.reset`."""
         for here in list(self._ends.values()):
             there = here.other
             if there.driver.node == peer:
-                self._lose(here, LossReason.ABORTED)
+                self._lose(here, reason)
                 if tell:
                     self._abort(there)
 
