@@ -9,7 +9,8 @@ enum {
     AT_ID = 4,
     AT_FRAME_BYTES = 8,
     AT_PIECE_BYTES = 12,
-    AT_SESSION = 14
+    AT_SESSION = 14,
+    FIRST_PARITY = 64 /* parities have places from here on */
 };
 
 /* Little-endian, as everything on the wire. */
@@ -41,6 +42,13 @@ static uint32_t body_of(const phx_piece *it, uint32_t index)
     return left < it->piece_bytes ? left : it->piece_bytes;
 }
 
+/* How many parities a frame of so many pieces has: each is of those pieces whose place, divided by
+ * that, leaves its own. */
+static uint32_t parities_of(uint32_t count)
+{
+    return count < 2 ? 0 : (count + PHX_PARITY_SPAN - 1) / PHX_PARITY_SPAN;
+}
+
 bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_max, phx_piece *it)
 {
     it->index = packet[AT_INDEX];
@@ -54,9 +62,29 @@ bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_m
         it->frame_bytes > frame_bytes_max)
         return false;
     it->count = (it->frame_bytes + it->piece_bytes - 1) / it->piece_bytes;
-    if (it->count > PHX_PIECES_MAX || it->index >= it->count)
+    if (it->count > PHX_PIECES_MAX)
+        return false;
+    it->parity = it->index >= FIRST_PARITY;
+    if (it->parity) {
+        it->index -= FIRST_PARITY;
+        return it->index < parities_of(it->count) && it->body_bytes == it->piece_bytes;
+    }
+    if (it->index >= it->count)
         return false;
     return it->body_bytes == body_of(it, it->index);
+}
+
+static void write_head(uint8_t *packet, size_t index, uint16_t session, uint32_t id, size_t length,
+                       size_t most)
+{
+    memset(packet, 0, PHX_PIECE_HEAD_BYTES);
+    store(packet, MAGIC, 2);
+    packet[2] = VERSION;
+    packet[AT_INDEX] = (uint8_t)index;
+    store(packet + AT_ID, id, 4);
+    store(packet + AT_FRAME_BYTES, (uint32_t)length, 4);
+    store(packet + AT_PIECE_BYTES, (uint32_t)most, 2);
+    store(packet + AT_SESSION, session, 2);
 }
 
 size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint16_t session, uint32_t id,
@@ -69,18 +97,33 @@ size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint16_t session, u
         const size_t size = length - at < most ? length - at : most;
         if ((wanted >> index & 1) == 0)
             continue;
-        memset(packet, 0, PHX_PIECE_HEAD_BYTES);
-        store(packet, MAGIC, 2);
-        packet[2] = VERSION;
-        packet[AT_INDEX] = (uint8_t)index;
-        store(packet + AT_ID, id, 4);
-        store(packet + AT_FRAME_BYTES, (uint32_t)length, 4);
-        store(packet + AT_PIECE_BYTES, (uint32_t)most, 2);
-        store(packet + AT_SESSION, session, 2);
+        write_head(packet, index, session, id, length, most);
         memcpy(packet + PHX_PIECE_HEAD_BYTES, frame + at, size);
         packet += PHX_PIECE_HEAD_BYTES + size;
     }
     return (size_t)(packet - packets);
+}
+
+static void add(uint8_t *restrict sum, const uint8_t *restrict piece, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        sum[i] ^= piece[i];
+}
+
+size_t phx_pieces_parities(uint8_t *packets, size_t packet_bytes, uint16_t session, uint32_t id,
+                           const uint8_t *frame, size_t length)
+{
+    const size_t most = packet_bytes - PHX_PIECE_HEAD_BYTES;
+    const size_t count = parities_of((uint32_t)((length + most - 1) / most));
+
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *packet = packets + i * packet_bytes;
+        write_head(packet, FIRST_PARITY + i, session, id, length, most);
+        memset(packet + PHX_PIECE_HEAD_BYTES, 0, most);
+        for (size_t at = i * most; at < length; at += count * most)
+            add(packet + PHX_PIECE_HEAD_BYTES, frame + at, length - at < most ? length - at : most);
+    }
+    return count * packet_bytes;
 }
 
 size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_t frame_bytes_max,
@@ -95,7 +138,8 @@ size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_
             return 0;
         const size_t size = length - at < step ? length - at : step;
         if (!phx_piece_is(packets + at, size) ||
-            !phx_piece_read(packets + at, size, frame_bytes_max, &next) || next.index != i)
+            !phx_piece_read(packets + at, size, frame_bytes_max, &next) || next.parity ||
+            next.index != i)
             return 0;
         if (i == 0)
             *first = next;
@@ -188,6 +232,42 @@ static phx_puzzle *puzzle_of(phx_puzzles *puzzles, const phx_name *name, const p
     return vacant;
 }
 
+/* Where a parity of the frame at a place stands. */
+static uint8_t *parity_at(phx_puzzles *puzzles, size_t place, uint32_t index)
+{
+    return puzzles->frames + place * puzzles->step + puzzles->frame_bytes_max +
+           (size_t)index * puzzles->packet_bytes;
+}
+
+/* If all but one of the pieces of a parity are here, and the parity is: make that one. */
+static void mend(phx_puzzles *puzzles, size_t place, uint32_t parity)
+{
+    phx_puzzle *one = &puzzles->all[place];
+    uint8_t *frame = puzzles->frames + place * puzzles->step;
+    const uint32_t step = parities_of(one->count);
+    const phx_piece measures = {.frame_bytes = one->frame_bytes, .piece_bytes = one->piece_bytes};
+    uint32_t lost = one->count;
+
+    if ((one->parities >> parity & 1) == 0)
+        return;
+    for (uint32_t i = parity; i < one->count; i += step) {
+        if (one->have >> i & 1)
+            continue;
+        if (lost < one->count)
+            return;
+        lost = i;
+    }
+    if (lost == one->count)
+        return;
+    uint8_t *sum = parity_at(puzzles, place, parity);
+    for (uint32_t i = parity; i < one->count; i += step)
+        if (i != lost)
+            add(sum, frame + (size_t)i * one->piece_bytes, body_of(&measures, i));
+    memcpy(frame + (size_t)lost * one->piece_bytes, sum, body_of(&measures, lost));
+    one->have |= (uint64_t)1 << lost;
+    one->missing--;
+}
+
 phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_piece *it,
                                 bool *displaced, int *place)
 {
@@ -201,14 +281,19 @@ phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_pi
         return PHX_PIECE_NO_ROOM;
     if (one->frame_bytes != it->frame_bytes || one->piece_bytes != it->piece_bytes)
         return PHX_PIECE_UNFIT;
-    if (one->missing == 0 || one->have >> it->index & 1)
+    uint64_t *here = it->parity ? &one->parities : &one->have;
+    if (one->missing == 0 || *here >> it->index & 1)
         return PHX_PIECE_KEPT;
     *place = (int)(one - puzzles->all);
     uint8_t *frame = puzzles->frames + (size_t)*place * puzzles->step;
-    memcpy(frame + (size_t)it->index * it->piece_bytes, it->body, it->body_bytes);
-    one->have |= (uint64_t)1 << it->index;
+    uint8_t *at = it->parity ? parity_at(puzzles, (size_t)*place, it->index)
+                             : frame + (size_t)it->index * it->piece_bytes;
+    memcpy(at, it->body, it->body_bytes);
+    *here |= (uint64_t)1 << it->index;
+    one->missing -= !it->parity;
     one->touched = ++puzzles->clock;
-    if (--one->missing > 0)
+    mend(puzzles, (size_t)*place, it->index % parities_of(one->count));
+    if (one->missing > 0)
         return PHX_PIECE_KEPT;
     mark_whole(puzzles, &name);
     return PHX_PIECE_COMPLETES;

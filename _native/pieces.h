@@ -10,10 +10,14 @@
 
 enum {
     PHX_PIECE_HEAD_BYTES = 16,
-    PHX_PIECES_MAX = 64, /* of a frame: as many as a word has bits, and as the kernel takes at once */
+    PHX_PIECES_MAX = 63, /* of a frame: the last bit of a word stands for its parities */
+    PHX_PARITY_SPAN = 12, /* so many pieces have one parity at least */
+    PHX_PARITIES_MAX = (PHX_PIECES_MAX + PHX_PARITY_SPAN - 1) / PHX_PARITY_SPAN,
     PHX_PUZZLES = 64,    /* frames of which some pieces are kept */
     PHX_WHOLE = 1024     /* frames that are known to have become whole */
 };
+
+#define PHX_ALL_PIECES (UINT64_MAX >> 1)
 
 /* Whose frame it is. */
 typedef struct {
@@ -25,6 +29,7 @@ typedef struct {
 typedef struct {
     uint16_t session;
     uint32_t id, frame_bytes, piece_bytes, index, count;
+    bool parity; /* `index` is its place among these */
     const uint8_t *body;
     uint32_t body_bytes;
 } phx_piece;
@@ -35,13 +40,13 @@ typedef struct {
     phx_name name;
     uint32_t frame_bytes, piece_bytes, count;
     uint32_t missing; /* 0 in a frame that was given away and may still be read */
-    uint64_t have, touched;
+    uint64_t have, parities, touched; /* `parities`: those that have come */
 } phx_puzzle;
 
 typedef struct {
-    uint32_t frame_bytes_max;
-    uint8_t *frames; /* PHX_PUZZLES places, */
-    size_t step;     /* each so many bytes after the one before */
+    uint32_t frame_bytes_max, packet_bytes;
+    uint8_t *frames; /* PHX_PUZZLES places, each with room for a frame and then its parities, */
+    size_t step;     /* so many bytes after the one before */
     phx_puzzle all[PHX_PUZZLES];
     uint64_t clock;
     phx_name whole[PHX_WHOLE]; /* each at a place that follows from it, the latest one; from + 1 */
@@ -60,9 +65,14 @@ bool phx_piece_is(const uint8_t *packet, size_t length);
 bool phx_piece_read(const uint8_t *packet, size_t length, uint32_t frame_bytes_max, phx_piece *it);
 
 /* Cut a frame into packets, all but the last of `packet_bytes`, and leave out those that are not
- * `wanted`; returns the bytes of all. */
+ * `wanted`; returns the bytes of all. What stands in `wanted` for parities counts for nothing. */
 size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint16_t session, uint32_t id,
                       uint64_t wanted, const uint8_t *frame, size_t length);
+
+/* The parities of a frame in packets, all of `packet_bytes`; returns the bytes of all, 0 for a frame
+ * of one piece. From one of them any one of its pieces follows that is lost. */
+size_t phx_pieces_parities(uint8_t *packets, size_t packet_bytes, uint16_t session, uint32_t id,
+                           const uint8_t *frame, size_t length);
 
 /* If these packets, each but the last `step` long, are all pieces of one frame in their order: drop
  * what stands between them. Returns the bytes of the frame, or 0 and has changed nothing; `first`

@@ -23,6 +23,7 @@ enum {
     OWN = -5,
 
     SLOT_BYTES = 65536 + 192, /* all that UDP carries; not a power of two, for the caches' sake */
+    PACKETS_MAX = PHX_PIECES_MAX + PHX_PARITIES_MAX,
     ARRIVED_MAX = 256, /* by datagram: more than the kernel makes one of */
     FIELDS = 5
 };
@@ -39,6 +40,7 @@ struct phx_udp {
     int slots;
     uint32_t packet_bytes, frame_bytes_max;
     uint8_t *memory; /* the slots, then the puzzles */
+    size_t memory_bytes;
     int64_t *arrived;
     int arrived_count, datagrams;
     struct mmsghdr *incoming;
@@ -49,9 +51,9 @@ struct phx_udp {
     phx_puzzles puzzles;
     int peers;
     peer *known;
-    struct mmsghdr *outgoing; /* as many as there are peers, and at least PHX_PIECES_MAX */
+    struct mmsghdr *outgoing; /* as many as there are peers, and at least PACKETS_MAX */
     uint32_t next_id;
-    uint8_t *cut; /* PHX_PIECES_MAX packets */
+    uint8_t *cut, *parities; /* PHX_PIECES_MAX packets, and the PHX_PARITIES_MAX behind them */
 };
 
 phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max)
@@ -67,23 +69,26 @@ phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max)
     udp->slots = slots;
     udp->packet_bytes = (uint32_t)packet_bytes;
     udp->frame_bytes_max = (uint32_t)frame_bytes_max;
-    udp->memory = calloc(n + PHX_PUZZLES, SLOT_BYTES);
+    udp->puzzles.frame_bytes_max = udp->frame_bytes_max;
+    udp->puzzles.packet_bytes = udp->packet_bytes;
+    udp->puzzles.step = SLOT_BYTES + (size_t)packet_bytes * PHX_PARITIES_MAX;
+    udp->memory_bytes = n * SLOT_BYTES + PHX_PUZZLES * udp->puzzles.step;
+    udp->memory = calloc(1, udp->memory_bytes);
     udp->arrived = calloc(n * ARRIVED_MAX * FIELDS, sizeof *udp->arrived);
     udp->incoming = calloc(n, sizeof *udp->incoming);
     udp->places = calloc(n, sizeof *udp->places);
     udp->sources = calloc(n, sizeof *udp->sources);
     udp->controls = calloc(n, sizeof *udp->controls);
-    udp->outgoing = calloc(PHX_PIECES_MAX, sizeof *udp->outgoing);
-    udp->cut = calloc(PHX_PIECES_MAX, (size_t)packet_bytes);
+    udp->outgoing = calloc(PACKETS_MAX, sizeof *udp->outgoing);
+    udp->cut = calloc(PACKETS_MAX, (size_t)packet_bytes);
     if (udp->memory == NULL || udp->arrived == NULL || udp->incoming == NULL ||
         udp->places == NULL || udp->sources == NULL || udp->controls == NULL ||
         udp->outgoing == NULL || udp->cut == NULL) {
         phx_udp_free(udp);
         return NULL;
     }
-    udp->puzzles.frame_bytes_max = udp->frame_bytes_max;
     udp->puzzles.frames = udp->memory + n * SLOT_BYTES;
-    udp->puzzles.step = SLOT_BYTES;
+    udp->parities = udp->cut + (size_t)PHX_PIECES_MAX * (size_t)packet_bytes;
     for (size_t i = 0; i < n; i++) {
         udp->places[i].iov_base = udp->memory + i * SLOT_BYTES;
         udp->places[i].iov_len = SLOT_BYTES;
@@ -140,7 +145,7 @@ int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, 
     if (known == NULL)
         return -1;
     udp->known = known;
-    if (n > PHX_PIECES_MAX) {
+    if (n > PACKETS_MAX) {
         struct mmsghdr *outgoing = realloc(udp->outgoing, n * sizeof *outgoing);
         if (outgoing == NULL)
             return -1;
@@ -196,7 +201,7 @@ static void take_piece(phx_udp *udp, int32_t from, const phx_piece *it)
 
     switch (phx_puzzles_take(&udp->puzzles, from, it, &displaced, &place)) {
     case PHX_PIECE_COMPLETES:
-        note_frame(udp, from, it, udp->puzzles.frames + (size_t)place * SLOT_BYTES);
+        note_frame(udp, from, it, udp->puzzles.frames + (size_t)place * udp->puzzles.step);
         break;
     case PHX_PIECE_UNFIT:
         note(udp, BAD_PIECE, NULL, 0);
@@ -332,7 +337,7 @@ uint8_t *phx_udp_memory(phx_udp *udp)
 
 size_t phx_udp_memory_bytes(const phx_udp *udp)
 {
-    return ((size_t)udp->slots + PHX_PUZZLES) * SLOT_BYTES;
+    return udp->memory_bytes;
 }
 
 /* -------------------------------------------------------------------------------------- sending */
@@ -365,43 +370,30 @@ static void address(phx_udp *udp, int place, peer *to, struct iovec *what)
     udp->outgoing[place].msg_hdr.msg_namelen = to->length;
 }
 
-/* Send the packets of a frame to one peer; 0, or the errno of the first that was not sent. */
-static int32_t send_cut(phx_udp *udp, int fd, peer *to, size_t bytes)
+typedef union {
+    uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+    struct cmsghdr header;
+} segment;
+
+/* Have the kernel make packets of a message. */
+static void make_packets(phx_udp *udp, int place, segment *control)
 {
-    struct iovec places[PHX_PIECES_MAX];
-    int32_t errors[PHX_PIECES_MAX];
-    union {
-        uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
-        struct cmsghdr header;
-    } control;
+    const uint16_t step = (uint16_t)udp->packet_bytes;
 
-    if (!to->separately && bytes > udp->packet_bytes) {
-        const uint16_t step = (uint16_t)udp->packet_bytes;
-        int32_t failed;
+    memset(control, 0, sizeof *control);
+    udp->outgoing[place].msg_hdr.msg_control = control;
+    udp->outgoing[place].msg_hdr.msg_controllen = sizeof control->bytes;
+    control->header.cmsg_level = IPPROTO_UDP;
+    control->header.cmsg_type = UDP_SEGMENT;
+    control->header.cmsg_len = CMSG_LEN(sizeof step);
+    memcpy(CMSG_DATA(&control->header), &step, sizeof step);
+}
 
-        memset(&control, 0, sizeof control);
-        places[0] = (struct iovec){.iov_base = udp->cut, .iov_len = bytes};
-        address(udp, 0, to, places);
-        udp->outgoing[0].msg_hdr.msg_control = &control;
-        udp->outgoing[0].msg_hdr.msg_controllen = sizeof control.bytes;
-        control.header.cmsg_level = IPPROTO_UDP;
-        control.header.cmsg_type = UDP_SEGMENT;
-        control.header.cmsg_len = CMSG_LEN(sizeof step);
-        memcpy(CMSG_DATA(&control.header), &step, sizeof step);
-        send_all(udp, fd, 1, &failed);
-        /* An old kernel takes no such message, and a device or a narrow path not such a packet. */
-        if (failed != EINVAL && failed != EIO && failed != EMSGSIZE && failed != EOPNOTSUPP)
-            return failed;
-        to->separately = true;
-    }
-    int count = 0;
-    for (size_t at = 0; at < bytes; at += udp->packet_bytes, count++) {
-        const size_t left = bytes - at;
-        places[count] = (struct iovec){.iov_base = udp->cut + at,
-                                       .iov_len = left < udp->packet_bytes ? left
-                                                                           : udp->packet_bytes};
-        address(udp, count, to, &places[count]);
-    }
+/* Send the first messages in `outgoing`; 0, or the errno of the first that was not sent. */
+static int32_t send_first(phx_udp *udp, int fd, int count)
+{
+    int32_t errors[PACKETS_MAX];
+
     if (send_all(udp, fd, count, errors) < count)
         for (int i = 0; i < count; i++)
             if (errors[i] != 0)
@@ -409,17 +401,61 @@ static int32_t send_cut(phx_udp *udp, int fd, peer *to, size_t bytes)
     return 0;
 }
 
+/* Send the packets of a frame and its parities to one peer; 0, or the errno of the first that was
+ * not sent. */
+static int32_t send_cut(phx_udp *udp, int fd, peer *to, const struct iovec parts[2])
+{
+    struct iovec places[PACKETS_MAX];
+    int count = 0;
+
+    if (!to->separately && parts[0].iov_len + parts[1].iov_len > udp->packet_bytes) {
+        segment controls[2];
+
+        for (int i = 0; i < 2; i++) {
+            if (parts[i].iov_len == 0)
+                continue;
+            places[count] = parts[i];
+            address(udp, count, to, &places[count]);
+            if (parts[i].iov_len > udp->packet_bytes)
+                make_packets(udp, count, &controls[count]);
+            count++;
+        }
+        const int32_t failed = send_first(udp, fd, count);
+        /* An old kernel takes no such message, and a device or a narrow path not such a packet. */
+        if (failed != EINVAL && failed != EIO && failed != EMSGSIZE && failed != EOPNOTSUPP)
+            return failed;
+        to->separately = true;
+        count = 0;
+    }
+    for (int i = 0; i < 2; i++) {
+        uint8_t *packet = parts[i].iov_base;
+        for (size_t left = parts[i].iov_len; left > 0; count++) {
+            const size_t size = left < udp->packet_bytes ? left : udp->packet_bytes;
+            places[count] = (struct iovec){.iov_base = packet, .iov_len = size};
+            address(udp, count, to, &places[count]);
+            packet += size;
+            left -= size;
+        }
+    }
+    return send_first(udp, fd, count);
+}
+
 /* Send a frame in pieces, those that are wanted of them. */
 static int send_pieces(phx_udp *udp, int fd, const int32_t *peers, int count, uint16_t session,
                        uint32_t id, uint64_t wanted, const uint8_t *frame, size_t length,
                        int32_t *errors)
 {
-    const size_t bytes =
-        phx_pieces_cut(udp->cut, udp->packet_bytes, session, id, wanted, frame, length);
+    const size_t size = udp->packet_bytes;
+    struct iovec parts[2] = {{.iov_base = udp->cut}, {.iov_base = udp->parities}};
     int sent = 0;
 
+    parts[0].iov_len = phx_pieces_cut(udp->cut, size, session, id, wanted, frame, length);
+    if (wanted >> PHX_PIECES_MAX & 1)
+        parts[1].iov_len =
+            phx_pieces_parities(udp->parities, size, session, id, frame, length);
+    const bool nothing = parts[0].iov_len + parts[1].iov_len == 0;
     for (int i = 0; i < count; i++) {
-        errors[i] = bytes == 0 ? EINVAL : send_cut(udp, fd, &udp->known[peers[i]], bytes);
+        errors[i] = nothing ? EINVAL : send_cut(udp, fd, &udp->known[peers[i]], parts);
         sent += errors[i] == 0;
     }
     return sent;
@@ -438,8 +474,8 @@ int phx_udp_send(phx_udp *udp, int fd, const int32_t *peers, int count, const ui
     if (length > udp->frame_bytes_max)
         return too_long(count, errors);
     if (length > udp->packet_bytes)
-        return send_pieces(udp, fd, peers, count, 0, udp->next_id++, UINT64_MAX, frame, length,
-                           errors);
+        return send_pieces(udp, fd, peers, count, 0, udp->next_id++, PHX_ALL_PIECES, frame,
+                           length, errors);
     /* The kernel reads what it sends, whatever the type says. */
     struct iovec place = {.iov_base = (void *)(uintptr_t)frame, .iov_len = length};
     for (int i = 0; i < count; i++)

@@ -8,7 +8,7 @@
 typedef struct phx_udp phx_udp;
 
 /* NULL without memory. `slots` datagrams are received at once; a packet carries at most
- * `packet_bytes`, and a frame has at most `frame_bytes_max`, which is at most 64 pieces. */
+ * `packet_bytes`, and a frame has at most `frame_bytes_max`, which is at most 63 pieces. */
 phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max);
 void phx_udp_free(phx_udp *udp);
 
@@ -57,7 +57,8 @@ int phx_udp_send(phx_udp *udp, int fd, const int32_t *peers, int count, const ui
                  size_t length, int32_t *errors);
 
 /* The same for a frame that its sender numbers, within a session (1 to 65,535). Those of its pieces
- * are sent whose bits are set in `wanted`. */
+ * are sent whose bits are set in `wanted`; its highest bit stands for the parities of the frame, from
+ * each of which one piece follows that is lost. */
 int phx_udp_send_numbered(phx_udp *udp, int fd, const int32_t *peers, int count, int session,
                           uint32_t number, uint64_t wanted, const uint8_t *frame, size_t length,
                           int32_t *errors);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -141,17 +142,23 @@ def test_an_interrupt_in_the_body_breaks_the_leaving_for_the_others(
     services: dict[int, Barriers],
 ) -> None:
     """Ctrl-C in one thread does not let the others wait for their deadline."""
+    in_the_body = threading.Event()
 
     def work(double: Double) -> None:
         with double:
+            assert in_the_body.wait(GUARD_S)
             interrupt()
+
+    def wait_for_it() -> None:
+        in_the_body.set()
+        until(lambda: False)
 
     with in_thread(lambda: work(services[2].double("job", parties=2, timeout=GUARD_S))) as other:
         with (
             pytest.raises(KeyboardInterrupt),
             services[1].double("job", parties=2, timeout=GUARD_S),
         ):
-            until(lambda: False)
+            wait_for_it()
         with pytest.raises(BarrierBroken, match="node 1 has left by an exception: KeyboardInt"):
             other.result(GUARD_S)
 

@@ -245,7 +245,8 @@ class Sender:
             self.window.keep(b"%d" % place)
 
     def asked(self, node: int, *lacks: Lack, gather_ns: int = 0) -> tuple[float, int]:
-        return self.window.ask(node, lacks, self.now_ns, hold_ns=GRTT_NS, gather_ns=gather_ns)
+        lost = self.window.ask(node, lacks, self.now_ns, hold_ns=GRTT_NS, gather_ns=gather_ns)
+        return lost.frames, lost.gone
 
     def sends(self) -> list[tuple[tuple[int, ...], bytes, int, bool]]:
         return [

@@ -13,6 +13,7 @@ from phalanx.transport.drivers.base import (
     DATAGRAMS_POLL_MAX,
     GROUP,
     NUMBERS,
+    PARITIES,
     PIECE_HEAD_BYTES,
     SESSION_MAX,
     Datagram,
@@ -235,6 +236,44 @@ class DatagramCases:
         one.cast_numbered([2], "a", b"y", 7, 10)
         got = bench.collect_numbered(two, 2)
         assert got == [(1, "a", frame, 7, 9), (1, "a", b"y", 7, 10)]
+        assert two.incomplete() == []
+
+    @pytest.mark.parametrize(
+        ("size", "parities"),
+        [(PIECE + 1, 1), (12 * PIECE, 1), (12 * PIECE + 7, 2), (CAST_BYTES_MAX - 5, 4)],
+    )
+    def test_of_the_pieces_of_a_parity_one_may_be_lost(
+        self, bench: Bench, size: int, parities: int
+    ) -> None:
+        """Whichever it is, the last one too, which is shorter; and one of each parity at once."""
+        one, two = bench.start(1), bench.start(2)
+        generator = random.Random(size)
+        count = -(-size // PIECE)
+        losses = [1 << place for place in range(count)]
+        losses += [sum(losses[at] for at in range(parities)), sum(losses[-parities:])]
+        wanted: list[Datagram] = []
+        for number, lost in enumerate(losses):
+            frame = generator.randbytes(size)
+            one.cast_numbered([2], "a", frame, 7, number, ALL_PIECES & ~lost)
+            one.cast_numbered([2], "b", frame, 7, number, PARITIES)
+            wanted.append((1, "b", frame, 7, number))
+            assert bench.collect_numbered(two, 1) == wanted[-1:]
+        assert two.incomplete() == []
+
+    def test_a_parity_serves_when_all_but_one_of_its_pieces_have_come(self, bench: Bench) -> None:
+        """It may come first, and twice; of two that are lost both are missing."""
+        one, two = bench.start(1), bench.start(2)
+        frame = random.Random(5).randbytes(13 * PIECE)
+        even, odd = 1 << 4, 1 << 1 | 1 << 7
+        for pieces in (PARITIES, ALL_PIECES & ~even & ~odd, PARITIES):
+            one.cast_numbered([2], "a", frame, 7, 9, pieces)
+        one.cast_numbered([2], "a", b"of one piece", 7, 10, ALL_PIECES | PARITIES)
+        assert bench.collect_numbered(two, 1) == [(1, "a", b"of one piece", 7, 10)]
+        assert two.incomplete() == [Incomplete(1, 7, 9, odd)]
+        one.cast_numbered([2], "b", frame, 7, 9, 1 << 7)
+        assert bench.collect_numbered(two, 1) == [(1, "b", frame, 7, 9)]
+        one.cast_numbered([2], "b", frame, 7, 9, 1 << 1 | PARITIES)
+        assert bench.collect_numbered(two, 0) == []
         assert two.incomplete() == []
 
     def test_the_same_number_of_two_sessions_is_two_frames(self, bench: Bench) -> None:

@@ -18,6 +18,7 @@ import pytest
 from phalanx.transport.drivers.base import (
     CAST_BYTES_MAX,
     DATAGRAM_BYTES_MAX,
+    PARITIES,
     PIECE_HEAD_BYTES,
     Datagram,
     LocalEndpoint,
@@ -195,11 +196,15 @@ def _damaged() -> list[bytes]:
     fields = {2: b"\x02", 3: b"\x09", 8: b"\x00\x00\x00\x00", 10: b"\xff\xff", 12: b"\x00\x00"}
     changed = [head[:at] + new + head[at + len(new) :] + body for at, new in fields.items()]
     tiny = head[:12] + b"\x01\x00" + head[14:] + b"x"
-    return [*changed, head + body[1:], head, tiny]
+    *_, parity = cut(b"x" * 3000, 7, pieces=PARITIES)
+    second = parity[:3] + bytes([parity[3] + 1]) + parity[4:]
+    of_one = head[:3] + parity[3:4] + head[4:8] + bytes([100, 0, 0, 0]) + head[12:] + body
+    return [*changed, head + body[1:], head, tiny, parity[:-1], second, of_one]
 
 
 def test_what_is_a_piece_of_nothing_is_counted_and_dropped(one: UdpDatagrams) -> None:
-    """Another version, beyond the end, of no size, too large, too short, far too many."""
+    """Another version, beyond the end, of no size, too large, too short, far too many; parities
+    that are too short, beyond the last, or of a single piece."""
     from_two(*_damaged())
     from_two(*cut(b"y" * 3000, 8))
     assert receive(one, 1) == [(2, "a", b"y" * 3000)]

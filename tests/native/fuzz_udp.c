@@ -170,7 +170,7 @@ static void send_damaged(int fd, const struct sockaddr_in *to, uint8_t *scratch)
         uint8_t *p = scratch + at;
         p[0] = p[1] = 0x50;
         p[2] = 1;
-        p[3] = (uint8_t)(below(8) == 0 ? below(256) : index);
+        p[3] = (uint8_t)(below(8) == 0 ? below(256) : below(8) == 0 ? 64 + below(6) : index);
         memcpy(p + 4, &id, 4);
         memcpy(p + 8, &size, 4);
         memcpy(p + 12, &body, 2);
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     CHECK(phx_udp_learn(to, RAIL, 0, (const uint8_t *)&here, sizeof here) == 0);
     CHECK(phx_udp_learn(to, RAIL, PHX_UDP_OWN - 1, (const uint8_t *)&here, sizeof here) == -1);
     phx_udp_number_from(from, 1000); /* far from those of damaged frames */
-    CHECK(phx_udp_new(SLOTS, PACKET, 65 * BODY) == NULL && phx_udp_new(1, HEAD, 1) == NULL);
+    CHECK(phx_udp_new(SLOTS, PACKET, 64 * BODY) == NULL && phx_udp_new(1, HEAD, 1) == NULL);
     if (argc == 2 && strcmp(argv[1], "overread") == 0)
         return phx_udp_memory(to)[phx_udp_memory_bytes(to)];
     CHECK(argc == 3);

@@ -24,6 +24,7 @@ from .framing import Framer
 from .hearing import ASK_INTERVALS, Hearing
 from .listeners import Listeners
 from .outputs import Cast, Outputs, Transmit
+from .parity import Parity
 from .paths import Paths
 from .peers import Peers
 from .repair import UNNUMBERED, ReceiveWindow, Repair, SendWindow, group_session
@@ -80,6 +81,7 @@ class FanOut:
         self._received: dict[int, ReceiveWindow] = {}
         self._loss: dict[int, float] = {}
         """By peer the share of frames that it has asked for again."""
+        self._parity = Parity()
         self._spared: dict[int, int] = {}
         """By peer how often it has said that it was spared to ask."""
         self._overruns: dict[int, tuple[int, int]] = {}
@@ -147,7 +149,9 @@ class FanOut:
         cost = self._cost(hear)
         if cost >= len(hear):
             return f"in copies of its own, for so much is lost that one to all costs {cost:.1f}"
-        return f"to the group of rail {rail}, once for {len(hear)}, which costs {cost:.1f} copies"
+        more = ", and parities for what is lost" if self._parity.pays else ""
+        words = f"to the group of rail {rail}, once for {len(hear)}"
+        return f"{words}, which costs {cost:.1f} copies{more}"
 
     # --------------------------------------------------------------------------- what goes there
 
@@ -188,6 +192,7 @@ class FanOut:
     def _keep(self, frame: bytes) -> int:
         for node, loss in self._loss.items():
             self._loss[node] = loss * (1.0 - LOSS_WEIGHT)
+        self._parity.sent(len(frame))
         self._fresh = True
         return self._sent.keep(frame)
 
@@ -195,7 +200,8 @@ class FanOut:
         """A frame on its way to some, by its number if it has one."""
         if number == UNNUMBERED:
             return Cast(nodes, rail, frame)
-        return Cast(nodes, rail, frame, self._sent.session, number % NUMBERS)
+        pieces = self._parity.pieces(len(frame))
+        return Cast(nodes, rail, frame, self._sent.session, number % NUMBERS, pieces)
 
     def cast(self, nodes: Sequence[int], rail: str, frame: bytes, number: int) -> Sequence[int]:
         """Send a frame to the group, if that is worth it; returns whom that does not reach."""
@@ -295,14 +301,15 @@ class FanOut:
             self._stand_to(node)
             return
         gather_ns = grtt_ns // 2 if len(self._via) > 2 else 0
-        lost, gone = sent.ask(node, report.lacks, now_ns, hold_ns=grtt_ns, gather_ns=gather_ns)
-        if gone:
+        lost = sent.ask(node, report.lacks, now_ns, hold_ns=grtt_ns, gather_ns=gather_ns)
+        if lost.gone:
             self._stand_to(node)
         counters = self._outputs.counters
         counters["nacks_received"] += 1
-        counters["repairs_gone"] += gone
+        counters["repairs_gone"] += lost.gone
         loss = self._loss.get(node, 0.0)
-        self._loss[node] = min(1.0, loss + lost * LOSS_WEIGHT)
+        self._loss[node] = min(1.0, loss + lost.frames * LOSS_WEIGHT)
+        self._parity.asked(lost.torn)
         if sent.next_ns is not None:
             self._timers.arm_earlier(Timer.REPAIR, "", sent.next_ns)
 

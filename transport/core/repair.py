@@ -92,6 +92,17 @@ class Repair(NamedTuple):
     """It has gone to some of them before, in vain."""
 
 
+class Lost(NamedTuple):
+    """What a receiver asks for."""
+
+    frames: float
+    """So much of frames."""
+    torn: int
+    """So many of them it has a part of."""
+    gone: int
+    """Besides, so many are not kept any more."""
+
+
 @dataclass(slots=True)
 class _Asked:
     """Who asks for a frame, and which pieces of it."""
@@ -148,13 +159,13 @@ class SendWindow:
 
     def ask(
         self, node: int, lacks: Iterable[Lack], now_ns: int, *, hold_ns: int, gather_ns: int
-    ) -> tuple[float, int]:
-        """A receiver lacks these; returns how much of frames it lacks, and how many are gone.
+    ) -> Lost:
+        """A receiver lacks these; returns how much that is.
 
         What has just gone to it is on its way (`hold_ns`); others may be about to ask for the same
         (`gather_ns`). What was not sent to it, it has by other ways.
         """
-        lost, gone = 0.0, 0
+        lost, torn, gone = 0.0, 0, 0
         first = self.taking.get(node, self.following)
         for number, pieces in named(lacks, self.following, self._first, self.following):
             if number < first or number not in self._kept:
@@ -164,7 +175,8 @@ class SendWindow:
                 self._lacked += node not in asked.pieces
                 asked.pieces[node] = asked.pieces.get(node, 0) | pieces
                 lost += share(pieces, len(self._kept[number]))
-        return lost, gone
+                torn += pieces != ALL_PIECES
+        return Lost(lost, torn, gone)
 
     def spare(self, receivers: int) -> None:
         """So many lacked something as well, and did not have to ask."""

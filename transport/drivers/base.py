@@ -278,7 +278,9 @@ DATAGRAMS_POLL_BYTES: Final = 1 << 20
 """The same for large ones: a poll ends at the datagram that reaches this."""
 
 
-ALL_PIECES: Final = (1 << 64) - 1
+PARITIES: Final = 1 << 63
+"""Among the bits of a frame's pieces: sums of them, from each of which one that is lost follows."""
+ALL_PIECES: Final = PARITIES - 1
 GROUP: Final = 0
 """In place of a node: all others that listen to the multicast group of a rail."""
 SESSION_MAX: Final = (1 << 16) - 1
@@ -368,7 +370,8 @@ class Datagrams(Protocol):
     ) -> None:
         """The same for a frame with a number, or for those of its pieces whose bits are set.
 
-        A session is 1 to `SESSION_MAX`, a number below `NUMBERS`.
+        `PARITIES` is one of the bits, and is for a frame of several pieces. A session is 1 to
+        `SESSION_MAX`, a number below `NUMBERS`.
         """
         ...
 
