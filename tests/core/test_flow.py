@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from phalanx.transport.config import MS, Limits
+from phalanx.transport.core.carrying import Carrying
 from phalanx.transport.core.outputs import Room, Settled, Transmit
 from phalanx.transport.drivers.base import Stream, Writable
 from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import Lane
 from phalanx.transport.testing.simulation import Simulation
 
-from .scenes import Talk, converge, finish, payloads, started
+from .scenes import Talk, casting, converge, finish, payloads, started
 
 LIMITS = Limits(
     message_bytes_max=256 << 10,
@@ -128,6 +131,27 @@ def test_batches_that_all_hold_are_forgotten(nodes: int, lane: Lane) -> None:
         assert sum(len(stream.waiting) for stream in delivery.ins.values()) == 0
         assert sum(len(stream.sent) for stream in delivery.out.values()) == 0
         assert len(delivery.epochs.own_ends) <= 16
+    finish(simulation)
+
+
+def test_what_ends_tell_is_acknowledged_by_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While epochs follow each other; of the last one an acknowledgement says that it is here."""
+    simulation = casting(3)
+    talk, one = Talk(simulation), simulation.nodes[1]
+    acknowledge, told = Carrying.acknowledge, list[bytes]()
+
+    def counted(self: Carrying, common: bytes, own: Mapping[int, bytes]) -> None:
+        told.append(common)
+        acknowledge(self, common, own)
+
+    monkeypatch.setattr(Carrying, "acknowledge", counted)
+    for _ in range(100):
+        talk.say(one, Lane.ORDERED)
+        simulation.run_for(MS // 2)
+    assert told == []
+    simulation.run_for(5 * MS)
+    assert len(told) == 2, "of each of the others"
+    assert not one.endpoint.delivery.out[0, Lane.ORDERED].sent
     finish(simulation)
 
 

@@ -233,8 +233,8 @@ VIEWS = (
         "closed-and-still-acknowledges",
         "2, close: a closed view acknowledges nothing",
         DELIVERY,
-        "        if self.view is None or self.closed:\n            return\n        untold",
-        "        if self.view is None:\n            return\n        untold",
+        "        if self.view is None or self.closed:\n            return\n        if not at_once",
+        "        if self.view is None:\n            return\n        if not at_once",
     ),
     one(
         "closed-and-still-grants",

@@ -45,13 +45,35 @@ class Acks:
         self._owed_since_ns = 0
         self._lanes_changed = False
         """A reader has stopped, or reads again, and nobody was told so."""
+        self._hurried = False
+        """Somebody waits for it."""
 
     def begin(self) -> None:
         """A new view, or everything has been told."""
         self.dirty.clear()
         self._owed.clear()
-        self._lanes_changed = False
+        self._lanes_changed = self._hurried = False
         self._unacked_bytes = self._unacked_bulk_bytes = 0
+
+    def hurry(self, now_ns: int) -> None:
+        """A sender waits to be told."""
+        self._hurried = True
+        self._timers.arm_earlier(Timer.ACK, "", now_ns)
+
+    def wait_for_ends(self, untold_since_ns: int, now_ns: int) -> bool:
+        """Whether what has come is left to the next END, which tells it as well and goes anyway.
+
+        So it is on the ordered lane while one epoch follows the other, and while senders have room.
+        """
+        due_ns = untold_since_ns + self._delay_ns
+        if now_ns >= due_ns or self._hurried or self._lanes_changed:
+            return False
+        if not self.dirty or self._unacked_bytes > self._most_bytes:
+            return False
+        if any(key.lane != Lane.ORDERED or key.addressee for key in self.dirty):
+            return False
+        self._timers.arm_earlier(Timer.ACK, "", due_ns)
+        return True
 
     def take(self) -> tuple[list[StreamKey], dict[int, list[StreamKey]]]:
         """What is to be told now: of multicasts, and to each member of what it sent here alone."""

@@ -188,7 +188,7 @@ class Delivery:
                 while later := stream.early.pop(stream.held + 1, None):
                     self._next(stream, later, now_ns)
                 stream.early_since_ns = now_ns
-                self._timers.arm_earlier(Timer.ACK, "", now_ns)  # its sender waits for it
+                self.acks.hurry(now_ns)
 
     def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """What comes before is on its way, for carriers overtake each other, or it is lost."""
@@ -346,22 +346,20 @@ class Delivery:
         ordered, since_ns = self.ordered, self.ordered.untold_since_ns
         if self.view is None or self.closed:
             return
-        untold = since_ns is not None
-        overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
-        if not (untold or at_once) and self._hint(now_ns):
+        if not at_once and self._told_otherwise(since_ns, now_ns):
             return
+        overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
         light = not (self.acks.dirty or at_once)
         if light and not (ordered.urgent or overdue):
-            # What layers say one after the other acknowledges what they said before; `due`
-            # looks again.
+            # What layers say next acknowledges what they said before; `due` looks again.
             return
-        if untold:
+        if since_ns is not None:
             self.acks.dirty.update(k for k in self.ins if k.lane == Lane.ORDERED)
         ordered.all_told()
         shared, directed = self.acks.take()
         for key in shared:
             self._holders.forget(key)
-        common = self._ack_frame(shared) if shared or untold else b""
+        common = self._ack_frame(shared) if shared or since_ns is not None else b""
         if light:
             # Nobody's window waits for it, so that it may be lost.
             self.carrying.tell(self.carrying.synced, common)
@@ -369,8 +367,10 @@ class Delivery:
         own = {node: self._ack_frame(shared + keys) for node, keys in directed.items()}
         self.carrying.acknowledge(common, own)
 
-    def _hint(self, now_ns: int) -> bool:
-        """Tell the senders by datagrams what came so, which costs less; all others soon."""
+    def _told_otherwise(self, since_ns: int | None, now_ns: int) -> bool:
+        """By the next END; or to the senders by datagrams, which costs less, and to all soon."""
+        if since_ns is not None:
+            return not self.ordered.urgent and self.acks.wait_for_ends(since_ns, now_ns)
         keys = self.acks.put_off(self.carrying.reached, now_ns)
         if keys:
             self.carrying.tell({key.origin for key in keys}, self._ack_frame(keys))
