@@ -104,9 +104,19 @@ size_t phx_pieces_cut(uint8_t *packets, size_t packet_bytes, uint16_t session, u
     return (size_t)(packet - packets);
 }
 
+/* By words: at -O2 a compiler makes none of single bytes. */
 static void add(uint8_t *restrict sum, const uint8_t *restrict piece, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
+    size_t i = 0;
+
+    for (; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {
+        uint64_t one, other;
+        memcpy(&one, sum + i, sizeof one);
+        memcpy(&other, piece + i, sizeof other);
+        one ^= other;
+        memcpy(sum + i, &one, sizeof one);
+    }
+    for (; i < bytes; i++)
         sum[i] ^= piece[i];
 }
 

@@ -108,6 +108,10 @@ class Pump:
         """When something is due, as of the last turn."""
         self.due = False
         """Something was due in this turn."""
+        self.idle = False
+        """This turn has brought nothing, and is over with its first half."""
+        self._brought = False
+        """Something lay where it was looked for last."""
         self._now_ns = 0
         """When the turn began whose second half is to come."""
         self._settled = True
@@ -136,6 +140,9 @@ class Pump:
         """
         endpoint, now_ns = self.endpoint, self._look(look)
         self.due = now_ns >= self._due_ns
+        self.idle = look == DATAGRAMS and not (self.due or self._brought)
+        if self.idle:
+            return  # a packet of a frame has come, of which others are to follow
         if self.due and look != EVERYWHERE:
             now_ns = self._look(EVERYWHERE)
         self._now_ns = endpoint.links.now_ns = now_ns
@@ -163,6 +170,7 @@ class Pump:
         datagrams = self._datagrams if where & DATAGRAMS else None
         given = self._driver.poll() if where & FRAMES else ()
         cast = datagrams.poll(patient=endpoint.gathering) if datagrams is not None else ()
+        self._brought = bool(given) or bool(cast)
         now_ns = self._clock()
         for item in given:
             if isinstance(item, Received):

@@ -380,7 +380,7 @@ class Runtime:
             if pump is not self.pump:
                 if self._more:
                     self.kick()
-            elif taking:
+            elif taking and (self._more or not pump.idle):
                 self._turn(functools.partial(pump.put_out, more=self._more))
 
     def _take_in(self, pump: Pump, where: int) -> None:
@@ -390,7 +390,8 @@ class Runtime:
             self._taking = False  # and there is no second half
             self._failed(error)
             return
-        self._turned()
+        if not pump.idle:
+            self._turned()
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
         self._turning = True

@@ -21,7 +21,7 @@ from phalanx.transport.testing.loopback import cluster_file
 SIZES = (2, 4, 8)
 """Of the clusters, one after the other; barriers of up to three have another schedule."""
 ROUNDS = 2000
-TRIPS = 500
+TRIPS = 2000
 FLOOD_CALLS, CALL_MESSAGES, MESSAGE_BYTES = 100, 512, 64
 PATIENCE = {"suspect_ms": 5000, "lease_ms": 8000}
 """Instrumented code on a busy machine is slow, and nobody is to be taken for dead."""
