@@ -4,7 +4,8 @@ Acknowledgements are gathered for a moment (`Timing.ack_delay_ns`, on the bulk l
 `bulk_ack_delay_ns`), or until a good part of what a sender may have on its way has come, and go to
 every member: everybody keeps a batch until all hold it. Those of the bulk lane go to its senders
 first, by datagrams, which cost less and stand behind nothing that was lost; a little later
-associations tell everybody, for datagrams may be lost themselves.
+associations tell everybody, for datagrams may be lost themselves. Those of the ordered lane are
+left to the ENDs while these follow each other: each says up to where its sender has everything.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Acks:
         self._lanes_changed = self._hurried = False
         self._unacked_bytes = self._unacked_bulk_bytes = 0
 
+    @property
+    def due(self) -> bool:
+        """Something is to be told over associations, soon or now."""
+        return bool(self.dirty or self._owed)
+
     def hurry(self, now_ns: int) -> None:
         """A sender waits to be told."""
         self._hurried = True
@@ -66,7 +72,7 @@ class Acks:
         So it is on the ordered lane while one epoch follows the other, and while senders have room.
         """
         due_ns = untold_since_ns + self._delay_ns
-        if now_ns >= due_ns or self._hurried or self._lanes_changed:
+        if now_ns >= due_ns or self._hurried or self._lanes_changed or self._owed:
             return False
         if not self.dirty or self._unacked_bytes > self._most_bytes:
             return False
@@ -77,7 +83,7 @@ class Acks:
 
     def take(self) -> tuple[list[StreamKey], dict[int, list[StreamKey]]]:
         """What is to be told now: of multicasts, and to each member of what it sent here alone."""
-        dirty = sorted(self.dirty)
+        dirty = sorted(self.dirty | self._owed)
         directed: dict[int, list[StreamKey]] = {}
         for key in dirty:
             if key.addressee:
@@ -107,6 +113,7 @@ class Acks:
             return None
         keys = sorted(self.dirty)
         self.dirty.clear()
+        self._hurried = False
         self._unacked_bulk_bytes = 0
         self._timers.arm_earlier(Timer.ACK, "", due_ns)
         return keys

@@ -349,7 +349,7 @@ class Delivery:
         if not at_once and self._told_otherwise(since_ns, now_ns):
             return
         overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
-        light = not (self.acks.dirty or at_once)
+        light = not (self.acks.due or at_once)
         if light and not (ordered.urgent or overdue):
             # What layers say next acknowledges what they said before; `due` looks again.
             return
