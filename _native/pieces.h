@@ -10,14 +10,14 @@
 
 enum {
     PHX_PIECE_HEAD_BYTES = 16,
-    PHX_PIECES_MAX = 63, /* of a frame: the last bit of a word stands for its parities */
+    PHX_PIECES_MAX = 63,  /* of a frame: the last bit of a word stands for its parities */
     PHX_PARITY_SPAN = 12, /* so many pieces have one parity at least */
     PHX_PARITIES_MAX = (PHX_PIECES_MAX + PHX_PARITY_SPAN - 1) / PHX_PARITY_SPAN,
-    PHX_PUZZLES = 64,    /* frames of which some pieces are kept */
-    PHX_WHOLE = 1024     /* frames that are known to have become whole */
+    PHX_PUZZLES = 64, /* frames of which some pieces are kept */
+    PHX_WHOLE = 1024  /* frames that are known to have become whole */
 };
 
-#define PHX_ALL_PIECES (UINT64_MAX >> 1)
+#define PHX_ALL_PIECES (UINT64_MAX >> 1) /* and no parity */
 
 /* Whose frame it is. */
 typedef struct {

@@ -27,19 +27,23 @@ from .outputs import Cast, Outputs, Transmit
 from .parity import Parity
 from .paths import Paths
 from .peers import Peers
-from .repair import UNNUMBERED, ReceiveWindow, Repair, SendWindow, group_session
+from .repair import (
+    LOSS_WEIGHT,
+    REPAIR_COST,
+    UNNUMBERED,
+    ReceiveWindow,
+    Repair,
+    SendWindow,
+    group_session,
+)
 from .timers import Timer, TimerTable
 
 GRTT_MIN_NS: Final = 200_000
 GRTT_MAX_NS: Final = 500 * MS
 """Bounds of the group's round trip time: the longest of those to its members."""
-REPAIR_COST: Final = 2.0
-"""A frame that is asked for costs as much as so many copies: the question, and the answer."""
 RETRY_RTTS: Final = 2
 """What was asked for has not come after so many round trips: it, or the question, was lost. Twice
 as many where questions of others are waited for."""
-LOSS_WEIGHT: Final = 1 / 256
-"""Of the newest frame in the measured share of those that are lost."""
 BACKOFF_GRTTS: Final = 6
 """K of RFC 5401 where only the sender repairs: so many round trips those that share losses wait."""
 _TO_GROUP: Final = (GROUP,)

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..drivers.base import ALL_PIECES, DATAGRAM_BYTES_MAX, PARITIES
+from ..drivers.base import ALL_PIECES, DATAGRAM_BYTES_MAX, PARITIES, PARITY_SPAN
+from .repair import LOSS_WEIGHT, REPAIR_COST
 
 OVER_BYTES: Final = 3 * DATAGRAM_BYTES_MAX
 """Of what is shorter, parities would be more than a quarter."""
-FROM: Final = 1 / 24
-"""With so many questions for each frame parities cost less: a question and its answer cost two
-copies (`REPAIR_COST`), parities a twelfth of one."""
+FROM: Final = 1 / (PARITY_SPAN * REPAIR_COST)
+"""With so many questions for each frame parities cost less: one packet for each `PARITY_SPAN`."""
 UNTIL: Final = 1 / 512
 """With parities so many are asked for where about one packet of 300 is lost."""
-WEIGHT: Final = 1 / 256
-"""Of the newest frame in what is measured."""
 
 
 class Parity:
@@ -35,13 +33,13 @@ class Parity:
     def sent(self, size: int) -> None:
         """A frame of so many bytes goes to all."""
         if size > OVER_BYTES:
-            self._torn *= 1.0 - WEIGHT
+            self._torn *= 1.0 - LOSS_WEIGHT
             if self._torn < UNTIL:
                 self.pays = False
 
     def asked(self, torn: int) -> None:
         """A receiver asks for parts of so many."""
-        self._torn += torn * WEIGHT
+        self._torn += torn * LOSS_WEIGHT
         if self._torn > FROM:
             self.pays = True
 

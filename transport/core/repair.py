@@ -34,6 +34,10 @@ UNICAST_MAX: Final = 2
 """What more than so many ask for goes to the group."""
 SHARED_AFTER: Final = 4
 """By so many frames that go again it is decided whether losses are shared."""
+REPAIR_COST: Final = 2.0
+"""A frame that is asked for costs as much as so many copies: the question, and the answer."""
+LOSS_WEIGHT: Final = 1 / 256
+"""Of the newest frame in the measured share of those that are lost."""
 UNNUMBERED: Final = -1
 """In place of the number of a frame that has none."""
 

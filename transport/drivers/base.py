@@ -281,6 +281,8 @@ DATAGRAMS_POLL_BYTES: Final = 1 << 20
 PARITIES: Final = 1 << 63
 """Among the bits of a frame's pieces: sums of them, from each of which one that is lost follows."""
 ALL_PIECES: Final = PARITIES - 1
+PARITY_SPAN: Final = 12
+"""So many pieces have one parity at least."""
 GROUP: Final = 0
 """In place of a node: all others that listen to the multicast group of a rail."""
 SESSION_MAX: Final = (1 << 16) - 1

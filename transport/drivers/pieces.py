@@ -13,6 +13,7 @@ from .base import (
     DATAGRAM_BYTES_MAX,
     NUMBERS,
     PARITIES,
+    PARITY_SPAN,
     PIECE_HEAD_BYTES,
     Incomplete,
 )
@@ -24,8 +25,6 @@ WHOLE_MAX: Final = 1024
 _MAGIC: Final = b"PP"
 _VERSION: Final = 1
 _COUNT_MAX: Final = 63
-PARITY_SPAN: Final = 12
-"""So many pieces have one parity at least."""
 _FIRST_PARITY: Final = 64
 """Parities have places from here on."""
 _HEAD: Final = struct.Struct("<2sBBIIHH")
