@@ -30,18 +30,19 @@ TURNS = 10
 
 
 class LockManager:
-    """For each lock a queue of members, the same everywhere; the first of them holds the lock.
+    """For each lock a queue of requests, the same everywhere; the first of them holds the lock.
 
-    A member is its node id and incarnation, in a list as JSON has it: a node that comes back does
-    not hold what it held before. The same goes for the ids of views.
+    A request is its member's node id and incarnation, and a number, in a list as JSON has it: a
+    node that comes back does not hold what it held before, and who has given a lock back, and has
+    not read so yet, does not take it for what it asks next. Ids of views are lists too.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.queues: dict[str, list[list[int]]] = {}
         self._cluster = cluster
-        self._me = [cluster.node_id, cluster.incarnation]
+        self._requests = 0
         self._view = self._started = [0, 0]
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[str, tuple[list[int], asyncio.Future[None]]] = {}
         self._channel = OrderedChannel(
             cluster, "locks", on_state_request=self._give, on_state=self._take
         )
@@ -49,14 +50,17 @@ class LockManager:
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncGenerator[None]:
         """Hold a lock; a node asks once at a time for each name."""
-        granted = self._waiting[name] = asyncio.get_running_loop().create_future()
+        self._requests += 1
+        request = [self._cluster.node_id, self._cluster.incarnation, self._requests]
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting[name] = request, granted
         try:
-            await self._publish({"lock": name, "by": self._me})
+            await self._publish({"lock": name, "by": request})
             await granted
             yield
         finally:
             del self._waiting[name]
-            await self._publish({"unlock": name, "by": self._me})
+            await self._publish({"unlock": name, "by": request})
 
     async def watch(self) -> None:
         """Stop and start at each view; has to run as long as locks are used."""
@@ -79,22 +83,22 @@ class LockManager:
         """Keep the queues, in the agreed order; has to run as long as locks are used."""
         async for entry in self._channel:
             match json.loads(entry.payload):
-                case {"lock": name, "by": member}:
-                    self.queues.setdefault(name, []).append(member)
-                case {"unlock": name, "by": member}:
-                    self.queues[name].remove(member)
+                case {"lock": name, "by": request}:
+                    self.queues.setdefault(name, []).append(request)
+                case {"unlock": name, "by": request}:
+                    self.queues[name].remove(request)
                 case {"start": view, "members": members} if view > self._started:
                     # Every member says it; the first is as good as the others.
                     self._started = view
                     for queue in self.queues.values():
-                        queue[:] = [member for member in queue if member in members]
+                        queue[:] = [request for request in queue if request[:2] in members]
                 case _:
                     continue
             self._grant()
 
     def _grant(self) -> None:
-        for name, granted in self._waiting.items():
-            mine = self.queues.get(name, [])[:1] == [self._me]
+        for name, (request, granted) in self._waiting.items():
+            mine = self.queues.get(name, [])[:1] == [request]
             if mine and self._started == self._view and not granted.done():
                 granted.set_result(None)
 
@@ -129,7 +133,7 @@ async def worker(config: str, name: str) -> None:
                 if dies:
                     await barriers.wait("beta has the lock", parties=3)
                     await asyncio.sleep(0.2)  # The others ask for it now.
-                    waiting = [cluster.name_of(node) for node, _ in locks.queues["number"][1:]]
+                    waiting = [cluster.name_of(node) for node, *_ in locks.queues["number"][1:]]
                     print(f"dies and has the lock; those who wait: {', '.join(waiting)}")
                     os.kill(os.getpid(), signal.SIGKILL)
                 await asyncio.sleep(0.005)  # If another held it as well, a count would be lost.

@@ -53,6 +53,20 @@ def test_the_lock_of_the_dead_goes_to_the_next_who_waits() -> None:
     assert lines[-1] == "the number is 25"
 
 
+def test_a_lock_is_given_once_where_the_order_is_read_late(tmp_path: Path) -> None:
+    """Who has given it back, and has not read so yet, may ask again and not have it."""
+    text = (EXAMPLES / "lock_manager.py").read_text(encoding="utf-8")
+    reads = "        async for entry in self._channel:\n"
+    assert text.count(reads) == 1
+    program = tmp_path / "lock_manager.py"
+    slowly = f"{reads}            await asyncio.sleep(0.003)\n"
+    program.write_text(text.replace(reads, slowly), encoding="utf-8")
+    shutil.copy(EXAMPLES / "three.py", tmp_path)
+    done = run(program)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "the number is 25"
+
+
 def test_a_frozen_leader_is_refused_by_the_storage() -> None:
     """Its token is from before; those of all who are elected later are larger."""
     lines = told_by("leader_election.py")
