@@ -93,7 +93,7 @@ class Corosync:
         del stage
         assert self._client is not None, "compiled before the daemons are started"
         numbers = (task.nodes, task.count, task.size_bytes, task.warm_up_ns, task.window_ns)
-        arguments = [task.kind, *map(str, numbers), str(int(task.limit_s) + 1)]
+        arguments = [task.kind, *map(str, numbers), str(task.life_s)]
         return [[*self._beside(daemon), str(self._client), *arguments] for daemon in self._daemons]
 
     # ---------------------------------------------------------------------------- the daemons

@@ -2,7 +2,7 @@
  * One member of a corosync group under measurement: a barrier, agreed order flat out, or a round
  * trip. Built and started by bench/peers/corosync.py, once a node, beside that node's daemon:
  *
- *     cpg_bench barrier|flood|latency NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIMIT_S
+ *     cpg_bench barrier|flood|latency NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIFE_S
  *
  * It speaks the lines of bench/peers/lines.py: says that it is ready when all NODES are in the
  * group, begins at the time that "go NS" names, says what it has measured, and ends with "end".
@@ -215,7 +215,7 @@ int main(int argc, char **argv)
     void *message;
 
     if (argc != 8)
-        die("usage: MODE NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIMIT_S", argc);
+        die("usage: MODE NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIFE_S", argc);
     nodes = (int)number(argv[2], 1, NODES_MAX - 1);
     count = number(argv[3], 0, COUNT_MAX);
     bytes = (size_t)number(argv[4], BYTES_MIN, BYTES_MAX);

@@ -14,6 +14,7 @@ Members in Python are started with a `Task` as their last argument; `cpg_bench.c
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Literal
@@ -27,6 +28,8 @@ _ROUND_S = 0.25
 """Far more than a round takes anywhere, beside a load too; past it a member hangs."""
 DRAIN_S = 30.0
 """So long what was sent flat out may take to arrive."""
+_SPARE_S = 90.0
+"""For coming together before a run, and for leaving behind it."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         """How long a run may take from its beginning; whoever takes longer is ended."""
         window_s = (self.warm_up_ns + self.window_ns) / 1e9
         return _BASE_S + window_s + self.count * _ROUND_S
+
+    @property
+    def life_s(self) -> int:
+        """How long a member lives that nothing else ends: it also drains, and leaves."""
+        return math.ceil(self.limit_s + DRAIN_S + _SPARE_S)
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):

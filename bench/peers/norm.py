@@ -70,7 +70,7 @@ class Norm:
         """The first host sends."""
         assert self._client is not None, "compiled before"
         rail = stage.lab.interface(stage.lab.rails[0])
-        numbers = (task.size_bytes, task.warm_up_ns, task.window_ns, int(task.limit_s) + 1)
+        numbers = (task.size_bytes, task.warm_up_ns, task.window_ns, task.life_s)
         return [
             [str(self._client), str(node), str(task.nodes), rail, *map(str, numbers)]
             for node in range(1, task.nodes + 1)

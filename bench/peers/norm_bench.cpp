@@ -2,7 +2,7 @@
  * One node of a NORM session under measurement (RFC 5740): the first sends a stream flat out, the
  * others receive it. Built and started by bench/peers/norm.py:
  *
- *     norm_bench NODE NODES INTERFACE SIZE WARM_UP_NS WINDOW_NS LIMIT_S
+ *     norm_bench NODE NODES INTERFACE SIZE WARM_UP_NS WINDOW_NS LIFE_S
  *
  * It speaks the lines of bench/peers/lines.py. One thread beside NORM's own. NORM's congestion
  * control chooses the rate, and the stream goes on only as far as all receivers have acknowledged
@@ -243,7 +243,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc != 8)
-        die("usage: NODE NODES INTERFACE SIZE WARM_UP_NS WINDOW_NS LIMIT_S", argc);
+        die("usage: NODE NODES INTERFACE SIZE WARM_UP_NS WINDOW_NS LIFE_S", argc);
     node = number(argv[1], 1, NODES_MAX - 1);
     nodes = number(argv[2], 2, NODES_MAX - 1);
     bytes = (size_t)number(argv[4], BYTES_MIN, BYTES_MAX);

@@ -17,7 +17,7 @@ from .crew import Crew
 from .lines import DRAIN_S, Delivered, Ready, Sent, Task, Times
 
 RAILS = ("a", "b")
-_START_S = 60.0
+START_S = 60.0
 """So long the members may take to come together."""
 _HEAD_START_NS = 50_000_000
 """From saying when to begin to beginning, so that nobody hears it late."""
@@ -97,7 +97,7 @@ def _gathered(
         commands = system.commands(stage, task)
         for host, argv in zip(stage.hosts(task.nodes), commands, strict=True):
             crew.start(host, argv)
-        crew.gather(Ready, _START_S)
+        crew.gather(Ready, START_S)
         with _lossy(stage, task.nodes, loss_percent):
             crew.tell(f"go {time.monotonic_ns() + _HEAD_START_NS}")
             yield crew

@@ -12,7 +12,8 @@ from peers.figures import (
     throughput,
     warmed_up,
 )
-from peers.lines import Delivered, Times
+from peers.lines import DRAIN_S, Delivered, Task, Times
+from peers.stage import START_S
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -130,3 +131,9 @@ def test_the_load_is_what_all_members_received() -> None:
     slow = Times(ns=[1], elapsed_ns=2 * S, received_bytes=10_000_000)
     fast = Times(ns=[1], elapsed_ns=500 * MS, received_bytes=10_000_000)
     assert flowed_mb_per_s([slow, fast, Times(ns=[1])]) == pytest.approx(25.0)
+
+
+def test_a_member_outlives_all_that_is_waited_for() -> None:
+    """Else one that drains for long ends itself, and its run has no result."""
+    task = Task(kind="stream", nodes=4, warm_up_ns=500_000_000, window_ns=2_000_000_000)
+    assert task.life_s > START_S + task.limit_s + DRAIN_S
