@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import signal
 import subprocess
 import tempfile
 import time
@@ -27,6 +28,8 @@ _TAIL_LINES = 12
 _TAIL_BYTES = 1 << 13
 _READ_BYTES = 1 << 18
 _DISMISS_S = 15.0
+_ABORT_S = 2.0
+_TRACE_LINES = 80
 
 
 @dataclass(slots=True, eq=False)
@@ -45,12 +48,24 @@ class _Member:
         del self.buffer[: end + 1]
         return line
 
-    def last_words(self) -> str:
+    def last_words(self, most: int = _TAIL_LINES) -> str:
         """The end of what it wrote to standard error."""
         self.stderr.seek(0, os.SEEK_END)
         self.stderr.seek(max(0, self.stderr.tell() - _TAIL_BYTES))
         lines = self.stderr.read().decode(errors="replace").splitlines()
-        return "\n".join(lines[-_TAIL_LINES:]) or "(it said nothing)"
+        return "\n".join(lines[-most:]) or "(it said nothing)"
+
+
+def _abort(members: Sequence[_Member]) -> str:
+    """End members that hang; returns where they did (those in Python write it down)."""
+    for member in members:
+        member.child.send_signal(signal.SIGABRT)
+    words: list[str] = []
+    for member in members:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            member.child.wait(_ABORT_S)
+        words.append(f"{member.host}:\n{member.last_words(_TRACE_LINES)}")
+    return "\n".join(words)
 
 
 class Crew:
@@ -82,8 +97,10 @@ class Crew:
         """Start the member of a host; `gather` returns members in the order of their start."""
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the crew
         pipe = subprocess.PIPE
-        # Members in Python are modules of this package, wherever they are started from.
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        # Members in Python are modules of this package, wherever they are started from, and write
+        # down where they are when they are aborted.
+        here = str(Path(__file__).parents[1])
+        environment = {**os.environ, "PYTHONPATH": here, "PYTHONFAULTHANDLER": "1"}
         with finished():
             child = self._lab.spawn(
                 host, argv, stdin=pipe, stdout=pipe, stderr=stderr, env=environment
@@ -106,8 +123,11 @@ class Crew:
             while selector.get_map():
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready:
-                    late = ", ".join(m.host for m in self._members if m.host not in said)
-                    raise BenchFailed(f"{late} did not say {kind.__name__} in {within_s:g} s")
+                    late = [member for member in self._members if member.host not in said]
+                    hosts = ", ".join(member.host for member in late)
+                    raise BenchFailed(
+                        f"{hosts} did not say {kind.__name__} in {within_s:g} s\n{_abort(late)}"
+                    )
                 for key, _ in ready:
                     member = key.data
                     data = os.read(key.fd, _READ_BYTES)
