@@ -325,6 +325,26 @@ class Cluster:
 
         return Receipt(self, self.call(send, timeout))
 
+    def send_many(
+        self,
+        to: int | str,
+        payloads: Iterable[bytes],
+        *,
+        channel: str = "",
+        lane: str = "fifo",
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """The batch form of `send`: one way to the loop and one receipt for all of them."""
+        listed = list(payloads)
+
+        async def send_many() -> receipts.Receipt:
+            return await self.inner.send_many(
+                to, listed, channel=channel, lane=lane, wait=wait, timeout=timeout
+            )
+
+        return Receipt(self, self.call(send_many, timeout))
+
     def multicast(
         self,
         payload: bytes,

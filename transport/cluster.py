@@ -426,10 +426,25 @@ class Cluster:
                 room; nothing was accepted then.
             Overloaded, NoQuorum, EvictedError, ClosedError.
         """
+        return await self.send_many(
+            to, (payload,), channel=channel, lane=lane, wait=wait, timeout=timeout
+        )
+
+    async def send_many(
+        self,
+        to: int | str,
+        payloads: Iterable[bytes],
+        *,
+        channel: str = "",
+        lane: str = "fifo",
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """The batch form of `send`: one receipt for all of them, as of `multicast_many`."""
         node = node_of(self.config, to).id
         if node == self.node_id:
             raise UsageError("a node does not send to itself; multicast includes the sender")
-        return await self._sending.send(node, [payload], channel, lane, wait=wait, timeout=timeout)
+        return await self._sending.send(node, payloads, channel, lane, wait=wait, timeout=timeout)
 
     async def multicast(
         self,
@@ -444,7 +459,7 @@ class Cluster:
 
         Arguments and errors as for `send`.
         """
-        return await self._sending.send(0, [payload], channel, lane, wait=wait, timeout=timeout)
+        return await self._sending.send(0, (payload,), channel, lane, wait=wait, timeout=timeout)
 
     async def multicast_many(
         self,
@@ -460,9 +475,7 @@ class Cluster:
         With `wait=False` either all are accepted or, if there is no room for the first, none;
         an `Overloaded` in the middle says how many were.
         """
-        return await self._sending.send(
-            0, list(payloads), channel, lane, wait=wait, timeout=timeout
-        )
+        return await self._sending.send(0, payloads, channel, lane, wait=wait, timeout=timeout)
 
     def _error(self, otherwise: str) -> PhalanxError:
         return again(self._over) if self._over is not None else ClosedError(otherwise)

@@ -7,7 +7,7 @@ they came: whoever finds others waiting waits behind them, and with `wait=False`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,15 +72,16 @@ class Sending:
     async def send(
         self,
         addressee: int,
-        payloads: list[bytes],
+        messages: Iterable[bytes],
         channel: str,
         lane_name: str,
         *,
         wait: bool,
         timeout: float | None,
     ) -> Receipt:
-        """Have the core accept all of `payloads`, waiting for room if asked to."""
+        """Have the core accept all of `messages`, waiting for room if asked to."""
         self._check_state()
+        payloads = list(messages)
         lane, encoded = self._check(payloads, channel, lane_name)
         deadline = self._home.loop.time() + seconds(timeout, self._call_timeout)
         call = _Call(

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
 from .lines import DRAIN_S, Delivered, Sent, Task, say
@@ -88,11 +88,20 @@ class Channel(Protocol):
 class Flood:
     """Sends as fast as the channel takes it, and counts what comes within a window."""
 
-    def __init__(self, channel: Channel, node: int, task: Task, *, silent: bool = False) -> None:
-        """A `silent` one sends nothing."""
+    def __init__(
+        self,
+        channel: Channel,
+        node: int,
+        task: Task,
+        *,
+        silent: bool = False,
+        hears: Collection[int] | None = None,
+    ) -> None:
+        """A `silent` one sends nothing; what comes is of those it `hears`, or else of everybody."""
         self._channel = channel
         self._node = node
         self._silent = silent
+        self._hears = hears
         self._task = task
         self._tally = Tally(task.nodes, task.size_bytes)
         self._delivered = 0
@@ -132,6 +141,8 @@ class Flood:
 
     async def drain(self, wanted: list[int]) -> Delivered:
         """Wait until all that anybody has sent is here, and say what has come."""
+        if self._hears is not None:
+            wanted = [due if node in self._hears else 0 for node, due in enumerate(wanted, start=1)]
         self._wanted = wanted
         self._look()
         try:

@@ -21,8 +21,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["barrier", "flood", "latency", "stream"]
-"""In a stream the first member alone sends flat out."""
+Kind = Literal["barrier", "flood", "latency", "link", "stream"]
+"""In a stream the first member alone sends flat out to all, by a link to the second one."""
 _BASE_S = 30.0
 _ROUND_S = 0.25
 """Far more than a round takes anywhere, beside a load too; past it a member hangs."""

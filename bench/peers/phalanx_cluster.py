@@ -26,6 +26,7 @@ MODULES: Mapping[Kind, str] = {
     "barrier": "peers.phalanx_barrier",
     "flood": "peers.phalanx_order",
     "latency": "peers.phalanx_order",
+    "link": "peers.phalanx_link",
     "stream": "peers.phalanx_multicast",
 }
 
@@ -33,10 +34,16 @@ MODULES: Mapping[Kind, str] = {
 class Phalanx:
     """A new cluster for each run; there is nothing to start besides its members."""
 
-    def __init__(self, *, fan_out: bool = False, build: Build = Build.PGO) -> None:
-        """With `fan_out` what goes to all goes once, to a multicast group."""
-        self.name = f"{OWN}, fan-out" if fan_out else OWN
+    def __init__(
+        self, *, fan_out: bool = False, datagrams: bool = False, build: Build = Build.PGO
+    ) -> None:
+        """With `fan_out` what goes to all goes once, to a multicast group.
+
+        With `datagrams` what is to go by a link goes as a stream instead: not over SCTP.
+        """
+        self.name = ", ".join([OWN, *["fan-out"] * fan_out, *["datagrams"] * datagrams])
         self._fan_out = fan_out
+        self._datagrams = datagrams
         self._build = build
 
     def missing(self) -> list[str]:
@@ -63,6 +70,8 @@ class Phalanx:
             hosts=task.nodes,
             traffic={"multicast": self._fan_out},
         )
+        if self._datagrams and task.kind == "link":
+            task = msgspec.structs.replace(task, kind="stream")
         text = msgspec.json.encode(task).decode()
         start: list[str] = []
         if self._build is not Build.INTERPRETED:

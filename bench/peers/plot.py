@@ -15,6 +15,10 @@ _COLOURS = {
     "corosync": "#d97b1d",
     "redis": "#b0413e",
     "norm": "#7a5195",
+    "phalanx, datagrams": "#1d8a99",
+    "pyzmq": "#b0413e",
+    "asyncio tcp": "#8a8d91",
+    "usrsctp in C": "#d97b1d",
 }
 _WIDTH = 0.8
 """Of a group; the rest is the space between two."""

@@ -43,12 +43,14 @@ def throughput_table(title: str, throughputs: Sequence[Throughput]) -> Table:
 
 
 def goodput_table(title: str, rows: Sequence[Throughput]) -> Table:
-    """One row for each rate of loss, size and system."""
-    table = _table(title, "lost", "bytes", "system", "MB/s", "per s", "range", "gaps", "all came")
+    """One row for each rate of loss, if anything is lost, size and system."""
+    lossy = any(row.loss_percent for row in rows)
+    columns = ("bytes", "system", "MB/s", "per s", "range", "gaps", "all came")
+    table = _table(title, *["lost"] * lossy, *columns)
     for row in rows:
         low, high = row.per_s_range
         table.add_row(
-            f"{row.loss_percent:g} %",
+            *[f"{row.loss_percent:g} %"] * lossy,
             f"{row.size_bytes:,}",
             row.system,
             f"{row.mb_per_s:,.1f}",

@@ -73,6 +73,8 @@ def test_messages_reach_every_member_in_the_order_sent(three: dict[int, Cluster]
     assert receipt.missing == {}
     three[2].send(1, b"for one", lane="bulk").held(5)
     assert messages(one, 1)[0].directed
+    three[2].send_many(1, iter(numbers)).held(5)
+    assert [message.payload for message in messages(one, len(numbers))] == numbers
 
 
 def test_a_receipt_names_who_left_without_the_message() -> None:

@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[Cluster], Awaitable[object]]] = {
     "multicast": lambda cluster: cluster.multicast(b"x"),
     "multicast_many": lambda cluster: cluster.multicast_many([b"x"]),
     "send": lambda cluster: cluster.send(2, b"x"),
+    "send_many": lambda cluster: cluster.send_many(2, [b"x"]),
     "iterate": iterate,
     "batches": iterate_batches,
     "barrier wait": lambda cluster: Barriers(cluster).wait("x", parties=1, timeout=1),

@@ -73,6 +73,29 @@ def test_messages_of_one_sender_arrive_in_the_order_sent() -> None:
     scene(body)
 
 
+def test_many_messages_to_one_member_arrive_in_the_order_sent() -> None:
+    """With one receipt for all of them, and at nobody else; none is accepted if one is refused."""
+
+    async def body(memory: MemoryCluster) -> None:
+        one, other = memory.clusters[1], memory.clusters[2]
+        receipt = await one.send_many(3, (b"%d" % number for number in range(5000)))
+        got = await messages(memory.clusters[3], 5000)
+        assert [message.payload for message in got] == [b"%d" % number for number in range(5000)]
+        assert all(message.directed and message.sender == 1 for message in got)
+        await receipt.held(timeout=5)
+        with pytest.raises(UsageError, match="does not send to itself"):
+            await one.send_many(1, [b"x"])
+        with pytest.raises(UsageError, match="at least one message"):
+            await one.send_many(3, [])
+        with pytest.raises(UsageError, match="not str"):
+            await one.send_many(2, [b"x", "y"])  # type: ignore[list-item]  # on purpose
+        await one.multicast(b"only this")
+        (message,) = await messages(other, 1)
+        assert message.payload == b"only this"
+
+    scene(body)
+
+
 @pytest.mark.parametrize("size", [0, 1, (60 << 10) - 8, 60 << 10, (60 << 10) + 1, 16 << 20])
 def test_a_message_of_any_size_up_to_the_limit_arrives_unchanged(size: int) -> None:
     """Large messages are cut into pieces and put together again."""

@@ -103,7 +103,7 @@ async def test_a_recorded_run_puts_the_guarantees_to_the_test(tmp_path: Path) ->
         for number in range(20):
             for node, recorder in run.recorders.items():
                 await recorder.multicast(b"%d of %d" % (number, node))
-            await run.recorders[1].send(2, b"%d for 2" % number)
+            await run.recorders[1].send_many(2, [b"%d for 2" % number])
             await run.recorders[3].multicast_many([b"%d, %d" % (number, n) for n in range(3)])
         await asyncio.gather(*(b.wait("stage", timeout=5) for b in run.barriers.values()))
         await run.exchange()
@@ -182,13 +182,13 @@ async def test_a_send_is_written_before_it_is_made(tmp_path: Path) -> None:
     async with recorded(tmp_path) as run:
         recorder = run.recorders[1]
         written: list[AnyRecord] = []
-        call = recorder.cluster.multicast
+        call = recorder.cluster.multicast_many
 
-        async def look_on(_payload: bytes, **_options: object) -> object:
+        async def look_on(payloads: list[bytes], **_options: object) -> object:
             written.extend(run.records(1))
-            return await call(b"x")
+            return await call(payloads)
 
-        with mock.patch.object(recorder.cluster, "multicast", look_on):
+        with mock.patch.object(recorder.cluster, "multicast_many", look_on):
             await recorder.multicast(b"x")
         assert isinstance(written[-1], Sent)
         kinds = [type(record) for record in run.records(1)]

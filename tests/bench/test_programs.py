@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from peers import compiled, corosync, machine, norm, redis_server
+from peers import compiled, corosync, machine, norm, redis_server, usrsctp
 from peers.compiled import Build
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
@@ -24,6 +24,8 @@ from peers.phalanx_cluster import Phalanx
 from peers.program import EXIT_INTERRUPTED, EXIT_MISSED, EXIT_USAGE, carry_out
 from peers.redis_server import Redis
 from peers.stage import Stage
+from peers.usrsctp import Usrsctp
+from peers.zeromq import ZeroMq
 from phalanx.transport.config_file import load
 from phalanx.transport.testing.lab import Lab, lab_names
 
@@ -59,6 +61,9 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
         ("multicast.py", ["--losses", "1,51"], "51: use 0 to 50"),
         ("multicast.py", ["--sizes", "100"], "multiples of 8"),
         ("multicast.py", ["--peers-only"], "nothing left to measure"),
+        ("link.py", ["--sizes", "20"], "multiples of 8"),
+        ("link.py", ["--peers-only"], "nothing left to measure"),
+        ("link.py", ["--peer", "corosync"], "corosync"),
     ],
 )
 def test_wrong_arguments_are_named(program: str, arguments: list[str], words: str) -> None:
@@ -82,11 +87,12 @@ def test_a_missing_peer_is_named_with_its_package(
     monkeypatch.setattr(corosync, "compiler", nothing)
     monkeypatch.setattr(norm, "compiler", nothing)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", nothing)
+    monkeypatch.setattr(usrsctp, "compiler", nothing)
 
     def work(*_: object) -> NoReturn:
         raise AssertionError("nothing is measured if something is missing")
 
-    systems = [Phalanx(), Redis(), Corosync(), Norm()]
+    systems = [Phalanx(), Redis(), Corosync(), Norm(), ZeroMq(), Usrsctp()]
     status = carry_out("b.py", work, systems, hosts=2, steps=1, json=True, plot=None)
     written = capsys.readouterr()
     assert status == EXIT_USAGE
@@ -97,6 +103,8 @@ def test_a_missing_peer_is_named_with_its_package(
         "b.py: corosync: the command corosync is missing; install the Debian package corosync",
         "Debian package gcc",
         "b.py: norm: there is no C++ compiler; install the Debian package g++",
+        "-m pip install pyzmq",
+        "b.py: usrsctp in C: there is no C compiler; install the Debian package gcc",
     ):
         assert words in written.err
 
@@ -175,6 +183,23 @@ def test_a_multicast_is_measured_with_losses_and_without() -> None:
     ]
     assert all(row["complete"] and row["gaps"] == 0 and row["per_s"] > 0 for row in rows)
     assert [verdict["limit"] for verdict in result["verdicts"]] == [0.7, None]
+
+
+@pytest.mark.netns
+def test_a_link_is_measured_beside_what_every_machine_has() -> None:
+    """Over SCTP, by datagrams, plain TCP, and the same SCTP in C."""
+    arguments = ("--peer", "tcp", "--peer", "usrsctp", "--sizes", "1024", "--runs", "1", "--json")
+    more = ("--seconds", "0.5", "--warm-up", "0.3", "--build", "interpreted")
+    done = run("link.py", *arguments, *more)
+    # Whether limits are kept is not for a machine that runs tests to say.
+    assert done.returncode in (0, EXIT_MISSED), done.stderr
+    result = json.loads(done.stdout)
+    rows = result["rates"]
+    names = ["phalanx", "phalanx, datagrams", "asyncio tcp", "usrsctp in C"]
+    assert [row["system"] for row in rows] == names
+    assert all(row["complete"] and row["gaps"] == 0 and row["per_s"] > 0 for row in rows)
+    limits = {verdict["what"]: verdict["limit"] for verdict in result["verdicts"]}
+    assert limits["one to one, 1,024 bytes, phalanx / usrsctp in C"] == 0.8
 
 
 @pytest.fixture

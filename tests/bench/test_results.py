@@ -14,6 +14,8 @@ from rich.console import Console
 from peers.barrier_result import Background, BarrierReport
 from peers.barrier_result import judge as judge_barrier
 from peers.figures import Latency, Throughput, Verdict
+from peers.link_result import LinkReport
+from peers.link_result import judge as judge_link
 from peers.machine import this_machine
 from peers.multicast_result import MulticastReport
 from peers.multicast_result import judge as judge_multicast
@@ -133,6 +135,45 @@ def test_fan_out_has_limits_of_its_own_for_large_messages() -> None:
         (0.9, None),
         (3.0, None),
     ]
+
+
+def linked(system: str, size: int, per_s: float) -> Throughput:
+    """A row of one to one."""
+    return carried(system, size, per_s, nodes=2)
+
+
+def test_a_link_has_limits_of_small_messages_by_zeromq_and_of_large_ones_by_the_stack() -> None:
+    """Of what goes over SCTP; datagrams stand beside it."""
+    small = [linked("phalanx", 64, 999), linked("phalanx, datagrams", 64, 900)]
+    small += [linked("pyzmq", 64, 1000), linked("usrsctp in C", 64, 1000)]
+    assert answers(judge_link(small)) == [
+        (0.999, False),
+        (0.9, None),
+        (0.999, None),
+        (0.9, None),
+    ]
+    large = [linked("phalanx", 1024, 799), linked("phalanx, datagrams", 1024, 100)]
+    large += [linked("pyzmq", 1024, 1000), linked("usrsctp in C", 1024, 1000)]
+    assert answers(judge_link(large)) == [(0.799, None), (0.1, None), (0.799, False), (0.1, None)]
+
+
+def test_a_link_that_lost_something_says_so(tmp_path: Path) -> None:
+    """Then its rates are worth nothing; and there is a picture of them."""
+    rows = [linked("phalanx", 64, 2000), linked("pyzmq", 64, 1000)]
+    report = LinkReport(
+        machine=this_machine(), versions={"phalanx": "1"}, rates=rows, verdicts=judge_link(rows)
+    )
+    assert report.sound
+    assert not replace(report, rates=[replace(rows[0], complete=False), rows[1]]).sound
+    assert not replace(report, rates=[rows[0], replace(rows[1], gaps=1)]).sound
+    console = Console(file=io.StringIO(), width=COLUMNS)
+    for table in report.tables():
+        console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    assert "lost" not in console.file.getvalue(), "nothing was to be lost"
+    picture = tmp_path / "link.png"
+    draw(picture, report.figure())
+    assert picture.stat().st_size > 10_000
 
 
 def lossy(system: str, size: int, per_s: float, percent: float) -> Throughput:

@@ -20,7 +20,7 @@ import os
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -343,14 +343,29 @@ class Recorder:
         timeout: float | None = None,
     ) -> RecordedReceipt:
         """As of `Cluster`."""
-        call = self.cluster.send(
-            to, payload, channel=channel, lane=lane, wait=wait, timeout=timeout
+        return await self.send_many(
+            to, (payload,), channel=channel, lane=lane, wait=wait, timeout=timeout
         )
-        try:
+
+    async def send_many(
+        self,
+        to: int | str,
+        payloads: Iterable[bytes],
+        *,
+        channel: str = "",
+        lane: str = "fifo",
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> RecordedReceipt:
+        """As of `Cluster`."""
+        messages = list(payloads)
+        call = self.cluster.send_many(
+            to, messages, channel=channel, lane=lane, wait=wait, timeout=timeout
+        )
+        node = 0
+        with suppress(KeyError):  # else it will be refused
             node = self.cluster.config.node(to).id
-        except KeyError:
-            node = 0  # It will be refused.
-        return await self._send(node, lane, [payload], timeout, call)
+        return await self._send(node, lane, messages, timeout, call)
 
     async def multicast(
         self,
@@ -362,10 +377,9 @@ class Recorder:
         timeout: float | None = None,
     ) -> RecordedReceipt:
         """As of `Cluster`."""
-        call = self.cluster.multicast(
-            payload, channel=channel, lane=lane, wait=wait, timeout=timeout
+        return await self.multicast_many(
+            (payload,), channel=channel, lane=lane, wait=wait, timeout=timeout
         )
-        return await self._send(0, lane, [payload], timeout, call)
 
     async def multicast_many(
         self,
@@ -469,17 +483,10 @@ class Recorder:
         token: Position | None = None,
     ) -> None:
         """For `RecordedBarriers`: the wait is over."""
+        brought = dict(payloads or {})
         self.write(
             Returned(
-                self.now_ns(),
-                ticket,
-                name,
-                verdict,
-                generation,
-                position,
-                parties,
-                dict(payloads or {}),
-                token,
+                self.now_ns(), ticket, name, verdict, generation, position, parties, brought, token
             )
         )
 
