@@ -170,25 +170,6 @@ static void run_sender(void)
     say_delivered(unacked == 0);
 }
 
-static void run_receiver(void)
-{
-    const char *order;
-    uint64_t count;
-    int64_t deadline_ns;
-
-    while (now_ns() < seen.window_ends_ns)
-        turn(WAIT_MS, false);
-    say_sent();
-    order = hear();
-    if (strncmp(order, "drain ", 6) != 0)
-        die("expected to hear what was sent", 0);
-    count = strtoull(order + 6, NULL, 10);
-    deadline_ns = now_ns() + (int64_t)DRAIN_S * 1000000000;
-    while (seen.got[SENDER] < count && now_ns() < deadline_ns)
-        turn(WAIT_MS, false);
-    say_delivered(seen.all == count);
-}
-
 static void enter(int64_t node, int64_t nodes, const char *interface)
 {
     instance = NormCreateInstance(false);
@@ -258,7 +239,7 @@ int main(int argc, char **argv)
     if (node == SENDER)
         run_sender();
     else
-        run_receiver();
+        receive_stream(SENDER);
     hear();
     if (node == SENDER)
         NormStopSender(session);

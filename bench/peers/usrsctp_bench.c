@@ -109,25 +109,6 @@ static void run_sender(void)
     say_delivered(true);
 }
 
-static void run_receiver(void)
-{
-    const char *order;
-    uint64_t count;
-    int64_t deadline_ns;
-
-    while (now_ns() < seen.window_ends_ns)
-        turn(WAIT_MS, false);
-    say_sent();
-    order = hear();
-    if (strncmp(order, "drain ", 6) != 0)
-        die("expected to hear what was sent", 0);
-    count = strtoull(order + 6, NULL, 10);
-    deadline_ns = now_ns() + (int64_t)DRAIN_S * 1000000000;
-    while (seen.got[SENDER] < count && now_ns() < deadline_ns)
-        turn(WAIT_MS, false);
-    say_delivered(seen.all == count);
-}
-
 /* The library gives no handle of its UDP sockets, and the default buffers lose a burst. */
 static void enlarge_udp_buffers(void)
 {
@@ -235,7 +216,7 @@ int main(int argc, char **argv)
     if (node == SENDER)
         run_sender();
     else
-        run_receiver();
+        receive_stream(SENDER);
     hear();
     _exit(0); /* what the library still has to say to the peer interests nobody */
 }
