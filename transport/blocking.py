@@ -317,13 +317,9 @@ class Cluster:
         Arguments and errors as for the asyncio `Cluster.send`. Threads that send at once are
         served in the order in which their calls reach the loop.
         """
-
-        async def send() -> receipts.Receipt:
-            return await self.inner.send(
-                to, payload, channel=channel, lane=lane, wait=wait, timeout=timeout
-            )
-
-        return Receipt(self, self.call(send, timeout))
+        return self.send_many(
+            to, (payload,), channel=channel, lane=lane, wait=wait, timeout=timeout
+        )
 
     def send_many(
         self,
@@ -355,13 +351,9 @@ class Cluster:
         timeout: float | None = None,
     ) -> Receipt:
         """Send to every member of the view, this one included; FIFO per sender and lane."""
-
-        async def multicast() -> receipts.Receipt:
-            return await self.inner.multicast(
-                payload, channel=channel, lane=lane, wait=wait, timeout=timeout
-            )
-
-        return Receipt(self, self.call(multicast, timeout))
+        return self.multicast_many(
+            (payload,), channel=channel, lane=lane, wait=wait, timeout=timeout
+        )
 
     def multicast_many(
         self,

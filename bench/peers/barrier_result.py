@@ -12,7 +12,7 @@ from phalanx.barrier.demo_plot import Figure
 from .figures import Latency, Verdict, ratio
 from .machine import Machine
 from .plot import Bar, Panel, make_figure
-from .tables import latency_table, made_on, verdict_table
+from .tables import judged, latency_table, made_on
 
 LIMITS = {("corosync", 4): 0.6, ("redis", 4): 1.0, ("corosync", 8): 0.4}
 """What phalanx's p50 may be of a peer's, by peer and number of nodes."""
@@ -59,9 +59,7 @@ class BarrierReport:
             rows = [self.background.idle, self.background.loaded]
             title = f"With {self.background.flowed_mb_per_s:.1f} MB/s on the bulk lane, and without"
             found.append(latency_table(title, rows))
-        if self.verdicts:
-            found.append(verdict_table(self.verdicts))
-        return [*found, made_on(self.machine, self.versions)]
+        return [*found, *judged(self.verdicts), made_on(self.machine, self.versions)]
 
     def figure(self) -> Figure:
         """The p50 of each as bars, with lines up to the p99."""

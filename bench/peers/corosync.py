@@ -8,26 +8,23 @@ links, real-time priority as far as it is allowed. Each daemon has a /run, a /de
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
 
+from .client import Client
 from .failure import BenchFailed
 from .lines import Task
-from .machine import compile_client, compiler, first_line, missing_tools
+from .machine import first_line, missing_tools
 from .stage import Stage
 
 SIZE_MAX = 1_047_552
 """The largest message of a group (cpg_max_atomic_msgsize_get)."""
-_SOURCE = Path(__file__).with_name("cpg_bench.c")
-_HEADER = "#include <corosync/cpg.h>\nint main(void) { return cpg_finalize(0); }\n"
 _JOIN_S = 45.0
 _LOOK_EVERY_S = 0.25
 _END_S = 5.0
@@ -51,19 +48,19 @@ class Corosync:
 
     def __init__(self) -> None:
         self._daemons: list[subprocess.Popen[bytes]] = []
-        self._client: Path | None = None
+        self._client = Client(
+            peer="corosync",
+            source="cpg_bench.c",
+            library="cpg",
+            probe="#include <corosync/cpg.h>\nint main(void) { return cpg_finalize(0); }\n",
+        )
 
     def missing(self) -> list[str]:
         """What is not installed here, each with what to do about it."""
         found = missing_tools(
             corosync="corosync", corosync_cmapctl="corosync", unshare="util-linux"
         )
-        if compiler() is None:
-            return [*found, "there is no C compiler; install the Debian package gcc"]
-        with contextlib.suppress(BenchFailed):
-            compile_client("libcpg", "-x", "c", "-", "-o", os.devnull, library="cpg", text=_HEADER)
-            return found
-        return [*found, "libcpg cannot be compiled against; install the Debian package libcpg-dev"]
+        return [*found, *self._client.missing()]
 
     def version(self) -> str:
         """Of the daemon."""
@@ -73,13 +70,7 @@ class Corosync:
     @contextmanager
     def up(self, stage: Stage, nodes: int) -> Generator[None, None, None]:
         """Daemons that see each other over every rail, until the end of the context."""
-        if self._client is None:
-            self._client = stage.folder / "cpg_bench"
-            compile_client(
-                "the client of corosync",
-                *("-Werror", str(_SOURCE), "-o", str(self._client)),
-                library="cpg",
-            )
+        self._client.compiled(stage)  # before the daemons: a compiler would disturb them
         try:
             for host in stage.hosts(nodes):
                 self._start(stage, host, nodes)
@@ -90,11 +81,10 @@ class Corosync:
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """Members run where they see the files of their daemon."""
-        del stage
-        assert self._client is not None, "compiled before the daemons are started"
+        client = self._client.compiled(stage)
         numbers = (task.nodes, task.count, task.size_bytes, task.warm_up_ns, task.window_ns)
         arguments = [task.kind, *map(str, numbers), str(task.life_s)]
-        return [[*self._beside(daemon), str(self._client), *arguments] for daemon in self._daemons]
+        return [[*self._beside(daemon), client, *arguments] for daemon in self._daemons]
 
     # ---------------------------------------------------------------------------- the daemons
 

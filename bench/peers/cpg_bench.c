@@ -44,21 +44,12 @@ static void on_members(cpg_handle_t from, const struct cpg_name *group,
 }
 
 /* Take what has come from the group; wait for it up to that long, and for a line if asked to. */
-static void turn(int wait_ms, bool listen)
+static void take_arrivals(void)
 {
-    bool also = listen && !line_whole && !input_ended;
+    cs_error_t error = cpg_dispatch(handle, CS_DISPATCH_ALL);
 
-    sources[0].revents = sources[1].revents = 0;
-    if (poll(sources, also ? 2 : 1, wait_ms) <= 0)
-        return;
-    if (sources[0].revents) {
-        cs_error_t error = cpg_dispatch(handle, CS_DISPATCH_ALL);
-
-        if (error != CS_OK && error != CS_ERR_TRY_AGAIN)
-            die("the daemon is gone", error);
-    }
-    if (also && sources[1].revents)
-        read_input();
+    if (error != CS_OK && error != CS_ERR_TRY_AGAIN)
+        die("the daemon is gone", error);
 }
 
 /* Whether the group has taken the next message. */

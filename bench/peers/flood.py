@@ -55,6 +55,11 @@ class Tally:
         return count
 
 
+def step_of(size_bytes: int) -> int:
+    """How many messages of this size one call sends."""
+    return max(1, min(CALL_MESSAGES, CALL_BYTES // size_bytes))
+
+
 def make_messages(node: int, first: int, count: int, size_bytes: int) -> list[bytes]:
     """Numbered messages of a sender."""
     padding = bytes(size_bytes - _WORD_BYTES)
@@ -132,7 +137,7 @@ class Flood:
         if self._silent:
             # It is done with sending when the others are: then all say so, and drain together.
             await asyncio.sleep((self._ends_ns - time.monotonic_ns()) / 1e9)
-        step = max(1, min(CALL_MESSAGES, CALL_BYTES // size))
+        step = step_of(size)
         while time.monotonic_ns() < self._ends_ns:
             messages = make_messages(self._node, sent + 1, step, size)
             await self._channel.submit(messages)

@@ -11,16 +11,15 @@ from phalanx.barrier.demo_plot import Figure
 
 from .figures import OWN, Throughput, Verdict, is_own, ratio
 from .machine import Machine
-from .plot import Bar, Panel, make_figure
-from .tables import goodput_table, made_on, verdict_table
+from .plot import Bar, Panel, make_figure, megabytes
+from .tables import goodput_table, judged, made_on
 from .usrsctp import NAME as CEILING
+from .zeromq import NAME as ZEROMQ
 
-SMALL_BYTES = 64
-LEAST_OF_ZEROMQ = 1.0
+SMALL_BYTES, LEAST_OF_ZEROMQ = 64, 1.0
 """What the rate of messages of this size is to be at least, of pyzmq's."""
-LEAST_OF_CEILING = 0.8
-"""The same of larger ones, of what the stack does in C."""
-ZEROMQ = "pyzmq"
+LARGE_BYTES, LEAST_OF_CEILING = 1024, 0.8
+"""The same from this size on, of what the stack does in C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +40,13 @@ class LinkReport:
     def tables(self) -> Sequence[RenderableType]:
         """For people."""
         found: list[RenderableType] = [goodput_table("One to one, flat out", self.rates)]
-        if self.verdicts:
-            found.append(verdict_table(self.verdicts))
-        return [*found, made_on(self.machine, self.versions)]
+        return [*found, *judged(self.verdicts), made_on(self.machine, self.versions)]
 
     def figure(self) -> Figure:
         """One diagram, a group for each size."""
         groups: dict[str, dict[str, Bar]] = {}
         for row in self.rates:
-            low, high = (rate * row.size_bytes / 1e6 for rate in row.per_s_range)
-            bar = Bar(value=row.mb_per_s, low=low, high=high)
-            groups.setdefault(f"{row.size_bytes:,} B", {})[row.system] = bar
+            groups.setdefault(f"{row.size_bytes:,} B", {})[row.system] = megabytes(row)
         panel = Panel(
             title="flat out (line: range of the runs)",
             unit="MB/s",
@@ -78,8 +73,10 @@ def judge(rows: Sequence[Throughput]) -> list[Verdict]:
 
 
 def _limit(own: Throughput, row: Throughput) -> float | None:
+    if own.system != OWN:
+        return None  # What goes in datagrams is told beside it.
     if row.system == ZEROMQ and row.size_bytes == SMALL_BYTES:
-        return LEAST_OF_ZEROMQ if own.system == OWN else None
-    if row.system == CEILING and row.size_bytes > SMALL_BYTES:
-        return LEAST_OF_CEILING if own.system == OWN else None
+        return LEAST_OF_ZEROMQ
+    if row.system == CEILING and row.size_bytes >= LARGE_BYTES:
+        return LEAST_OF_CEILING
     return None

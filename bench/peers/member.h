@@ -119,9 +119,22 @@ static void take(uint32_t node, const void *message, size_t bytes)
         seen.in_window++;
 }
 
-/* Take what has come; wait for it up to that long, and for a line if asked to. Each program has its
- * own. */
-static void turn(int wait_ms, bool listen);
+/* Take what has come of what is measured: each program has its own. */
+static void take_arrivals(void);
+
+/* Take what has come; wait for it up to that long, and for a line if asked to. */
+static void turn(int wait_ms, bool listen)
+{
+    bool also = listen && !line_whole && !input_ended;
+
+    sources[0].revents = sources[1].revents = 0;
+    if (poll(sources, also ? 2 : 1, wait_ms) <= 0)
+        return;
+    if (sources[0].revents)
+        take_arrivals();
+    if (also && sources[1].revents)
+        read_input();
+}
 
 /* The next line; what comes from the group meanwhile is taken. */
 static const char *hear(void)

@@ -11,8 +11,8 @@ from phalanx.barrier.demo_plot import Figure
 
 from .figures import OWN, Throughput, Verdict, is_own, ratio
 from .machine import Machine
-from .plot import Bar, Panel, make_figure
-from .tables import goodput_table, made_on, verdict_table
+from .plot import Bar, Panel, make_figure, megabytes
+from .tables import goodput_table, judged, made_on
 
 FAN_OUT = f"{OWN}, fan-out"
 LEAST_OF_PEER = 1.0
@@ -42,9 +42,7 @@ class MulticastReport:
         receivers = self.goodputs[0].nodes - 1
         title = f"One sender flat out to {receivers}, at the slowest receiver"
         found: list[RenderableType] = [goodput_table(title, self.goodputs)]
-        if self.verdicts:
-            found.append(verdict_table(self.verdicts))
-        return [*found, made_on(self.machine, self.versions)]
+        return [*found, *judged(self.verdicts), made_on(self.machine, self.versions)]
 
     def figure(self) -> Figure:
         """A diagram for each size."""
@@ -53,9 +51,8 @@ class MulticastReport:
             groups: dict[str, dict[str, Bar]] = {}
             for row in self.goodputs:
                 if row.size_bytes == size:
-                    low, high = (rate * size / 1e6 for rate in row.per_s_range)
-                    bar = Bar(value=row.mb_per_s, low=low, high=high)
-                    groups.setdefault(f"{row.loss_percent:g} % lost", {})[row.system] = bar
+                    lost = f"{row.loss_percent:g} % lost"
+                    groups.setdefault(lost, {})[row.system] = megabytes(row)
             panels.append(Panel(title=f"{size:,} B", unit="MB/s", groups=groups))
         receivers = self.goodputs[0].nodes - 1
         title = f"Reliable multicast, one sender to {receivers} (line: range of the runs)"

@@ -105,19 +105,12 @@ static void take_event(const NormEvent *event)
     }
 }
 
-static void turn(int wait_ms, bool listen)
+static void take_arrivals(void)
 {
-    bool also = listen && !line_whole && !input_ended;
     NormEvent event;
 
-    sources[0].revents = sources[1].revents = 0;
-    if (poll(sources, also ? 2 : 1, wait_ms) <= 0)
-        return;
-    if (sources[0].revents)
-        while (NormGetNextEvent(instance, &event, false))
-            take_event(&event);
-    if (also && sources[1].revents)
-        read_input();
+    while (NormGetNextEvent(instance, &event, false))
+        take_event(&event);
 }
 
 /* Whether the stream has taken something. */

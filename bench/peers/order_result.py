@@ -12,7 +12,7 @@ from phalanx.barrier.demo_plot import Figure
 from .figures import OWN, Latency, Throughput, Verdict, is_own, ratio
 from .machine import Machine
 from .plot import Bar, Panel, make_figure
-from .tables import latency_table, made_on, throughput_table, verdict_table
+from .tables import judged, latency_table, made_on, throughput_table
 
 ROUND_TRIP_BYTES = 64
 RATE_LIMITS = {(3, 64): 4.0}
@@ -46,9 +46,7 @@ class OrderReport:
         trip = f"Round trip in agreed order, {ROUND_TRIP_BYTES} bytes, idle"
         found: list[RenderableType] = [throughput_table(flood, self.throughputs)]
         found.append(latency_table(trip, self.round_trips))
-        if self.verdicts:
-            found.append(verdict_table(self.verdicts))
-        return [*found, made_on(self.machine, self.versions)]
+        return [*found, *judged(self.verdicts), made_on(self.machine, self.versions)]
 
     def figure(self) -> Figure:
         """Rates and round trips as bars."""

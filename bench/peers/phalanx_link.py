@@ -12,9 +12,8 @@ from phalanx.transport import Batch, Cluster, Receipt
 
 from .flood import Flood, play
 from .lines import Task
-from .phalanx_member import BULK_CHANNEL, joined, live
-
-SENDER, RECEIVER = 1, 2
+from .pair import RECEIVER, SENDER
+from .phalanx_member import BULK_CHANNEL, batches_of, joined, live
 
 
 class FifoLane:
@@ -27,11 +26,9 @@ class FifoLane:
         """Waits for room."""
         return await self._cluster.send_many(RECEIVER, payloads, channel=BULK_CHANNEL)
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Without the events between."""
-        async for item in self._cluster.batches():
-            if isinstance(item, Batch):
-                yield item
+    def batches(self) -> AsyncIterator[Batch]:
+        """What has come."""
+        return batches_of(self._cluster)
 
 
 async def life(config: str, node: str, task: Task) -> None:

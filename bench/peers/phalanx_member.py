@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import msgspec
 
-from phalanx.transport import Cluster, PhalanxError, ViewInstalled
+from phalanx.transport import Batch, Cluster, PhalanxError, ViewInstalled
 
 from .lines import Ready, Task, hear, say, until_ns
 
@@ -31,6 +31,13 @@ async def joined(config: str, node: str, task: Task) -> AsyncGenerator[Cluster, 
         # What was imported lives for ever: the collector need not look at it again and again.
         gc.freeze()
         yield cluster
+
+
+async def batches_of(cluster: Cluster) -> AsyncIterator[Batch]:
+    """What is delivered, without the events between."""
+    async for item in cluster.batches():
+        if isinstance(item, Batch):
+            yield item
 
 
 async def begin() -> None:

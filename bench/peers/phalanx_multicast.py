@@ -12,7 +12,7 @@ from phalanx.transport import Batch, Cluster, Receipt
 
 from .flood import Flood, play
 from .lines import Task
-from .phalanx_member import BULK_CHANNEL, joined, live
+from .phalanx_member import BULK_CHANNEL, batches_of, joined, live
 
 SENDER = 1
 
@@ -27,11 +27,9 @@ class BulkLane:
         """Waits for room."""
         return await self._cluster.multicast_many(payloads, channel=BULK_CHANNEL, lane="bulk")
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Without the events between."""
-        async for item in self._cluster.batches():
-            if isinstance(item, Batch):
-                yield item
+    def batches(self) -> AsyncIterator[Batch]:
+        """What has come."""
+        return batches_of(self._cluster)
 
 
 async def life(config: str, node: str, task: Task) -> None:

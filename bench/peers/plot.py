@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from phalanx.barrier.demo_plot import Figure, blank
+
+from .figures import Throughput
 
 _COLOURS = {
     "phalanx": "#2f6db3",
@@ -20,6 +23,8 @@ _COLOURS = {
     "asyncio tcp": "#8a8d91",
     "usrsctp in C": "#d97b1d",
 }
+_FOOTNOTE_COLUMNS = 16
+"""Characters of the footnote for each inch."""
 _WIDTH = 0.8
 """Of a group; the rest is the space between two."""
 
@@ -44,18 +49,26 @@ class Panel:
     logarithmic: bool = False
 
 
+def megabytes(row: Throughput) -> Bar:
+    """MB/s, and their range: all of the rates as they are told, so that none is out of it."""
+    value, low, high = (rate * row.size_bytes / 1e6 for rate in (row.per_s, *row.per_s_range))
+    return Bar(value=value, low=low, high=high)
+
+
 def make_figure(title: str, footnote: str, panels: Sequence[Panel]) -> Figure:
     """The diagrams side by side.
 
     Raises:
         PlotUnavailable: there is no matplotlib.
     """
-    figure = blank(2 + 4.5 * len(panels), 4.5)
+    width = 2 + 4.5 * len(panels)
+    figure = blank(width, 4.5)
     all_axes: Any = figure.subplots(1, len(panels), squeeze=False)
     for axes, panel in zip(all_axes[0], panels, strict=True):
         _draw_panel(axes, panel)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
+    below = textwrap.fill(footnote, int(width * _FOOTNOTE_COLUMNS))
+    figure.supxlabel(below, x=0.01, ha="left", fontsize=7)
     return figure
 
 
@@ -82,14 +95,16 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             yerr=reach,
             error_kw={"ecolor": "#444444", "elinewidth": 0.8, "capsize": 2},
         )
-        axes.bar_label(drawn, [f"{value:,.0f}" for value in values], fontsize=7, padding=2)
+        words = [f"{value:,.0f}" if value >= 10 else f"{value:.2g}" for value in values]
+        axes.bar_label(drawn, words, fontsize=7, padding=2)
     axes.set_xticks(range(len(panel.groups)), list(panel.groups))
     axes.set_title(panel.title, fontsize=10, loc="left")
     axes.set_ylabel(panel.unit, fontsize=9)
     if panel.logarithmic:
-        least = min(bar.low for group in panel.groups.values() for bar in group.values())
+        lows = [bar.low for group in panel.groups.values() for bar in group.values()]
+        least = min((low for low in lows if low > 0), default=1.0)
         axes.set_yscale("log")
-        axes.set_ylim(bottom=10 ** math.floor(math.log10(max(least, 1.0))))
+        axes.set_ylim(bottom=10.0 ** math.floor(math.log10(least)))
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

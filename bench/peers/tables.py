@@ -62,13 +62,15 @@ def goodput_table(title: str, rows: Sequence[Throughput]) -> Table:
     return table
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """Ratios, and whether they keep to their limits."""
+def judged(verdicts: Sequence[Verdict]) -> list[Table]:
+    """Ratios, and whether they keep to their limits; no table if nothing was compared."""
+    if not verdicts:
+        return []
     table = _table("Ratios", "what", "ratio", "limit", "kept")
     for verdict in verdicts:
         limit = "" if verdict.limit is None else f"{verdict.sense} {verdict.limit:g}"
         table.add_row(verdict.what, f"{verdict.value:.3f}", limit, _answer(verdict.passed))
-    return table
+    return [table]
 
 
 def made_on(machine: Machine, versions: Mapping[str, str]) -> str:

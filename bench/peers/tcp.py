@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-from contextlib import AbstractContextManager
 
-from .lines import Task
-from .stage import Stage
-from .zeromq import members
+from .pair import Pair
 
 PORT = 6006
 
 
-class Tcp:
+class Tcp(Pair):
     """The peer that everybody has: the kernel's stream, and a framing of one's own."""
 
-    name = "asyncio tcp"
+    def __init__(self) -> None:
+        super().__init__("asyncio tcp", "peers.tcp_member", PORT)
 
     def missing(self) -> list[str]:
         """Nothing can be."""
@@ -25,12 +22,3 @@ class Tcp:
     def version(self) -> str:
         """Of Python."""
         return platform.python_version()
-
-    def up(self, stage: Stage, nodes: int) -> AbstractContextManager[object]:
-        """There is nothing to start besides its members."""
-        del stage, nodes
-        return contextlib.nullcontext()
-
-    def commands(self, stage: Stage, task: Task) -> list[list[str]]:
-        """The second host listens, the first one connects and sends."""
-        return members("peers.tcp_member", stage, task, PORT)

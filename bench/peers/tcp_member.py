@@ -16,8 +16,8 @@ import msgspec
 
 from .flood import Flood, play
 from .lines import Task
+from .pair import SENDER
 
-SENDER = 1
 _LENGTH = struct.Struct("<I")
 _READ_BYTES = 256 << 10
 _CONNECT_S = 20.0
@@ -44,9 +44,9 @@ class Outgoing:
         await self._writer.drain()
 
     async def batches(self) -> AsyncIterator[Messages]:
-        """Never any."""
-        await asyncio.Event().wait()
-        yield Messages(0, ())
+        """None."""
+        for nothing in ():
+            yield nothing
 
 
 class Incoming:
@@ -77,13 +77,17 @@ class Incoming:
 
 
 async def connect(address: str, port: int) -> asyncio.StreamWriter:
-    """When the other end listens."""
+    """When the other end listens: both are started at once.
+
+    Raises:
+        TimeoutError: it does not in time.
+    """
     async with asyncio.timeout(_CONNECT_S):
         while True:
             try:
                 return (await asyncio.open_connection(address, port))[1]
             except ConnectionRefusedError:
-                await asyncio.sleep(_TRY_EVERY_S)
+                await asyncio.sleep(_TRY_EVERY_S)  # TCP tells nobody when somebody listens
 
 
 async def main(address: str, port: int, node: int, task: Task) -> None:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 
-from .failure import BenchFailed
+from .client import Client
 from .lines import Task
-from .machine import compile_client, compiler
 from .stage import Stage
 
 NAME = "usrsctp in C"
-_SOURCE = Path(__file__).with_name("usrsctp_bench.c")
-_HEADER = "#include <usrsctp.h>\nint main(void) { return usrsctp_finish(); }\n"
 
 
 class Usrsctp:
@@ -24,45 +18,35 @@ class Usrsctp:
     name = NAME
 
     def __init__(self) -> None:
-        self._client: Path | None = None
+        self._client = Client(
+            peer="usrsctp",
+            source="usrsctp_bench.c",
+            library="usrsctp",
+            probe="#include <usrsctp.h>\nint main(void) { return usrsctp_finish(); }\n",
+        )
 
     def missing(self) -> list[str]:
         """What is not installed here, with what to do about it."""
-        if compiler() is None:
-            return ["there is no C compiler; install the Debian package gcc"]
-        with contextlib.suppress(BenchFailed):
-            compile_client(
-                "libusrsctp", "-x", "c", "-", "-o", os.devnull, library="usrsctp", text=_HEADER
-            )
-            return []
-        return ["libusrsctp cannot be compiled against; install the Debian package libusrsctp-dev"]
+        return self._client.missing()
 
     def version(self) -> str:
         """The library does not say it."""
         return "of this system"
 
-    @contextmanager
-    def up(self, stage: Stage, nodes: int) -> Generator[None, None, None]:
+    def up(self, stage: Stage, nodes: int) -> AbstractContextManager[object]:
         """There is nothing to start besides its members, but they are there compiled."""
         del nodes
-        if self._client is None:
-            client = stage.folder / "usrsctp_bench"
-            compile_client(
-                "the client of usrsctp",
-                *("-Werror", str(_SOURCE), "-o", str(client)),
-                library="usrsctp",
-            )
-            self._client = client
-        yield
+        self._client.compiled(stage)
+        return contextlib.nullcontext()
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """The first host connects and sends."""
-        assert self._client is not None, "compiled before"
         sender, receiver = (
             stage.lab.address(stage.lab.rails[0], host) for host in stage.hosts(task.nodes)
         )
+        client = self._client.compiled(stage)
         numbers = (task.size_bytes, task.warm_up_ns, task.window_ns, task.life_s)
         return [
-            [str(self._client), str(node), own, peer, *map(str, numbers)]
+            [client, str(node), own, peer, *map(str, numbers)]
             for node, own, peer in ((1, sender, receiver), (2, receiver, sender))
         ]

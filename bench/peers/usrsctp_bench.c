@@ -67,18 +67,13 @@ static void receive(void)
     }
 }
 
-static void turn(int wait_ms, bool listen)
+static void take_arrivals(void)
 {
-    bool also = listen && !line_whole && !input_ended;
     uint64_t ignored;
 
-    sources[0].revents = sources[1].revents = 0;
-    if (poll(sources, also ? 2 : 1, wait_ms) <= 0)
-        return;
-    if (sources[0].revents && read(sources[0].fd, &ignored, sizeof ignored) > 0 && receives)
+    /* Emptied before the association is read: what comes after makes it readable again. */
+    if (read(sources[0].fd, &ignored, sizeof ignored) > 0 && receives)
         receive();
-    if (also && sources[1].revents)
-        read_input();
 }
 
 static bool send_one(void)
@@ -177,10 +172,11 @@ static void enter(int64_t node, const char *own, const char *peer)
     if (node == RECEIVER) {
         if (usrsctp_listen(so, 1) != 0)
             die("cannot listen", errno);
-        association = usrsctp_accept(so, NULL, NULL);
+        association = usrsctp_accept(so, NULL, NULL); /* whoever started this bounds it */
     } else {
         struct sockaddr_in there = address_of(peer);
 
+        /* The receiver may not listen yet: both ends are started at once. */
         while (usrsctp_connect(so, (struct sockaddr *)&there, sizeof there) != 0) {
             if (errno != ECONNREFUSED || now_ns() > deadline_ns)
                 die("cannot connect", errno);

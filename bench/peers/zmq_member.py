@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from .flood import CALL_MESSAGES, Tally, make_messages
+from .flood import CALL_MESSAGES, Tally, make_messages, step_of
 from .lines import DRAIN_S, Delivered, Ready, Sent, Task, hear, say, until_ns
+from .pair import SENDER
 
-SENDER = 1
 COPY_BELOW_BYTES = 1 << 14
 """Below it a copy costs less than telling that the original is free again."""
+CONNECT_S = 20.0
 _LOOK_MS = 10
 
 
@@ -37,7 +38,7 @@ def send(socket: Socket, task: Task) -> int:
     """Flat out until the window ends; returns how many messages were sent."""
     ends_ns = time.monotonic_ns() + task.warm_up_ns + task.window_ns
     sent, copy = 0, task.size_bytes < COPY_BELOW_BYTES
-    step = max(1, min(CALL_MESSAGES, (64 << 10) // task.size_bytes))
+    step = step_of(task.size_bytes)
     while time.monotonic_ns() < ends_ns:
         for message in make_messages(SENDER, sent + 1, step, task.size_bytes):
             socket.send(message, copy=copy)
@@ -107,11 +108,12 @@ def main(address: str, port: int, node: int, task: Task) -> None:
     with zmq.Context() as context, context.socket(zmq.PUSH if sends else zmq.PULL) as socket:
         if sends:
             socket.connect(f"tcp://{address}:{port}")
-            socket.poll(int(DRAIN_S * 1000), zmq.POLLOUT)
+            if not socket.poll(int(CONNECT_S * 1000), zmq.POLLOUT):
+                raise SystemExit(f"nobody listens at {address}, port {port}")
         else:
             socket.bind(f"tcp://{address}:{port}")
         say(Ready())
-        time.sleep(until_ns(hear("go")))
+        time.sleep(until_ns(hear("go")))  # all members begin at that moment
         if sends:
             say(Sent(sent=send(socket, task)))
             hear("drain")

@@ -103,7 +103,7 @@ async def test_a_recorded_run_puts_the_guarantees_to_the_test(tmp_path: Path) ->
         for number in range(20):
             for node, recorder in run.recorders.items():
                 await recorder.multicast(b"%d of %d" % (number, node))
-            await run.recorders[1].send_many(2, [b"%d for 2" % number])
+            await run.recorders[1].send(2, b"%d for 2" % number)
             await run.recorders[3].multicast_many([b"%d, %d" % (number, n) for n in range(3)])
         await asyncio.gather(*(b.wait("stage", timeout=5) for b in run.barriers.values()))
         await run.exchange()

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from peers import compiled, corosync, machine, norm, redis_server, usrsctp
+from peers import client, compiled, machine, redis_server
 from peers.compiled import Build
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
@@ -84,10 +84,8 @@ def test_a_missing_peer_is_named_with_its_package(
         return None
 
     monkeypatch.setattr(machine, "find_tool", nothing)
-    monkeypatch.setattr(corosync, "compiler", nothing)
-    monkeypatch.setattr(norm, "compiler", nothing)
+    monkeypatch.setattr(client, "compiler", nothing)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", nothing)
-    monkeypatch.setattr(usrsctp, "compiler", nothing)
 
     def work(*_: object) -> NoReturn:
         raise AssertionError("nothing is measured if something is missing")

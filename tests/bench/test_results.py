@@ -13,7 +13,8 @@ from rich.console import Console
 
 from peers.barrier_result import Background, BarrierReport
 from peers.barrier_result import judge as judge_barrier
-from peers.figures import Latency, Throughput, Verdict
+from peers.figures import Latency, Throughput, Verdict, throughput
+from peers.lines import Delivered
 from peers.link_result import LinkReport
 from peers.link_result import judge as judge_link
 from peers.machine import this_machine
@@ -21,6 +22,7 @@ from peers.multicast_result import MulticastReport
 from peers.multicast_result import judge as judge_multicast
 from peers.order_result import OrderReport
 from peers.order_result import judge as judge_order
+from peers.plot import megabytes
 from phalanx.barrier.demo_plot import draw
 
 COLUMNS = 80
@@ -174,6 +176,24 @@ def test_a_link_that_lost_something_says_so(tmp_path: Path) -> None:
     picture = tmp_path / "link.png"
     draw(picture, report.figure())
     assert picture.stat().st_size > 10_000
+
+
+def test_a_single_run_can_be_drawn(tmp_path: Path) -> None:
+    """Its range is itself, to the last digit: rounded otherwise it would lie outside."""
+    come = Delivered(delivered=1401, total=1401, gaps=0, complete=True, hash="")
+    rows = [throughput("phalanx", 2, 65_536, 2_000_000_000, [[come]])]
+    report = LinkReport(machine=this_machine(), versions={"phalanx": "1"}, rates=rows, verdicts=[])
+    for number, drawn in enumerate(
+        (
+            report,
+            MulticastReport(
+                machine=report.machine, versions=report.versions, goodputs=rows, verdicts=[]
+            ),
+        )
+    ):
+        draw(tmp_path / f"{number}.png", drawn.figure())
+    bar = megabytes(rows[0])
+    assert bar.low == bar.value == bar.high == 700.5 * 65_536 / 1e6
 
 
 def lossy(system: str, size: int, per_s: float, percent: float) -> Throughput:

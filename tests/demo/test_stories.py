@@ -59,6 +59,7 @@ def test_a_lock_is_given_once_where_the_order_is_read_late(tmp_path: Path) -> No
     reads = "        async for entry in self._channel:\n"
     assert text.count(reads) == 1
     program = tmp_path / "lock_manager.py"
+    # The race itself: each node reads the order later than it gives locks back and asks anew.
     slowly = f"{reads}            await asyncio.sleep(0.003)\n"
     program.write_text(text.replace(reads, slowly), encoding="utf-8")
     shutil.copy(EXAMPLES / "three.py", tmp_path)
