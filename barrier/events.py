@@ -43,6 +43,8 @@ class Registration:
     """What a party that registers is told of the others, as of its place in the order."""
 
     name: str
+    position: Position
+    """That place: this node is a party of every generation that begins behind it."""
     parties: tuple[int, ...]
     """All nodes that are registered now, this one included, in ascending order."""
     generation: Position | None = None

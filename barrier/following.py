@@ -127,7 +127,7 @@ class Following:
             _mark_bulk(decisions, member, batch.mark_bulk)
         for decision in decisions:
             if own or type(decision) is not Counted:
-                self._apply(decision, ticket)
+                self._apply(decision, ticket, index)
         if ticket is not None and not ticket.over:
             self._answered(known.message, ticket)
 
@@ -193,7 +193,7 @@ class Following:
 
     # ----------------------------------------------------------------------------- decisions
 
-    def _apply(self, decision: Decision, ticket: Ticket | None) -> None:
+    def _apply(self, decision: Decision, ticket: Ticket | None, index: int) -> None:
         """Let the local tickets follow one decision; `ticket` is what our own entry was for."""
         state = self._state
         tickets = state.tickets
@@ -230,7 +230,7 @@ class Following:
                 assert state.view is not None, "the entry was made in it"
                 self._outbox.say(messages.Vouch(state.view.id, name))
             case Enrolled():
-                self._enrolled(decision)
+                self._enrolled(decision, index)
 
     def _adopted(self, generation: Generation) -> None:
         """What this node has noted of it in earlier views."""
@@ -266,26 +266,30 @@ class Following:
             if not ours.over and (ticket is not None or ours.kind is Kind.REGISTER):
                 state.tickets.mismatch(ours, decision.ours, decision.theirs)
 
-    def _enrolled(self, enrolled: Enrolled) -> None:
+    def _enrolled(self, enrolled: Enrolled, index: int) -> None:
         if enrolled.member != self._state.me:
             return
         for ticket in self._state.tickets.of(enrolled.name):
             # One that is being taken back waits for the answer to that.
             if ticket.kind is Kind.REGISTER and ticket.cause is None:
-                registration = self.registration(enrolled.name)
+                registration = self._registration(enrolled.name, index)
                 outcome = EnrolledOutcome(ticket=ticket.serial, registration=registration)
                 self._state.tickets.resolve(ticket, outcome)
 
-    def registration(self, name: str) -> Registration:
-        """What there is to know for one that registers here and now."""
+    def _registration(self, name: str, index: int) -> Registration:
+        """What there is to know for one that is registered by the entry of that index."""
         roster, generations = self._state.roster(name), self._state.open_generations(name)
         parties = tuple(sorted(roster.members)) if roster is not None else ()
+        view = self._state.view
+        assert view is not None, "the entry was made in it"
+        position = Position(view.id.era, view.id.k, index)
         if not generations:
-            return Registration(name=name, parties=parties)
+            return Registration(name=name, position=position, parties=parties)
         generation = generations[0]
         arrived = tuple(sorted(member.node for member in generation.marks))
         return Registration(
             name=name,
+            position=position,
             parties=parties,
             generation=generation.opened,
             arrived=arrived,

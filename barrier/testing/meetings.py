@@ -238,8 +238,13 @@ def _outcome(outcome: outcomes.Outcome) -> Outcome:
         case outcomes.TimedOut(name=name, generation=generation):
             verdict = TAKEN_BACK
         case outcomes.Enrolled(registration=registration):
-            name = registration.name + REGISTRATION
-            return Outcome(ticket=ticket, name=name, generation=None, verdict=REGISTERED)
+            return Outcome(
+                ticket=ticket,
+                name=registration.name + REGISTRATION,
+                generation=None,
+                verdict=REGISTERED,
+                registered=registration.position,
+            )
         case outcomes.Retired():
             # Whether it was an arrival as well is not said.
             name = outcome.name + LEAVING

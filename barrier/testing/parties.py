@@ -13,44 +13,44 @@ from phalanx.transport.testing.barrier_checkers import Arrival, Outcome
 from phalanx.transport.testing.simulated_node import Life
 from phalanx.transport.testing.simulation import SimulatedNode
 
-from .meetings import LEAVING, PHASERS, REGISTERED, REGISTRATION, barriers_of
+from .meetings import LEAVING, PHASERS, REGISTRATION, barriers_of
 
 
 @dataclass(slots=True)
 class _Tale:
     """What one incarnation has done at barriers, by name."""
 
-    enrolled_ns: dict[str, int] = field(default_factory=dict[str, int])
+    registered: dict[str, Position] = field(default_factory=dict[str, Position])
+    """Where in the order it became a party, the first time."""
     leaving: set[str] = field(default_factory=set[str])
     """Where it has said, or may have, that it is no party any more."""
-    arrivals: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
-    """By ticket, when and where."""
     spoiled: set[str] = field(default_factory=set[str])
-    outcomes: list[tuple[int, Outcome]] = field(default_factory=list[tuple[int, Outcome]])
-
-    def first_ns(self, release: Outcome) -> int:
-        """When it arrived there at the earliest."""
-        mine = [o.ticket for _, o in self.outcomes if o.generation == release.generation]
-        known = [self.arrivals[ticket][0] for ticket in mine if ticket in self.arrivals]
-        return min(known or [at for at, name in self.arrivals.values() if name == release.name])
+    releases: list[tuple[Outcome, Position | None]] = field(
+        default_factory=list[tuple[Outcome, Position | None]]
+    )
+    """With the place of the registration by which it had arrived."""
 
 
 def _tales(lives: Sequence[Life]) -> dict[Member, _Tale]:
     tales: dict[Member, _Tale] = defaultdict(_Tale)
     for life in lives:
         tale = tales[life.member]
-        for at_ns, item in life.history:
+        now: dict[str, Position] = {}
+        by: dict[int, Position | None] = {}
+        for _, item in life.history:
             if isinstance(item, Arrival):
-                tale.arrivals[item.ticket] = at_ns, item.name
+                by[item.ticket] = now.get(item.name)
                 if item.name.endswith(LEAVING):
                     tale.leaving.add(item.name.removesuffix(LEAVING))
                 if item.ticket < 0:
                     tale.spoiled.add(item.name)
             elif isinstance(item, Outcome):
-                tale.outcomes.append((at_ns, item))
                 name = item.name.removesuffix(REGISTRATION)
-                if item.verdict == REGISTERED:
-                    tale.enrolled_ns.setdefault(name, at_ns)
+                if item.verdict == "released":
+                    tale.releases.append((item, by.get(item.ticket)))
+                elif item.registered is not None:
+                    now[name] = item.registered
+                    tale.registered.setdefault(name, item.registered)
                 elif name != item.name:
                     tale.leaving.add(name)
     return tales
@@ -59,8 +59,8 @@ def _tales(lives: Sequence[Life]) -> dict[Member, _Tale]:
 def together(lives: Sequence[Life]) -> Iterator[str]:
     """11: a release names everybody who was registered, and nobody who has spoiled it.
 
-    What a member must have known: it was registered before the first of them called, and was there
-    from then to the release.
+    Registered is who has its place in the order before that of the generation, and was there from
+    then to the release. Who registered later is released by a later generation.
     """
     tales = _tales(lives)
     views: dict[ViewId, tuple[Member, ...]] = {}
@@ -69,14 +69,13 @@ def together(lives: Sequence[Life]) -> Iterator[str]:
             if isinstance(item, ViewInstalled):
                 views[item.view.id] = item.view.incarnations
     for member, tale in tales.items():
-        for _, outcome in tale.outcomes:
-            if outcome.verdict != "released":
-                continue
+        for outcome, registered in tale.releases:
             for party in outcome.parties:
                 if outcome.name in tales[party].spoiled:
                     yield f"{member} left {outcome.name!r} with {party}, which had spoiled it"
             if outcome.name in PHASERS:
                 yield from _left_out(member, outcome, tales, views)
+                yield from _too_early(member, outcome, registered, tales)
 
 
 def _left_out(
@@ -87,15 +86,37 @@ def _left_out(
 ) -> Iterator[str]:
     assert release.generation is not None, "a release has one"
     assert release.position is not None, "and was decided somewhere"
-    first_ns = min(tales[party].first_ns(release) for party in release.parties)
     there = set(views.get(_view(release.generation), ())) & set(
         views.get(_view(release.position), ())
     )
     for member in there.difference(release.parties):
         tale = tales[member]
-        enrolled_ns = tale.enrolled_ns.get(release.name)
-        if enrolled_ns is not None and enrolled_ns < first_ns and release.name not in tale.leaving:
-            yield f"{here} was released from {release.name!r} without {member}, registered there"
+        registered = tale.registered.get(release.name)
+        if registered is None or release.name in tale.leaving:
+            continue
+        if registered < release.generation:
+            yield (
+                f"{here} was released from {release.name!r} {release.generation} without "
+                f"{member}, registered at {registered}"
+            )
+
+
+def _too_early(
+    here: Member, release: Outcome, registered: Position | None, tales: dict[Member, _Tale]
+) -> Iterator[str]:
+    assert release.generation is not None, "a release has one"
+    if registered is None or registered < release.generation:
+        return
+    # The place of a former incarnation may be kept for it.
+    for member, tale in tales.items():
+        if member.node == here.node and member.incarnation < here.incarnation:
+            before = tale.registered.get(release.name)
+            if before is not None and before < release.generation:
+                return
+    yield (
+        f"{here}, registered at {registered}, was released from {release.name!r} "
+        f"{release.generation}, which had begun before"
+    )
 
 
 def _view(position: Position) -> ViewId:

@@ -32,6 +32,7 @@ def test_registered_parties_meet_and_leave() -> None:
         assert second.registration.parties == (1, 2) == first.parties
         one, two = await asyncio.gather(first.wait(payload=b"1"), second.wait())
         assert one == two
+        assert first.registration.position < second.registration.position < one.generation
         assert one.payloads == {1: b"1"}
         arrival = await first.arrive()
         await second.arrive_and_deregister(payload=b"bye")

@@ -84,6 +84,8 @@ class Outcome:
     """Of a release: the names of what its parties brought along."""
     token: Position | None = None
     """Of a safe release."""
+    registered: Position | None = None
+    """Of a registration: its place in the agreed order."""
 
 
 def _as_it_is(_at_ns: int, item: AnyRecord) -> AnyRecord:
