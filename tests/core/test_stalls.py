@@ -12,7 +12,7 @@ from phalanx.transport.drivers.simulator import SimulatedDriver
 from phalanx.transport.events import Lane, PathChanged, RailState
 from phalanx.transport.testing.simulation import Simulation, simulated_config
 
-from .scenes import Talk, started
+from .scenes import Talk, casting, finish, started
 
 COUNT = 300
 
@@ -283,3 +283,24 @@ def test_a_peer_that_does_not_answer_is_no_stall() -> None:
         simulation.run_for(1 * MS)
     counters = simulation.nodes[1].endpoint.outputs.counters
     assert not counters["stalled_detours"]
+
+
+def test_what_was_cast_goes_again_with_what_stands_still() -> None:
+    """What is sent anew on the repair stream is not waited for as a datagram any more."""
+    simulation = casting(3)
+    node = simulation.nodes[1]
+    assert node.driver is not None
+    StuckStream(node.driver, node.endpoint.peers.peers[2].link, {Stream.FIFO})
+    talk, detours = Talk(simulation), node.endpoint.outputs.counters
+    simulation.network.block_datagrams(1, 2)
+    stream = node.endpoint.delivery.out[0, Lane.BULK]
+    while not detours["stalled_detours"]:
+        talk.say(node)
+        talk.say(node, Lane.BULK, size=900)
+        simulation.run_for(2 * MS)
+    for _ in range(40):
+        talk.say(node, Lane.BULK, size=900)
+        simulation.run_for(2 * MS)
+        cast = [sequence for sequence, _ in stream.progress[2].cast]
+        assert cast == sorted(set(cast)), "each is waited for once"
+    finish(simulation)

@@ -165,6 +165,7 @@ class Stalls:
             progress.detour = on
             if on:
                 progress.sent = progress.held
+                progress.cast.clear()  # It is among what goes again.
                 delivery.carrying.push(stream, lane, node)
         if on:
             delivery.carrying.say_to(node, list(delivery.epochs.own_ends), Stream.REPAIR)
