@@ -22,6 +22,8 @@ class _Tale:
 
     registered: dict[str, Position] = field(default_factory=dict[str, Position])
     """Where in the order it became a party, the first time."""
+    asked: set[str] = field(default_factory=set[str])
+    """Where it has asked to become one, and may have, without being told so."""
     leaving: set[str] = field(default_factory=set[str])
     """Where it has said, or may have, that it is no party any more."""
     spoiled: set[str] = field(default_factory=set[str])
@@ -40,6 +42,8 @@ def _tales(lives: Sequence[Life]) -> dict[Member, _Tale]:
         for _, item in life.history:
             if isinstance(item, Arrival):
                 by[item.ticket] = now.get(item.name)
+                if item.name.endswith(REGISTRATION):
+                    tale.asked.add(item.name.removesuffix(REGISTRATION))
                 if item.name.endswith(LEAVING):
                     tale.leaving.add(item.name.removesuffix(LEAVING))
                 if item.ticket < 0:
@@ -110,8 +114,8 @@ def _too_early(
     # The place of a former incarnation may be kept for it.
     for member, tale in tales.items():
         if member.node == here.node and member.incarnation < here.incarnation:
-            before = tale.registered.get(release.name)
-            if before is not None and before < release.generation:
+            before = tale.registered.get(release.name, Position(0, 0, 0))
+            if release.name in tale.asked and before < release.generation:
                 return
     yield (
         f"{here}, registered at {registered}, was released from {release.name!r} "

@@ -75,14 +75,22 @@ def test_who_leaves_is_not_missed() -> None:
     assert not list(together(lives))
 
 
-@pytest.mark.parametrize(("before", "complaints"), [((), 1), ((4,), 0)])
+ASKED = Arrival(ticket=1, name=NAME + REGISTRATION, deadline_ns=None)
+
+
+@pytest.mark.parametrize(
+    ("before", "complaints"),
+    [((), 1), ((ASKED,), 0), ((ASKED, registered(4)), 0), ((ASKED, registered(11)), 1)],
+)
 def test_who_registers_later_is_not_released_unless_its_place_was_kept(
-    before: tuple[int, ...], complaints: int
+    before: tuple[object, ...], complaints: int
 ) -> None:
-    """A generation that had begun counts it only if it was registered in an earlier life."""
+    """A generation that had begun counts it only if it may have been registered in an earlier life,
+    which may not have been told.
+    """
     again = Member(2, 2)
     told = released(ONE, again, after=(ONE, again))
-    lives = [life(ONE, registered(5), *told), life(TWO, *map(registered, before))]
+    lives = [life(ONE, registered(5), *told), life(TWO, *before)]
     lives.append(life(again, registered(12), *told))
     found = list(together(lives))
     assert len(found) == complaints, found
