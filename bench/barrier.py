@@ -1,4 +1,4 @@
-"""How long a barrier takes: phalanx beside corosync and Redis, on the same hosts and rails.
+"""How long a barrier takes: phalanx beside corosync, Redis and others, on the same hosts and rails.
 
     python bench/barrier.py --peer redis --peer corosync
     python bench/barrier.py --nodes 4 --background 50
@@ -25,11 +25,14 @@ from peers.corosync import Corosync
 from peers.figures import Latency
 from peers.lines import Task, Times
 from peers.machine import Machine
+from peers.openmpi import OpenMpi
 from peers.options import AsJson, HowBuilt, PeersOnly, Plot, Runs
 from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.redis_server import Redis
 from peers.stage import Stage, System, run_rounds
+from peers.udp import BareUdp
+from peers.zookeeper import ZooKeeper
 
 NODES_MAX = 16
 LOADED_US = 2_000_000
@@ -41,6 +44,18 @@ class Peer(enum.StrEnum):
 
     COROSYNC = "corosync"
     REDIS = "redis"
+    ZOOKEEPER = "zookeeper"
+    OPENMPI = "openmpi"
+    UDP = "udp"
+
+
+PEERS = {
+    Peer.COROSYNC: Corosync,
+    Peer.REDIS: Redis,
+    Peer.ZOOKEEPER: ZooKeeper,
+    Peer.OPENMPI: OpenMpi,
+    Peer.UDP: BareUdp,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +167,8 @@ def main(
     something is missing here.
     """
     chosen = list(dict.fromkeys(peer or []))
-    makers = {Peer.COROSYNC: Corosync, Peer.REDIS: Redis}
     systems: list[System] = [] if peers_only else [Phalanx(build=build)]
-    systems += [makers[each]() for each in chosen]
+    systems += [PEERS[each]() for each in chosen]
     if not systems:
         raise typer.BadParameter("there is nothing left to measure", param_hint="--peers-only")
     if peers_only and background is not None:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
@@ -41,13 +42,41 @@ exec "$0" -f -c "$1"
 """Run inside `unshare -m`: the daemon, and its configuration."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What differs from corosync's defaults."""
+
+    name: str = ""
+    totem: tuple[str, ...] = ()
+    """Lines of its section `totem`."""
+    interface: tuple[str, ...] = ()
+    """Lines for each rail."""
+    settle_s: float = 0.0
+    """So long after its links are up nothing is to break: knet then gives them more time."""
+
+
+_AS_IT_COMES = Tuning()
+DEFAULTS = Tuning(settle_s=13.0)
+TUNED = Tuning(
+    name="tuned",
+    totem=("token: 400",),
+    interface=("knet_ping_interval: 200", "knet_ping_timeout: 400", "knet_pong_count: 1"),
+    settle_s=13.0,
+)
+"""As short as it can be without links that flap by themselves."""
+ACTIVE = Tuning(name="active links", totem=("link_mode: active",), settle_s=13.0)
+"""Each packet goes over every link."""
+
+
 class Corosync:
     """The peer that orders messages, and whose members build a barrier from one message each."""
 
-    name = "corosync"
-
-    def __init__(self) -> None:
+    def __init__(self, tuning: Tuning | None = None) -> None:
+        """As it comes, or with a tuning; only then it is waited for its links to settle."""
+        self.name = ", ".join(["corosync", *filter(None, [tuning and tuning.name])])
+        self._tuning = tuning or _AS_IT_COMES
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._of_host: dict[str, subprocess.Popen[bytes]] = {}
         self._client = Client(
             peer="corosync",
             source="cpg_bench.c",
@@ -75,6 +104,7 @@ class Corosync:
             for host in stage.hosts(nodes):
                 self._start(stage, host, nodes)
             self._await_links(stage, nodes)
+            time.sleep(self._tuning.settle_s)
             yield
         finally:
             self._end()
@@ -86,11 +116,15 @@ class Corosync:
         arguments = [task.kind, *map(str, numbers), str(task.life_s)]
         return [[*self._beside(daemon), client, *arguments] for daemon in self._daemons]
 
+    def kill(self, host: str) -> None:
+        """The daemon of a host; what else is there does not notice before."""
+        self._of_host[host].kill()
+
     # ---------------------------------------------------------------------------- the daemons
 
     def _start(self, stage: Stage, host: str, nodes: int) -> None:
         config = stage.folder / f"corosync-{host}.conf"
-        config.write_text(configuration(stage, host, nodes), encoding="utf-8")
+        config.write_text(configuration(stage, host, nodes, self._tuning), encoding="utf-8")
         daemon = find_tool("corosync")
         assert daemon is not None, "asked for before anything was started"
         argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", _DAEMON, daemon]
@@ -100,6 +134,7 @@ class Corosync:
                 host, [*argv, str(config)], stdin=nothing, stdout=errors, stderr=errors
             )
             self._daemons.append(child)
+            self._of_host[host] = child
 
     def _beside(self, daemon: subprocess.Popen[bytes]) -> list[str]:
         return ["nsenter", "-t", str(daemon.pid), "-m", "--"]
@@ -138,12 +173,18 @@ class Corosync:
                 daemon.kill()
                 daemon.wait()
         self._daemons.clear()
+        self._of_host.clear()
 
 
-def configuration(stage: Stage, host: str, nodes: int) -> str:
-    """The daemon's file: both rails, no encryption, and nothing else that is not the default."""
+def configuration(stage: Stage, host: str, nodes: int, tuning: Tuning = _AS_IT_COMES) -> str:
+    """The daemon's file: both rails, no encryption, and no more that is not the default."""
     lines = ["totem {", "  version: 2", "  cluster_name: bench", "  transport: knet"]
-    lines += ["  crypto_cipher: none", "  crypto_hash: none", "}", "nodelist {"]
+    lines += ["  crypto_cipher: none", "  crypto_hash: none"]
+    lines += [f"  {line}" for line in tuning.totem]
+    for number in range(len(stage.lab.rails) if tuning.interface else 0):
+        lines += ["  interface {", f"    linknumber: {number}"]
+        lines += [*(f"    {line}" for line in tuning.interface), "  }"]
+    lines += ["}", "nodelist {"]
     for each in stage.hosts(nodes):
         lines += ["  node {", f"    name: {each}", f"    nodeid: {stage.lab.node_id(each)}"]
         for number, rail in enumerate(stage.lab.rails):

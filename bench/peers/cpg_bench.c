@@ -1,8 +1,9 @@
 /*
- * One member of a corosync group under measurement: a barrier, agreed order flat out, or a round
- * trip. Built and started by bench/peers/corosync.py, once a node, beside that node's daemon:
+ * One member of a corosync group under measurement: a barrier, agreed order flat out, a round
+ * trip, or messages at a pace while something breaks. Built and started by bench/peers/corosync.py,
+ * once a node, beside that node's daemon:
  *
- *     cpg_bench barrier|flood|latency NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIFE_S
+ *     cpg_bench barrier|flood|latency|pace NODES COUNT SIZE WARM_UP_NS WINDOW_NS LIFE_S
  *
  * It speaks the lines of bench/peers/lines.py: says that it is ready when all NODES are in the
  * group, begins at the time that "go NS" names, says what it has measured, and ends with "end".
@@ -19,10 +20,19 @@ enum {
     COUNT_MAX = 10 * 1000 * 1000,
     RETRY_MS = 1,
     START_S = 30,
+    VIEWS_MAX = 256,
 };
 
 static cpg_handle_t handle;
 static size_t members_now;
+
+/* At a pace: when each message of the first member came, and when the group changed. */
+static struct {
+    int64_t *times_ns, count, room;
+    int64_t view_ns[VIEWS_MAX];
+    size_t view_members[VIEWS_MAX];
+    int views;
+} trace;
 
 static void on_deliver(cpg_handle_t from, const struct cpg_name *group, uint32_t node, uint32_t pid,
                        void *message, size_t bytes)
@@ -31,6 +41,8 @@ static void on_deliver(cpg_handle_t from, const struct cpg_name *group, uint32_t
     if (node >= NODES_MAX)
         die("a message of nobody in this group", (int)node);
     take(node, message, bytes);
+    if (trace.count < trace.room)
+        trace.times_ns[trace.count++] = now_ns();
 }
 
 static void on_members(cpg_handle_t from, const struct cpg_name *group,
@@ -41,6 +53,10 @@ static void on_members(cpg_handle_t from, const struct cpg_name *group,
     (void)from, (void)group, (void)members, (void)left, (void)left_count;
     (void)joined, (void)joined_count;
     members_now = count;
+    if (trace.room && trace.views < VIEWS_MAX) {
+        trace.view_ns[trace.views] = now_ns();
+        trace.view_members[trace.views++] = count;
+    }
 }
 
 /* Take what has come from the group; wait for it up to that long, and for a line if asked to. */
@@ -85,13 +101,62 @@ static bool all_have(uint64_t count, int nodes)
     return true;
 }
 
+static void print_numbers(const int64_t *numbers, int64_t count)
+{
+    for (int64_t index = 0; index < count; index++)
+        printf("%s%" PRId64, index ? "," : "", numbers[index]);
+}
+
 static void say_times(const int64_t *times_ns, int64_t count)
 {
     printf("{\"ns\":[");
-    for (int64_t index = 0; index < count; index++)
-        printf("%s%" PRId64, index ? "," : "", times_ns[index]);
+    print_numbers(times_ns, count);
     printf("]}\n");
     fflush(stdout);
+}
+
+static void say_trace(void)
+{
+    printf("{\"times_ns\":[");
+    print_numbers(trace.times_ns, trace.count);
+    printf("],\"gaps\":%" PRIu64 ",\"views\":[", seen.gaps);
+    for (int index = 0; index < trace.views; index++)
+        printf("%s[%" PRId64 ",%zu]", index ? "," : "", trace.view_ns[index],
+               trace.view_members[index]);
+    printf("]}\n");
+    fflush(stdout);
+}
+
+/* Node 1 alone sends, so many messages a second, until the window ends. */
+static void run_pace(void *message, size_t bytes, uint32_t me, int64_t per_s)
+{
+    int64_t began_ns = seen.window_begins_ns;
+    int64_t window_ns = seen.window_ends_ns - began_ns;
+    uint64_t wanted;
+    int64_t deadline_ns;
+    const char *order;
+
+    trace.room = per_s * (window_ns / 1000000000 + 2);
+    trace.times_ns = calloc((size_t)trace.room, sizeof *trace.times_ns);
+    if (trace.times_ns == NULL)
+        die("no memory", 0);
+    while (now_ns() < seen.window_ends_ns) {
+        int64_t due = (now_ns() - began_ns) * per_s / 1000000000 + 1;
+
+        while (me == 1 && (int64_t)seen.sent < due && send_next(message, bytes, me))
+            continue;
+        turn(RETRY_MS, false);
+    }
+    say_sent();
+    order = hear();
+    if (strncmp(order, "drain ", 6) != 0)
+        die("expected to hear what was sent", 0);
+    wanted = strtoull(order + 6, NULL, 10);
+    deadline_ns = now_ns() + (int64_t)DRAIN_S * 1000000000;
+    while (seen.got[1] < wanted && now_ns() < deadline_ns)
+        turn(100, false);
+    say_trace();
+    free(trace.times_ns);
 }
 
 static void run_barrier(void *message, size_t bytes, uint32_t me, int nodes, int64_t rounds)
@@ -224,6 +289,8 @@ int main(int argc, char **argv)
         run_latency(message, bytes, me, count);
     else if (strcmp(argv[1], "flood") == 0)
         run_flood(message, bytes, me, nodes);
+    else if (strcmp(argv[1], "pace") == 0)
+        run_pace(message, bytes, me, count);
     else
         die("no such mode", 0);
     hear();

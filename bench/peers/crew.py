@@ -56,6 +56,15 @@ class _Member:
         return "\n".join(lines[-most:]) or "(it said nothing)"
 
 
+def environment() -> dict[str, str]:
+    """Of members in Python: they are modules of this package, wherever they are started from.
+
+    When they are aborted they write down where they are.
+    """
+    here = str(Path(__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": here, "PYTHONFAULTHANDLER": "1"}
+
+
 def _abort(members: Sequence[_Member]) -> str:
     """End members that hang; returns where they did (those in Python write it down)."""
     for member in members:
@@ -74,6 +83,7 @@ class Crew:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._members: list[_Member] = []
+        self._forgotten: list[_Member] = []
 
     def __enter__(self) -> Crew:
         return self
@@ -84,9 +94,10 @@ class Crew:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for member in self._members:
+        everybody = [*self._members, *self._forgotten]
+        for member in everybody:
             member.child.kill()
-        for member in self._members:
+        for member in everybody:
             member.child.wait()
             for pipe in (member.child.stdin, member.child.stdout, member.stderr):
                 assert pipe is not None, "asked for a pipe"
@@ -97,13 +108,9 @@ class Crew:
         """Start the member of a host; `gather` returns members in the order of their start."""
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the crew
         pipe = subprocess.PIPE
-        # Members in Python are modules of this package, wherever they are started from, and write
-        # down where they are when they are aborted.
-        here = str(Path(__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": here, "PYTHONFAULTHANDLER": "1"}
         with finished():
             child = self._lab.spawn(
-                host, argv, stdin=pipe, stdout=pipe, stderr=stderr, env=environment
+                host, argv, stdin=pipe, stdout=pipe, stderr=stderr, env=environment()
             )
             self._members.append(_Member(host=host, child=child, stderr=stderr))
 
@@ -155,6 +162,25 @@ class Crew:
             f"the member on {member.host} ended unexpectedly (status {member.child.poll()}):\n"
             f"{member.last_words()}"
         )
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the members' processes, in the order of their start."""
+        return [member.child.pid for member in self._members]
+
+    def kill(self, host: str) -> None:
+        """End the member of a host at once, and go on without it."""
+        self._of(host).child.kill()
+        self.forget(host)
+
+    def forget(self, host: str) -> None:
+        """Go on without the member of a host, which may go on as well; it is ended in the end."""
+        member = self._of(host)
+        self._members.remove(member)
+        self._forgotten.append(member)
+
+    def _of(self, host: str) -> _Member:
+        return next(member for member in self._members if member.host == host)
 
     def tell(self, order: str) -> None:
         """Give all members an order; one who has ended misses it."""

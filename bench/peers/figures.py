@@ -144,6 +144,11 @@ def ratio(
     return Verdict(what=what, value=shown, limit=limit, sense=sense, passed=passed)
 
 
+def absolute(what: str, value: float, limit: float) -> Verdict:
+    """A value that is no ratio, and may be so large at most."""
+    return Verdict(what=what, value=value, limit=limit, sense="at most", passed=value <= limit)
+
+
 def flowed_mb_per_s(run: Sequence[Times]) -> float:
     """What all members together received from the others, in 10^6 bytes a second."""
     return sum(t.received_bytes / (t.elapsed_ns / 1e9) for t in run if t.elapsed_ns) / 1e6

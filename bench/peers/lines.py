@@ -5,7 +5,8 @@
     member  {"ns":[...]}            how long each round took; or, flat out:
     member  {"sent":N}              it has stopped sending
     program drain N1 N2 ...         what each member has sent: wait until all of it is here
-    member  {"delivered":N, ...}    what has come
+    member  {"delivered":N, ...}    what has come; or, at a pace:
+    member  {"times_ns":[...], ...} when each message came, and when the group changed
     program end                     leave; nobody needs the others any more
 
 Members stay until all have measured, so that nobody's leaving is a part of what is measured.
@@ -21,8 +22,9 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["barrier", "flood", "latency", "link", "stream"]
-"""In a stream the first member alone sends flat out to all, by a link to the second one."""
+Kind = Literal["barrier", "flood", "latency", "link", "ordered pace", "pace", "stream"]
+"""In a stream the first member alone sends flat out to all, by a link to the second one; at a pace
+it sends so many messages a second to all."""
 _BASE_S = 30.0
 _ROUND_S = 0.25
 """Far more than a round takes anywhere, beside a load too; past it a member hangs."""
@@ -38,7 +40,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     nodes: int
     count: int = 0
-    """Rounds of a barrier; messages of a round trip."""
+    """Rounds of a barrier; messages of a round trip; messages a second at a pace."""
     size_bytes: int = 64
     """Of each message, what the members put in front of it included."""
     warm_up_ns: int = 0
@@ -50,7 +52,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def limit_s(self) -> float:
         """How long a run may take from its beginning; whoever takes longer is ended."""
         window_s = (self.warm_up_ns + self.window_ns) / 1e9
-        return _BASE_S + window_s + self.count * _ROUND_S
+        rounds = 0 if self.kind.endswith("pace") else self.count
+        return _BASE_S + window_s + rounds * _ROUND_S
 
     @property
     def life_s(self) -> int:
@@ -94,7 +97,18 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
 
 
-def say(what: Ready | Times | Sent | Delivered) -> None:
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of messages that the first member sent at a pace, and when."""
+
+    times_ns: list[int]
+    """Of the machine's monotonic clock, for each message that was delivered here."""
+    gaps: int
+    """How often a message was not the one after the last."""
+    views: list[tuple[int, int]]
+    """When the group became one of so many members, as this one was told."""
+
+
+def say(what: Ready | Times | Sent | Delivered | Trace) -> None:
     """A member's line."""
     sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
     sys.stdout.buffer.flush()

@@ -27,6 +27,8 @@ MODULES: Mapping[Kind, str] = {
     "flood": "peers.phalanx_order",
     "latency": "peers.phalanx_order",
     "link": "peers.phalanx_link",
+    "ordered pace": "peers.phalanx_pace",
+    "pace": "peers.phalanx_pace",
     "stream": "peers.phalanx_multicast",
 }
 
@@ -35,15 +37,31 @@ class Phalanx:
     """A new cluster for each run; there is nothing to start besides its members."""
 
     def __init__(
-        self, *, fan_out: bool = False, datagrams: bool = False, build: Build = Build.PGO
+        self,
+        *,
+        fan_out: bool = False,
+        datagrams: bool = False,
+        ordered: bool = False,
+        active: bool = False,
+        build: Build = Build.PGO,
     ) -> None:
         """With `fan_out` what goes to all goes once, to a multicast group.
 
-        With `datagrams` what is to go by a link goes as a stream instead: not over SCTP.
+        With `datagrams` what is to go by a link goes as a stream instead: not over SCTP. What goes
+        at a pace is `ordered`, or in the order of its sender alone; with `active` rails it goes
+        over two of them.
         """
-        self.name = ", ".join([OWN, *["fan-out"] * fan_out, *["datagrams"] * datagrams])
+        ways = {
+            "fan-out": fan_out,
+            "datagrams": datagrams,
+            "agreed order": ordered,
+            "active rails": active,
+        }
+        self.name = ", ".join([OWN, *(way for way, taken in ways.items() if taken)])
         self._fan_out = fan_out
         self._datagrams = datagrams
+        self._ordered = ordered
+        self._active = active
         self._build = build
 
     def missing(self) -> list[str]:
@@ -61,6 +79,9 @@ class Phalanx:
             compiled.folder(self._build)
         return contextlib.nullcontext()
 
+    def kill(self, host: str) -> None:
+        """A host has nothing but its member."""
+
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """Every run has a cluster file and records of its own."""
         folder = Path(tempfile.mkdtemp(prefix="phalanx-", dir=stage.folder))
@@ -68,10 +89,12 @@ class Phalanx:
             folder / "cluster.toml",
             name="bench",
             hosts=task.nodes,
-            traffic={"multicast": self._fan_out},
+            traffic={"multicast": self._fan_out, "rails": "active" if self._active else "passive"},
         )
         if self._datagrams and task.kind == "link":
             task = msgspec.structs.replace(task, kind="stream")
+        if self._ordered and task.kind == "pace":
+            task = msgspec.structs.replace(task, kind="ordered pace")
         text = msgspec.json.encode(task).decode()
         start: list[str] = []
         if self._build is not Build.INTERPRETED:

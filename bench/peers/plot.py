@@ -22,6 +22,10 @@ _COLOURS = {
     "pyzmq": "#b0413e",
     "asyncio tcp": "#8a8d91",
     "usrsctp in C": "#d97b1d",
+    "phalanx, agreed order": "#1d8a99",
+    "phalanx, active rails": "#3aa655",
+    "corosync, tuned": "#e8a95b",
+    "corosync, active links": "#8a5a1d",
 }
 _FOOTNOTE_COLUMNS = 16
 """Characters of the footnote for each inch."""
@@ -49,13 +53,23 @@ class Panel:
     logarithmic: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """One diagram: a line a system."""
+
+    title: str
+    across: str
+    unit: str
+    curves: Mapping[str, Sequence[tuple[float, float]]]
+
+
 def megabytes(row: Throughput) -> Bar:
     """MB/s, and their range: all of the rates as they are told, so that none is out of it."""
     value, low, high = (rate * row.size_bytes / 1e6 for rate in (row.per_s, *row.per_s_range))
     return Bar(value=value, low=low, high=high)
 
 
-def make_figure(title: str, footnote: str, panels: Sequence[Panel]) -> Figure:
+def make_figure(title: str, footnote: str, panels: Sequence[Panel | Curves]) -> Figure:
     """The diagrams side by side.
 
     Raises:
@@ -65,7 +79,14 @@ def make_figure(title: str, footnote: str, panels: Sequence[Panel]) -> Figure:
     figure = blank(width, 4.5)
     all_axes: Any = figure.subplots(1, len(panels), squeeze=False)
     for axes, panel in zip(all_axes[0], panels, strict=True):
-        _draw_panel(axes, panel)
+        if isinstance(panel, Panel):
+            _draw_panel(axes, panel)
+        else:
+            _draw_curves(axes, panel)
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     below = textwrap.fill(footnote, int(width * _FOOTNOTE_COLUMNS))
     figure.supxlabel(below, x=0.01, ha="left", fontsize=7)
@@ -105,7 +126,14 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         least = min((low for low in lows if low > 0), default=1.0)
         axes.set_yscale("log")
         axes.set_ylim(bottom=10.0 ** math.floor(math.log10(least)))
-    axes.grid(axis="y", alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+
+
+def _draw_curves(axes: Any, panel: Curves) -> None:
+    for system, points in panel.curves.items():
+        across, up = [at for at, _ in points], [value for _, value in points]
+        colour = _COLOURS.get(system)  # of others: one after the other
+        axes.plot(across, up, label=system, linewidth=1, marker=".", markersize=3, color=colour)
+    axes.set_yscale("log")
+    axes.set_title(panel.title, fontsize=10, loc="left")
+    axes.set_xlabel(panel.across, fontsize=9)
+    axes.set_ylabel(panel.unit, fontsize=9)

@@ -14,7 +14,7 @@ from phalanx.barrier.demo_signals import ignore_signals, stoppable
 from phalanx.transport.testing.lab import Lab
 
 from .crew import Crew
-from .lines import DRAIN_S, Delivered, Ready, Sent, Task, Times
+from .lines import DRAIN_S, Delivered, Ready, Sent, Task, Times, Trace
 
 RAILS = ("a", "b")
 START_S = 60.0
@@ -59,6 +59,14 @@ class System(Protocol):
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """The command of each host's member for one run."""
+        ...
+
+
+class Mortal(System, Protocol):
+    """A system of which a host may die."""
+
+    def kill(self, host: str) -> None:
+        """End at once what runs on a host beside its member."""
         ...
 
 
@@ -125,6 +133,35 @@ def run_rounds(stage: Stage, system: System, task: Task) -> list[Times]:
     """
     with _gathered(stage, system, task) as crew:
         return crew.gather(Times, task.limit_s)
+
+
+class Strike(Protocol):
+    """What breaks."""
+
+    def __call__(self, stage: Stage, system: Mortal, crew: Crew, nodes: int) -> None: ...
+
+
+def run_pace(
+    stage: Stage, system: Mortal, task: Task, strike: Strike, after_s: float
+) -> tuple[int, int, list[Trace]]:
+    """One run of messages at a pace, in which something breaks after so many seconds.
+
+    Returns when it was broken, how many messages were sent, and what came at each member that was
+    heard to the end.
+
+    Raises:
+        BenchFailed: it did not come to its end.
+    """
+    try:
+        with _gathered(stage, system, task) as crew:
+            time.sleep(after_s + _HEAD_START_NS / 1e9)
+            at_ns = time.monotonic_ns()
+            strike(stage, system, crew, task.nodes)
+            sent = crew.gather(Sent, task.limit_s)
+            crew.tell(f"drain {sent[0].sent}")
+            return at_ns, sent[0].sent, crew.gather(Trace, DRAIN_S + _SPARE_S)
+    finally:
+        stage.lab.heal_all()
 
 
 def run_flood(

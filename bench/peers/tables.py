@@ -16,7 +16,7 @@ _STYLES = {True: ("yes", "green"), False: ("NO", "bold red"), None: ("", "")}
 
 def latency_table(title: str, latencies: Sequence[Latency]) -> Table:
     """One row for each system and number of nodes."""
-    table = _table(title, "nodes", "system", "p50 µs", "range of p50", "p99 µs")
+    table = make_table(title, "nodes", "system", "p50 µs", "range of p50", "p99 µs")
     for row in latencies:
         low, high = row.p50_range_us
         cells = (f"{row.p50_us:,.0f}", f"{low:,.0f}-{high:,.0f}", f"{row.p99_us:,.0f}")
@@ -27,7 +27,7 @@ def latency_table(title: str, latencies: Sequence[Latency]) -> Table:
 def throughput_table(title: str, throughputs: Sequence[Throughput]) -> Table:
     """One row for each system and size."""
     checks = ("one order", "gaps", "all came")
-    table = _table(title, "bytes", "system", "per s", "range", "MB/s", *checks)
+    table = make_table(title, "bytes", "system", "per s", "range", "MB/s", *checks)
     for row in throughputs:
         low, high = row.per_s_range
         cells = (f"{row.per_s:,.0f}", f"{low:,.0f}-{high:,.0f}", f"{row.mb_per_s:,.1f}")
@@ -46,7 +46,7 @@ def goodput_table(title: str, rows: Sequence[Throughput]) -> Table:
     """One row for each rate of loss, if anything is lost, size and system."""
     lossy = any(row.loss_percent for row in rows)
     columns = ("bytes", "system", "MB/s", "per s", "range", "gaps", "all came")
-    table = _table(title, *["lost"] * lossy, *columns)
+    table = make_table(title, *["lost"] * lossy, *columns)
     for row in rows:
         low, high = row.per_s_range
         table.add_row(
@@ -66,7 +66,7 @@ def judged(verdicts: Sequence[Verdict]) -> list[Table]:
     """Ratios, and whether they keep to their limits; no table if nothing was compared."""
     if not verdicts:
         return []
-    table = _table("Ratios", "what", "ratio", "limit", "kept")
+    table = make_table("Ratios", "what", "ratio", "limit", "kept")
     for verdict in verdicts:
         limit = "" if verdict.limit is None else f"{verdict.sense} {verdict.limit:g}"
         table.add_row(verdict.what, f"{verdict.value:.3f}", limit, _answer(verdict.passed))
@@ -82,7 +82,7 @@ def made_on(machine: Machine, versions: Mapping[str, str]) -> str:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
+def make_table(title: str, *columns: str) -> Table:
     """Narrow enough for 80 columns."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for column in columns:

@@ -15,17 +15,19 @@ from typing import NoReturn
 
 import pytest
 
-from peers import client, compiled, machine, redis_server
+from peers import client, compiled, machine, redis_server, zookeeper
 from peers.compiled import Build
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
 from peers.norm import Norm
+from peers.openmpi import OpenMpi
 from peers.phalanx_cluster import Phalanx
 from peers.program import EXIT_INTERRUPTED, EXIT_MISSED, EXIT_USAGE, carry_out
 from peers.redis_server import Redis
 from peers.stage import Stage
 from peers.usrsctp import Usrsctp
 from peers.zeromq import ZeroMq
+from peers.zookeeper import ZooKeeper
 from phalanx.transport.config_file import load
 from phalanx.transport.testing.lab import Lab, lab_names
 
@@ -54,7 +56,7 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
         ("barrier.py", ["--nodes", "2,x"], "give numbers with commas between"),
         ("barrier.py", ["--nodes", "1"], "use 2 to 16"),
         ("barrier.py", ["--peers-only"], "nothing left to measure"),
-        ("barrier.py", ["--peer", "zookeeper"], "zookeeper"),
+        ("barrier.py", ["--peer", "etcd"], "etcd"),
         ("barrier.py", ["--peer", "redis", "--peers-only", "--background", "5"], "phalanx"),
         ("order.py", ["--sizes", "65"], "multiples of 8"),
         ("order.py", ["--sizes", "8"], "use 16 to 1047552"),
@@ -64,6 +66,8 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
         ("link.py", ["--sizes", "20"], "multiples of 8"),
         ("link.py", ["--peers-only"], "nothing left to measure"),
         ("link.py", ["--peer", "corosync"], "corosync"),
+        ("failover.py", ["--fault", "fire"], "use one of silent drop"),
+        ("failover.py", ["--peers-only"], "nothing left to measure"),
     ],
 )
 def test_wrong_arguments_are_named(program: str, arguments: list[str], words: str) -> None:
@@ -90,7 +94,8 @@ def test_a_missing_peer_is_named_with_its_package(
     def work(*_: object) -> NoReturn:
         raise AssertionError("nothing is measured if something is missing")
 
-    systems = [Phalanx(), Redis(), Corosync(), Norm(), ZeroMq(), Usrsctp()]
+    monkeypatch.setattr(zookeeper, "JAR", Path("/nowhere/zookeeper.jar"))
+    systems = [Phalanx(), Redis(), Corosync(), Norm(), ZeroMq(), Usrsctp(), ZooKeeper(), OpenMpi()]
     status = carry_out("b.py", work, systems, hosts=2, steps=1, json=True, plot=None)
     written = capsys.readouterr()
     assert status == EXIT_USAGE
@@ -103,6 +108,11 @@ def test_a_missing_peer_is_named_with_its_package(
         "b.py: norm: there is no C++ compiler; install the Debian package g++",
         "-m pip install pyzmq",
         "b.py: usrsctp in C: there is no C compiler; install the Debian package gcc",
+        "install the Debian package default-jre-headless",
+        "b.py: zookeeper: /nowhere/zookeeper.jar is missing; install the Debian package zookeeper",
+        "-m pip install kazoo",
+        "install the Debian package openmpi-bin",
+        "-m pip install mpi4py",
     ):
         assert words in written.err
 
@@ -145,6 +155,17 @@ def test_a_small_run_measures_phalanx(tmp_path: Path) -> None:
     assert result["background"] is None
     assert "run 1 of 1" in done.stderr
     assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.netns
+def test_the_floor_is_measured_on_every_machine() -> None:
+    """Bare sockets need nothing that may be missing."""
+    arguments = ("--peers-only", "--peer", "udp", "--nodes", "3", "--rounds", "50", "--json")
+    done = run("barrier.py", *arguments, "--runs", "1")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["latencies"]
+    assert (row["system"], row["nodes"]) == ("bare udp", 3)
+    assert 0 < row["p50_us"] <= row["p99_us"]
 
 
 @pytest.mark.netns
@@ -198,6 +219,19 @@ def test_a_link_is_measured_beside_what_every_machine_has() -> None:
     assert all(row["complete"] and row["gaps"] == 0 and row["per_s"] > 0 for row in rows)
     limits = {verdict["what"]: verdict["limit"] for verdict in result["verdicts"]}
     assert limits["one to one, 1,024 bytes, phalanx / usrsctp in C"] == 0.8
+
+
+@pytest.mark.netns
+def test_failures_are_measured() -> None:
+    """A member that is killed, with both ways of ordering and with both ways of using rails."""
+    done = run(
+        "failover.py", "--fault", "killed", "--runs", "1", "--build", "interpreted", "--json"
+    )
+    assert done.returncode in (0, EXIT_MISSED), done.stderr
+    rows = json.loads(done.stdout)["failures"]
+    names = ["phalanx", "phalanx, agreed order", "phalanx, active rails"]
+    assert [row["system"] for row in rows] == names
+    assert all(row["lost"] == 0 and row["gap_ms"] < 1000 and row["view_ms"] for row in rows)
 
 
 @pytest.fixture
