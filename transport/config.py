@@ -261,12 +261,18 @@ class DiscoveryConfig:
     """UDP port of that; the same for all nodes."""
 
 
+PASSIVE: Final = "passive"
+ACTIVE: Final = "active"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficConfig:
     """How the rails share the work."""
 
-    rails: str = "passive"
-    """passive: one rail carries the traffic to a peer, the others stand by."""
+    rails: str = PASSIVE
+    """passive: one rail carries the traffic to a peer, the others stand by; active: everything goes
+    over two rails at once, and what comes second is dropped.
+    """
     datagrams: bool = True
     """Small frames go as UDP datagrams first, and over SCTP if they do not arrive."""
     multicast: bool = False

@@ -6,10 +6,10 @@ import ipaddress
 from typing import Final
 
 from . import config as limits
-from .config import MS, Timing, TrafficConfig
+from .config import ACTIVE, MS, PASSIVE, Timing, TrafficConfig
 from .toml_table import Table
 
-RAILS: Final = ("passive",)
+RAILS: Final = (PASSIVE, ACTIVE)
 _KEYS: Final = (
     "rails",
     "datagrams",
@@ -26,6 +26,7 @@ def read_traffic(table: Table, timing: Timing, driver: str) -> TrafficConfig:
     table.only(_KEYS)
     alone = driver == limits.MULTICAST
     defaults = TrafficConfig(multicast=alone, fallback=alone)
+    rails = table.choice("rails", RAILS, defaults.rails)
     datagrams = table.flag("datagrams", default=defaults.datagrams)
     multicast = table.flag("multicast", default=defaults.multicast)
     fallback = table.flag("fallback", default=defaults.fallback)
@@ -48,8 +49,14 @@ def read_traffic(table: Table, timing: Timing, driver: str) -> TrafficConfig:
             "is wanted without datagrams, and it is datagrams that go to a group",
             "write datagrams = true, or multicast = false",
         )
+    if rails == ACTIVE and not datagrams:
+        raise table.error(
+            "rails",
+            f'is "{ACTIVE}" without datagrams, and the second copy of everything is one',
+            f'write datagrams = true, or rails = "{PASSIVE}"',
+        )
     return TrafficConfig(
-        rails=table.choice("rails", RAILS, defaults.rails),
+        rails=rails,
         datagrams=datagrams,
         multicast=multicast,
         fallback=fallback,

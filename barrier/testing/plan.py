@@ -131,6 +131,8 @@ class Plan:
     """Whom SCTP does not reach is reached by datagrams."""
     alone: bool = False
     """There is no SCTP anywhere."""
+    active: bool = False
+    """Everything goes over two rails."""
 
     @property
     def nodes(self) -> range:
@@ -280,6 +282,7 @@ MULTICAST_SHARE = 0.5
 FALLBACK_SHARE = 0.5
 ALONE_SHARE = 0.2
 """Of the plans with fallback."""
+ACTIVE_SHARE = 0.25
 
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""
@@ -340,6 +343,7 @@ def draw_plan(seed: int, size: int | None = None) -> Plan:
     plan = _with_policy(plan, random.Random(f"evict slow {seed}"))
     plan = _with_multicast(plan, random.Random(f"multicast {seed}"))
     plan = _with_fallback(plan, random.Random(f"fallback {seed}"))
+    plan = replace(plan, active=random.Random(f"active rails {seed}").random() < ACTIVE_SHARE)
     return _thinned(_with_channels(plan, random.Random(f"ordered channels {seed}")))
 
 

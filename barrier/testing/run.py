@@ -12,7 +12,15 @@ from dataclasses import replace
 from functools import partial
 
 from phalanx._native import codec
-from phalanx.transport.config import MS, MULTICAST, PROFILES, Limits, TrafficConfig
+from phalanx.transport.config import (
+    ACTIVE,
+    MS,
+    MULTICAST,
+    PASSIVE,
+    PROFILES,
+    Limits,
+    TrafficConfig,
+)
 from phalanx.transport.core.outputs import Delivered, Ordered, RecordLost
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.drivers.simulator import NetworkOptions
@@ -92,7 +100,10 @@ class Run:
             tie_breaker=plan.tie_breaker,
         )
         traffic = TrafficConfig(
-            evict_slow_ns=plan.evict_slow_ns, multicast=plan.multicast, fallback=plan.fallback
+            rails=ACTIVE if plan.active else PASSIVE,
+            evict_slow_ns=plan.evict_slow_ns,
+            multicast=plan.multicast,
+            fallback=plan.fallback,
         )
         driver = MULTICAST if plan.alone else config.driver
         config = replace(config, traffic=traffic, driver=driver)

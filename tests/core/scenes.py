@@ -29,11 +29,16 @@ def started(nodes: int = 3, *, tie_breaker: int = 0, limits: Limits | None = Non
 
 
 def casting(
-    nodes: int, trouble: DatagramTrouble | None = None, *, multicast: bool = False
+    nodes: int,
+    trouble: DatagramTrouble | None = None,
+    *,
+    multicast: bool = False,
+    active: bool = False,
 ) -> Simulation:
     """A cluster whose members know whether datagrams arrive, and multicasts if they are on."""
     options = NetworkOptions(datagrams=trouble or DatagramTrouble())
-    simulation = Simulation(simulated_config(nodes, multicast=multicast), options=options)
+    config = simulated_config(nodes, multicast=multicast, active=active)
+    simulation = Simulation(config, options=options)
     use_barriers(simulation)
     simulation.start_all()
     converge(simulation, *simulation.nodes)

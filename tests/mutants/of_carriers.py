@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .mutant import CORE, Edit, Judged, Mutant, one
+from .mutant import CORE, DELIVERY, Edit, Judged, Mutant, one
 
 REPAIR = CORE + "repair.py"
 FALLBACK = CORE + "fallback.py"
 FAN_OUT = CORE + "fan_out.py"
 UDP_LINK = CORE + "udp_link.py"
+CASTING = CORE + "casting.py"
 
 CARRIERS = (
     one(
@@ -48,8 +49,59 @@ COMES_BACK = (
     "core/test_fallback.py::"
     "test_a_pair_that_loses_sctp_goes_on_without_a_view_change_and_comes_back"
 )
+NO_GAP = "core/test_active_rails.py::test_a_rail_that_is_lost_costs_no_gap"
 
 JUDGED = (
+    Judged(
+        one(
+            "second-copy-over-the-same-rail",
+            "4, active rails: the second copy of what an association carries goes over another",
+            CASTING,
+            "others[0] if others and rail == primary else rail\n",
+            "rail\n",
+        ),
+        NO_GAP,
+    ),
+    Judged(
+        one(
+            "cast-over-one-rail-only",
+            "4, active rails: what is cast goes over two rails",
+            CASTING,
+            "        self._cast_over(self.rails, nodes, frame, number)\n        if self._active:\n",
+            "        self._cast_over(self.rails, nodes, frame, number)\n        if False:\n",
+        ),
+        NO_GAP,
+    ),
+    Judged(
+        one(
+            "overtaking-copies-are-forgotten",
+            "4, active rails: a copy is kept until what is before it has come",
+            DELIVERY,
+            "stream.casts or not stream.keep_early(arrived, now_ns):\n",
+            "stream.casts:\n",
+        ),
+        NO_GAP,
+    ),
+    Judged(
+        one(
+            "overdue-goes-over-the-same-rail",
+            "4: what is not confirmed in time goes over another rail as well",
+            CASTING,
+            "        if rail is not None and not self._active and len(frame) <= CAST_BYTES_MAX:\n",
+            "        if False:\n",
+        ),
+        "core/test_active_rails.py::test_what_is_not_confirmed_in_time_goes_over_the_other_rail",
+    ),
+    Judged(
+        one(
+            "detour-keeps-what-was-cast",
+            "4: what goes again on the repair stream is not waited for as a datagram",
+            CORE + "stalls.py",
+            "                progress.cast.clear()  # It is among what goes again.\n",
+            "",
+        ),
+        "core/test_stalls.py::test_what_was_cast_goes_again_with_what_stands_still",
+    ),
     Judged(
         Mutant(
             "link-never-sends-again",

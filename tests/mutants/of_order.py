@@ -79,9 +79,9 @@ ORDER = (
         (
             Edit(
                 CARRYING,
-                "        self.say_to(node, [ending for ending in self._epochs.own_ends "
-                "if ending.epoch in due])\n",
-                "        del due\n",
+                "        endings = [ending for ending in self._epochs.own_ends "
+                "if ending.epoch in due]\n",
+                "        endings: list[Ending] = []\n        del due\n",
             ),
             Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
         ),

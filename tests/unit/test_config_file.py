@@ -49,6 +49,7 @@ def test_defaults_are_filled_in() -> None:
     assert config.quorum.tie_breaker == 0
     assert not config.discovery.multicast
     assert config.traffic.rails == "passive"
+    assert read(GOOD + '[traffic]\nrails = "active"\n').traffic.rails == "active"
     assert config.traffic.datagrams
     assert config.traffic.evict_slow_ns == 0
     assert config.file == "cluster.toml"
@@ -375,7 +376,7 @@ MISTAKES = {
         "cluster.driver",
         "auto, kernel_sctp, user_sctp, multicast",
     ),
-    "unknown traffic": (GOOD + '[traffic]\nrails = "active"\n', "traffic.rails", "passive"),
+    "unknown traffic": (GOOD + '[traffic]\nrails = "both"\n', "traffic.rails", "passive"),
     "slow before silent": (
         GOOD + "[traffic]\nevict_slow_ms = 499\n",
         "traffic.evict_slow_ms",

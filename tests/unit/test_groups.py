@@ -69,6 +69,11 @@ def test_the_file_may_name_group_port_and_hops() -> None:
         (GOOD + "[traffic]\nmulticast_port = 0\n", "traffic.multicast_port", "1 to 65535"),
         (GOOD + "[traffic]\nmulticast_hops = 256\n", "traffic.multicast_hops", "1 to 255"),
         (
+            GOOD + '[traffic]\nrails = "active"\ndatagrams = false\n',
+            "traffic.rails",
+            "without datagrams",
+        ),
+        (
             GOOD + "[traffic]\nmulticast = true\ndatagrams = false\n",
             "traffic.multicast",
             "without datagrams",

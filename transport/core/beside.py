@@ -49,7 +49,7 @@ def receive_beside(endpoint: Endpoint, datagram: Datagram, now_ns: int) -> None:
         counters["datagram_duplicates"] += 1
         return
     if kind == kinds.DATA:
-        endpoint.delivery.receive(node, frame, offset, now_ns)
+        endpoint.delivery.receive(node, frame, offset, now_ns, beside=True)
     elif kind == kinds.BUNDLE:
         receive_bundle(endpoint.delivery, node, frame, offset, now_ns)
     elif kind == kinds.ROLL:

@@ -193,9 +193,15 @@ class Carrying:
         if not peer.link or not peer.writable:
             return
         number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
-        transmits = self._outputs.transmits
+        transmits, casting = self._outputs.transmits, self._casting
+        doubles = casting.doubles(node)
+        if doubles:
+            doubles = stream.in_flight_bytes(node) <= casting.window_bytes(node)
         for sequence in range(progress.sent + 1, last + 1):
-            transmits.append(Transmit(peer.link, number, stream.sent[sequence].frame))
+            frame = stream.sent[sequence].frame
+            transmits.append(Transmit(peer.link, number, frame))
+            if doubles:
+                casting.beside(node, frame)
         progress.sent = max(progress.sent, last)
         self.pushed = True
 
@@ -251,6 +257,8 @@ class Carrying:
             frame, link = own.get(node, common), self._peers.peers[node].link
             if frame and link:
                 self._outputs.transmits.append(Transmit(link, Stream.CONTROL, frame))
+                if self._casting.doubles(node):
+                    self._casting.beside(node, frame)
 
     def bundle(self, bundles: Iterable[Bundle]) -> None:
         """Send batches of several members in as few frames as they take."""
@@ -358,7 +366,9 @@ class Carrying:
         link = self._peers.peers[node].link
         number = Stream.REPAIR if progress.detour else STREAM_OF[lane]
         for sequence, _ in cast:
-            self._outputs.transmits.append(Transmit(link, number, stream.sent[sequence].frame))
+            frame = stream.sent[sequence].frame
+            self._outputs.transmits.append(Transmit(link, number, frame))
+            self._casting.again(node, frame)
         self.pushed = True
         self.to_push |= self.held_up
         cast.clear()
@@ -377,7 +387,10 @@ class Carrying:
             return [waiting[0][1]] if waiting else []
         due = {epoch for epoch, _ in waiting}
         waiting.clear()
-        self.say_to(node, [ending for ending in self._epochs.own_ends if ending.epoch in due])
+        endings = [ending for ending in self._epochs.own_ends if ending.epoch in due]
+        self.say_to(node, endings)
+        for ending in endings:
+            self._casting.again(node, self._end(ending))
         return []
 
     # ---------------------------------------------------------------------------------- peers

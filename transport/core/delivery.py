@@ -159,8 +159,10 @@ class Delivery:
 
     # ----------------------------------------------------------------------------- receiving
 
-    def receive(self, node: int, frame: bytes, offset: int, now_ns: int) -> None:
-        """A batch, from its sender or from another holder."""
+    def receive(
+        self, node: int, frame: bytes, offset: int, now_ns: int, *, beside: bool = False
+    ) -> None:
+        """A batch, from its sender or from another holder; `beside`: not over the association."""
         data = decode_data(frame, offset)
         counters = self.outputs.counters
         if data is None or data.lane not in _LANES:
@@ -181,7 +183,9 @@ class Delivery:
             counters["duplicates"] += 1
             self.acks.note(stream.key, 0, now_ns)
         elif data.sequence > stream.held + 1:
-            self._too_early(node, stream, arrived, now_ns)
+            # What is before a copy of what an association brings is brought by that as well.
+            if not beside or stream.casts or not stream.keep_early(arrived, now_ns):
+                self._too_early(node, stream, arrived, now_ns)
         else:
             self._next(stream, arrived, now_ns)
             if stream.early:
@@ -193,7 +197,7 @@ class Delivery:
     def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """What comes before is on its way, for carriers overtake each other, or it is lost."""
         self.outputs.counters["gaps"] += 1
-        if stream.keep_early(arrived, now_ns):
+        if stream.casts and stream.keep_early(arrived, now_ns):
             self.acks.note(stream.key, len(arrived.frame), now_ns)
         else:
             self._gaps.add(node)
@@ -201,12 +205,12 @@ class Delivery:
 
     def _overtaken_ns(self, node: int) -> int:
         """How long what is missing may be on its way: longer if it is asked for by itself."""
-        mended = self._fan_out.mends_for(node)
-        return 3 * self._timing.recast_ns if mended else self._timing.ack_delay_ns
+        timing = self._timing
+        return 3 * timing.recast_ns if self._fan_out.mends_for(node) else timing.ack_delay_ns
 
     def resync(self, node: int, now_ns: int) -> None:
         """Ask a member to go on from where we are, if what was missing has not come."""
-        streams = [it for key, it in self.ins.items() if key.origin == node and it.early]
+        streams = [it for it in self.ins.values() if it.overtaken and it.key.origin == node]
         since_ns = min((it.early_since_ns for it in streams), default=now_ns)
         again_ns = since_ns + self._overtaken_ns(node)
         if node in self._gaps or (streams and now_ns >= again_ns):
@@ -237,14 +241,12 @@ class Delivery:
     def _stream_of(self, data: Data) -> InStream | None:
         if data.lane == ORDERED_LANE and not data.addressee:
             return self._of_order.get(data.origin) if data.origin != self.node else None
-        key = data.key
-        stream = self.ins.get(key)
+        stream = self.ins.get(key := data.key)
         if stream is not None:
             return stream if key.origin != self.node else None
         assert self.view is not None, "checked by the caller"
-        if key.addressee != self.node or key.origin not in self.view.members:
-            return None
-        if key.lane == Lane.ORDERED or key.origin == self.node:
+        ours = key.addressee == self.node and key.origin in self.view.members
+        if not ours or key.lane == Lane.ORDERED or key.origin == self.node:
             return None
         stream = self.ins[key] = InStream(key)
         return stream
@@ -301,16 +303,14 @@ class Delivery:
 
     def due(self, now_ns: int) -> None:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
+        timers, timing, lazy_ns = self._timers, self._timing, self.ordered.lazy_since_ns(now_ns)
         if self.closed:
             return
-        timers, timing = self._timers, self._timing
-        lazy_ns = self.ordered.lazy_since_ns(now_ns)
         if lazy_ns is not None:
             timers.arm_earlier(Timer.LAZY, "", lazy_ns + timing.lazy_end_ns)
-        since_ns = self.ordered.untold_since_ns
+        since_ns, epochs = self.ordered.untold_since_ns, self.epochs
         if since_ns is not None:
             timers.arm_earlier(Timer.ACK, "", since_ns + timing.done_delay_ns)
-        epochs = self.epochs
         if epochs.complete > epochs.stable and not timers.armed(Timer.STABLE):
             self._stable_before = epochs.stable
             timers.arm(Timer.STABLE, "", now_ns + timing.done_delay_ns + timing.recast_ns)

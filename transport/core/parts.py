@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from ..._native import codec
 from .. import wire
-from ..config import MULTICAST, ClusterConfig, Timing
+from ..config import ACTIVE, MULTICAST, ClusterConfig, Timing
 from ..events import Member, ViewId
 from ..wire import NO_VIEW, Record
 from .acceptor import Acceptor
@@ -219,6 +219,7 @@ def _casting(start: Start, hearing: Hearing, paths: Paths, shared: _Shared) -> C
         paths=paths,
         outputs=shared["outputs"],
         fan_out=fan_out,
+        active=start.config.traffic.rails == ACTIVE,
     )
 
 

@@ -359,7 +359,7 @@ class InStream:
     kept: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
     """Batches that some member may still lack."""
     early: dict[int, Arrived] = field(default_factory=dict[int, Arrived])
-    """Batches of a lane that is cast, of which those before are on their way."""
+    """Batches that came as datagrams, of which those before are on their way."""
     early_since_ns: int = 0
     """Since when what comes before those is missing."""
     kept_from: int = 1
@@ -368,10 +368,19 @@ class InStream:
     entry_pieces: _Pieces = field(default_factory=_Pieces)
     """Of a layer's entry: it may come between the pieces of a message."""
 
+    @property
+    def casts(self) -> bool:
+        """Its batches may come as datagrams alone, and overtake each other."""
+        return not self.key.addressee and self.key.lane in CAST_LANES
+
+    @property
+    def overtaken(self) -> bool:
+        """What is missing may not come by itself."""
+        return bool(self.early) and self.casts
+
     def keep_early(self, arrived: Arrived, now_ns: int) -> bool:
         """Keep a batch until those before it are here; False if it has to come again."""
-        near = arrived.data.sequence <= self.held + EARLY_MAX
-        if self.key.addressee or self.key.lane not in CAST_LANES or not near:
+        if arrived.data.sequence > self.held + EARLY_MAX:
             return False
         if not self.early:
             self.early_since_ns = now_ns

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ..config import (
+    ACTIVE,
     MS,
+    PASSIVE,
     ClusterConfig,
     Limits,
     NodeConfig,
@@ -47,6 +49,7 @@ def simulated_config(
     tie_breaker: int = 0,
     multicast: bool = False,
     fallback: bool = False,
+    active: bool = False,
 ) -> ClusterConfig:
     """A cluster file of `nodes` nodes, as plain data."""
     names = tuple(rails)
@@ -70,7 +73,9 @@ def simulated_config(
         limits=limits or config.limits,
         timing=timing or config.timing,
         quorum=QuorumConfig(tie_breaker=tie_breaker),
-        traffic=TrafficConfig(multicast=multicast, fallback=fallback),
+        traffic=TrafficConfig(
+            rails=ACTIVE if active else PASSIVE, multicast=multicast, fallback=fallback
+        ),
     )
 
 
