@@ -42,6 +42,7 @@ COMPILED = (
     "transport/pump.py",
     "transport/runtime.py",
     "transport/sending.py",
+    "transport/spinning.py",
     "transport/testing/memory_*.py",
     "transport/testing/rules.py",
     "transport/testing/simulated_node.py",

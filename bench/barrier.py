@@ -33,6 +33,7 @@ from peers.redis_server import Redis
 from peers.stage import Stage, System, run_rounds
 from peers.udp import BareUdp
 from peers.zookeeper import ZooKeeper
+from phalanx.transport.config import SPIN_US_MAX
 
 NODES_MAX = 16
 LOADED_US = 2_000_000
@@ -156,6 +157,14 @@ def main(
             "between them on the bulk lane.",
         ),
     ] = None,
+    spin: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=SPIN_US_MAX,
+            help="Also measure phalanx with so many microseconds of `timing.spin_us`.",
+        ),
+    ] = None,
     peers_only: PeersOnly = False,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
@@ -168,6 +177,8 @@ def main(
     """
     chosen = list(dict.fromkeys(peer or []))
     systems: list[System] = [] if peers_only else [Phalanx(build=build)]
+    if spin and not peers_only:
+        systems.append(Phalanx(spin_us=spin, build=build))
     systems += [PEERS[each]() for each in chosen]
     if not systems:
         raise typer.BadParameter("there is nothing left to measure", param_hint="--peers-only")

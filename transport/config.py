@@ -108,6 +108,8 @@ class Timing:
     """A newcomer to whose state nothing was added for this long says whom it waits for."""
     switch_back_probes: int = 5
     """Clean probes in a row before the first rail is primary again."""
+    spin_us: int = 0
+    """The event loop does not sleep until nothing has come for so long."""
 
 
 PROFILES: Mapping[str, Timing] = {
@@ -261,6 +263,7 @@ class DiscoveryConfig:
     """UDP port of that; the same for all nodes."""
 
 
+SPIN_US_MAX: Final = 10_000
 PASSIVE: Final = "passive"
 ACTIVE: Final = "active"
 

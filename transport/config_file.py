@@ -399,7 +399,7 @@ def _timing(table: Table) -> Timing:
         for item in fields(Timing)
         if item.name.endswith("_ns")
     }
-    table.only(("profile", *durations, "drift", "switch_back_probes", "sctp"))
+    table.only(("profile", *durations, "drift", "switch_back_probes", "spin_us", "sctp"))
     base = PROFILES[table.choice("profile", tuple(PROFILES), "lan")]
     changed: dict[str, Any] = {"sctp": _sctp(table.table("sctp"), base.sctp)}
     most_ms = limits.DURATION_NS_MAX // MS
@@ -413,6 +413,8 @@ def _timing(table: Table) -> Timing:
         changed["drift"] = float(table.number("drift", 1.0, limits.DRIFT_MAX, wanted))
     if table.has("switch_back_probes"):
         changed["switch_back_probes"] = table.integer("switch_back_probes", 1, 1000)
+    if table.has("spin_us"):
+        changed["spin_us"] = table.integer("spin_us", 0, limits.SPIN_US_MAX)
     timing = replace(base, **changed)
     for long, why in (
         ("path_suspect_ns", "one lost probe would make a path suspect"),

@@ -33,6 +33,7 @@ from .events import RecordUnwritable, ViewId
 from .layers import Layer
 from .pump import DATAGRAMS, FRAMES, LIFELINES, NOWHERE, Pump
 from .record_file import RecordFile, state_directory
+from .spinning import Spinning
 from .waking import Waking
 from .writer import Writer
 
@@ -122,6 +123,7 @@ class Runtime:
         self._local: LocalEndpoint | None = None
         self.pump: Pump | None = None
         self.waking = Waking(self._loop)
+        self._spinning = Spinning(self._loop, config.timing.spin_us)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self.patience_ns = min(PATIENCE_MAX_NS, config.timing.heartbeat_ns // 25)
@@ -391,6 +393,7 @@ class Runtime:
             self._failed(error)
             return
         if not pump.idle:
+            self._spinning.renew()
             self._turned()
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
@@ -404,6 +407,7 @@ class Runtime:
             self._turning = False
         if deadline is not None:
             self._be_woken_at(deadline)
+        self._spinning.renew()
         self._turned()
 
     def _be_woken_at(self, deadline_ns: int) -> None:

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from phalanx.barrier.demo_plot import Figure
 
-from .figures import Latency, Verdict, ratio
+from .figures import OWN, Latency, Verdict, ratio
 from .machine import Machine
 from .plot import Bar, Panel, make_figure
 from .tables import judged, latency_table, made_on
@@ -84,7 +84,7 @@ def _bar(row: Latency) -> Bar:
 
 def judge(latencies: Sequence[Latency], background: Background | None) -> list[Verdict]:
     """phalanx's p50 by that of each peer, and its tail under load."""
-    ours = {row.nodes: row for row in latencies if row.system == "phalanx"}
+    ours = {row.nodes: row for row in latencies if row.system == OWN}
     found = [
         ratio(
             f"barrier p50, {row.nodes} nodes, phalanx / {row.system}",
@@ -93,7 +93,7 @@ def judge(latencies: Sequence[Latency], background: Background | None) -> list[V
             LIMITS.get((row.system, row.nodes)),
         )
         for row in latencies
-        if row.system != "phalanx" and row.nodes in ours
+        if row.system != OWN and row.nodes in ours
     ]
     return found if background is None else found + _under_load(background)
 

@@ -43,25 +43,28 @@ class Phalanx:
         datagrams: bool = False,
         ordered: bool = False,
         active: bool = False,
+        spin_us: int = 0,
         build: Build = Build.PGO,
     ) -> None:
         """With `fan_out` what goes to all goes once, to a multicast group.
 
         With `datagrams` what is to go by a link goes as a stream instead: not over SCTP. What goes
         at a pace is `ordered`, or in the order of its sender alone; with `active` rails it goes
-        over two of them.
+        over two of them. With `spin_us` members do not sleep until nothing has come for so long.
         """
         ways = {
             "fan-out": fan_out,
             "datagrams": datagrams,
             "agreed order": ordered,
             "active rails": active,
+            f"spinning {spin_us} us": spin_us > 0,
         }
         self.name = ", ".join([OWN, *(way for way, taken in ways.items() if taken)])
         self._fan_out = fan_out
         self._datagrams = datagrams
         self._ordered = ordered
         self._active = active
+        self._spin_us = spin_us
         self._build = build
 
     def missing(self) -> list[str]:
@@ -90,6 +93,7 @@ class Phalanx:
             name="bench",
             hosts=task.nodes,
             traffic={"multicast": self._fan_out, "rails": "active" if self._active else "passive"},
+            timing={"spin_us": self._spin_us},
         )
         if self._datagrams and task.kind == "link":
             task = msgspec.structs.replace(task, kind="stream")

@@ -65,7 +65,7 @@ def test_every_setting_is_read() -> None:
         'port = 1\nudp_port = 2\ndatagram_port = 9\nuuid = "12345678-1234-5678-1234-567812345678"\n'
         '[quorum]\ntie_breaker = "alpha"\n'
         '[timing]\nprofile = "wan"\nsuspect_ms = 3000.5\ndrift = 1.2\nswitch_back_probes = 9\n'
-        "ack_delay_ms = 0\n[timing.sctp]\nrto_max_ms = 6000\nsack_freq = 1\n"
+        "ack_delay_ms = 0\nspin_us = 50\n[timing.sctp]\nrto_max_ms = 6000\nsack_freq = 1\n"
         "[limits]\nqueue_bytes = 1234\n"
         '[discovery]\nmulticast = true\nport = 77\n[traffic]\nrails = "passive"\n'
         "datagrams = false\nevict_slow_ms = 6001.5\n"
@@ -84,6 +84,7 @@ def test_every_setting_is_read() -> None:
     assert config.timing.suspect_ns == 3_000_500_000
     assert config.timing.lease_ns == PROFILES["wan"].lease_ns
     assert (config.timing.drift, config.timing.switch_back_probes) == (1.2, 9)
+    assert config.timing.spin_us == 50
     assert config.timing.ack_delay_ns == 0
     assert (config.timing.sctp.rto_max_ms, config.timing.sctp.sack_freq) == (6000, 1)
     assert config.limits.queue_bytes == 1234
