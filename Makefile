@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check bench mutants prove clean distclean
+.PHONY: help bootstrap demo test check bench calls mutants prove clean distclean
 # Debian leaves /sbin out of an unprivileged user's PATH; ip and iptables live there.
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHON
@@ -24,7 +24,11 @@ check: ## ruff, mypy and pyright
 	@scripts/bootstrap demo
 	@scripts/check
 
-bench: ## what single calls cost (docs/performance.md has the benchmarks with peers)
+bench: ## phalanx beside its peers, written into docs/performance.md (two hours)
+	@scripts/bootstrap demo
+	@.venv/bin/python bench/run_all.py $(ARGS)
+
+calls: ## what single calls cost
 	@scripts/bootstrap demo
 	@.venv/bin/python -m pytest bench/bench_*.py $(ARGS)
 

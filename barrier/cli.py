@@ -261,6 +261,29 @@ def check(
     raise typer.Exit(run(histories, quiet=quiet))
 
 
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="barrier, failover, link, order, ...")],
+) -> None:
+    """Measure phalanx beside its peers: `phalanx bench NAME` is `python bench/NAME.py`.
+
+    What follows the name are the arguments of that program; `--help` there has them.
+    """
+    from .bench_command import NAMES, run
+
+    if name not in NAMES:
+        words = f"there is no benchmark {name!r}; use one of {', '.join(NAMES)}"
+        raise typer.BadParameter(words, param_hint="NAME")
+    raise typer.Exit(_stoppable("bench", lambda: run(name, context.args)))
+
+
 def main() -> None:
     """Entry point."""
     app()
