@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -75,6 +77,20 @@ def missing_tools(**packages: str) -> list[str]:
         f"the command {name.replace('_', '-')} is missing; install the Debian package {package}"
         for name, package in packages.items()
         if find_tool(name.replace("_", "-")) is None
+    ]
+
+
+def missing_package(name: str, *, module: str = "", needs: str = "") -> list[str]:
+    """Of a Python package that is not here: how to have it.
+
+    `module` is what it is imported as, if not by its name; `needs` a Debian package.
+    """
+    if importlib.util.find_spec(module or name) is not None:
+        return []
+    before = f"install the Debian package {needs}, and then it" if needs else "install it"
+    return [
+        f"the Python package {name} is missing; {before} from the package index: "
+        f"{sys.executable} -m pip install {name}"
     ]
 
 

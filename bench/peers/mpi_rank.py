@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from .lines import Ready, Task, Times, hear, say, until_ns
+from .rounds import timed
 
 
 class Communicator(Protocol):
@@ -49,12 +50,7 @@ def main() -> None:
         say(Ready())
         time.sleep(until_ns(hear("go")))
     everybody.bcast(None)
-    taken_ns: list[int] = []
-    for _ in range(task.count):
-        began_ns = time.perf_counter_ns()
-        everybody.Barrier()
-        taken_ns.append(time.perf_counter_ns() - began_ns)
-    gathered = everybody.gather(taken_ns)
+    gathered = everybody.gather(timed(task.count, lambda _: everybody.Barrier))
     if gathered is not None:
         # Round by round: the first tenth is that of all ranks.
         say(Times(ns=[ns for rounds in zip(*gathered, strict=True) for ns in rounds]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import ipaddress
 import re
 import shlex
@@ -13,7 +12,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from .lines import Task
-from .machine import first_line, missing_tools, package_version
+from .machine import first_line, missing_package, missing_tools, package_version
 from .stage import Stage
 
 _PREFIX = 24
@@ -36,13 +35,10 @@ class OpenMpi:
 
     def missing(self) -> list[str]:
         """What is not installed here, each with what to do about it."""
-        found = missing_tools(mpirun="openmpi-bin")
-        if importlib.util.find_spec("mpi4py") is None:
-            found.append(
-                "the Python package mpi4py is missing; install the Debian package libopenmpi-dev, "
-                f"and then it from the package index: {sys.executable} -m pip install mpi4py"
-            )
-        return found
+        return [
+            *missing_tools(mpirun="openmpi-bin"),
+            *missing_package("mpi4py", needs="libopenmpi-dev"),
+        ]
 
     def version(self) -> str:
         """Of the library and of the binding."""

@@ -6,15 +6,16 @@ last pushes a token for each of the others, who wait for theirs: the way that ne
 
 from __future__ import annotations
 
-import gc
+import functools
 import importlib
 import sys
-import time
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from .lines import Ready, Task, Times, hear, say, until_ns
+from .lines import Task
+from .rounds import live
 
 _WAIT_S = 20
 
@@ -47,16 +48,11 @@ def main() -> None:
     task = msgspec.json.decode(text, type=Task)
     client: Client = importlib.import_module("redis").Redis(address, int(port))
     client.ping()
-    gc.freeze()  # as the members of phalanx do
-    say(Ready())
-    time.sleep(until_ns(hear("go")))
-    taken_ns: list[int] = []
-    for number in range(task.count):
-        began_ns = time.perf_counter_ns()
-        meet(client, f"{tag}:{number}", task.nodes)
-        taken_ns.append(time.perf_counter_ns() - began_ns)
-    say(Times(ns=taken_ns))
-    hear("end")
+
+    def round_of(number: int) -> Callable[[], None]:
+        return functools.partial(meet, client, f"{tag}:{number}", task.nodes)
+
+    live(task.count, round_of)
     client.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from phalanx.transport.testing.lab_netns import find_tool
 
 from .failure import BenchFailed
 from .lines import Task
-from .machine import first_line, missing_tools, package_version
+from .machine import first_line, missing_package, missing_tools, package_version
 from .stage import Stage
 
 PORT = 6379
@@ -37,13 +36,7 @@ class Redis:
 
     def missing(self) -> list[str]:
         """What is not installed here, each with what to do about it."""
-        found = missing_tools(redis_server="redis-server")
-        if importlib.util.find_spec("redis") is None:
-            found.append(
-                "the Python package redis is missing; install it from the package index: "
-                f"{sys.executable} -m pip install redis"
-            )
-        return found
+        return [*missing_tools(redis_server="redis-server"), *missing_package("redis")]
 
     def version(self) -> str:
         """Of the server and of the client."""

@@ -6,15 +6,15 @@ the port it is a party. Both are started by `udp.py`. A datagram that is lost is
 
 from __future__ import annotations
 
-import gc
+import functools
 import socket
 import struct
 import sys
-import time
 
 import msgspec
 
-from .lines import Ready, Task, Times, hear, say, until_ns
+from .lines import Task
+from .rounds import live
 
 ROUND = struct.Struct("=II")
 """A rank and a round."""
@@ -65,16 +65,7 @@ def take_part(address: str, port: int, rank: int, task: Task) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
         end.connect((address, port))
         end.settimeout(AGAIN_S)
-        gc.freeze()  # as the members of phalanx do
-        say(Ready())
-        time.sleep(until_ns(hear("go")))
-        taken_ns: list[int] = []
-        for number in range(task.count):
-            began_ns = time.perf_counter_ns()
-            meet(end, rank, number)
-            taken_ns.append(time.perf_counter_ns() - began_ns)
-        say(Times(ns=taken_ns))
-        hear("end")
+        live(task.count, lambda number: functools.partial(meet, end, rank, number))
 
 
 def main() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
-from .machine import package_version
+from .machine import missing_package, package_version
 from .pair import Pair
 
 NAME = "pyzmq"
@@ -20,12 +17,7 @@ class ZeroMq(Pair):
 
     def missing(self) -> list[str]:
         """What is not installed here, with what to do about it."""
-        if importlib.util.find_spec("zmq") is not None:
-            return []
-        return [
-            "the Python package pyzmq is missing; install it from the package index: "
-            f"{sys.executable} -m pip install pyzmq"
-        ]
+        return missing_package(NAME, module="zmq")
 
     def version(self) -> str:
         """Of the distribution."""

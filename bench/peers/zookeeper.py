@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from phalanx.transport.testing.lab_netns import find_tool
 
 from .failure import BenchFailed
 from .lines import Task
-from .machine import missing_tools, package_version
+from .machine import missing_package, missing_tools, package_version
 from .stage import Stage
 
 PORT = 2181
@@ -50,12 +49,7 @@ class ZooKeeper:
         found = missing_tools(java="default-jre-headless")
         if not JAR.exists():
             found.append(f"{JAR} is missing; install the Debian package zookeeper")
-        if importlib.util.find_spec("kazoo") is None:
-            found.append(
-                "the Python package kazoo is missing; install it from the package index: "
-                f"{sys.executable} -m pip install kazoo"
-            )
-        return found
+        return [*found, *missing_package("kazoo")]
 
     def version(self) -> str:
         """Of the server, as it says itself, and of the client."""

@@ -6,16 +6,16 @@ enter: to leave again at once may hang (kazoo 2.11), and takes as long once more
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import sys
-import time
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from .lines import Ready, Task, Times, hear, say, until_ns
+from .lines import Task
+from .rounds import live
 
 _CONNECT_S = 20.0
 
@@ -47,19 +47,18 @@ def main() -> None:
     )
     client.start(_CONNECT_S)
     client.ensure_path(path)
-    gc.freeze()  # as the members of phalanx do
-    say(Ready())
-    time.sleep(until_ns(hear("go")))
-    taken_ns: list[int] = []
-    for number in range(task.count):
+
+    def round_of(number: int) -> Callable[[], None]:
         barrier = client.DoubleBarrier(f"{path}/{number}", task.nodes, identifier=name)
-        began_ns = time.perf_counter_ns()
-        barrier.enter()
-        taken_ns.append(time.perf_counter_ns() - began_ns)
-        if not barrier.participating:
-            raise RuntimeError(f"round {number} was not entered")
-    say(Times(ns=taken_ns))
-    hear("end")
+
+        def enter() -> None:
+            barrier.enter()
+            if not barrier.participating:
+                raise RuntimeError(f"round {number} was not entered")
+
+        return enter
+
+    live(task.count, round_of)
     client.stop()
 
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from peers import client, compiled, machine, redis_server, zookeeper
+from peers import client, compiled, machine, zookeeper
 from peers.compiled import Build
 from peers.corosync import Corosync, configuration
 from peers.lines import Task
@@ -89,7 +89,7 @@ def test_a_missing_peer_is_named_with_its_package(
 
     monkeypatch.setattr(machine, "find_tool", nothing)
     monkeypatch.setattr(client, "compiler", nothing)
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", nothing)
+    monkeypatch.setattr(machine.importlib.util, "find_spec", nothing)
 
     def work(*_: object) -> NoReturn:
         raise AssertionError("nothing is measured if something is missing")
