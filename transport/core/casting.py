@@ -6,10 +6,10 @@ may be lost, doubled or come late, or never come at all; whoever cast one sends 
 association when the peer has not said in time that it has it (`Carrying.recast`).
 
 Only a peer at which datagrams are known to arrive is sent any (`hearing.py`). When one has to be
-sent again, the next ones go over another rail that is up, until a heartbeat is answered on the
-first one (whoever hears a group asks for what it lacks); where there is none they are given
-twice the time, for the peer may only be slow, and after a few in a row it is sent none until it
-has answered anew. How many bytes may be on their way to a peer is a window in the manner of TCP
+sent again, the next ones are given twice the time, for the peer may only be slow, and go over
+another rail that is up, until a heartbeat is answered on the first one (whoever hears a group
+asks for what it lacks); where there is none, it is sent none after a few in a row, until it has
+answered anew. How many bytes may be on their way to a peer is a window in the manner of TCP
 (RFC 5681): it doubles until something is lost, then it is halved and grows by a step; it grows
 only while it is full (RFC 7661). Where it shrinks to nothing, what is larger than a packet goes
 over the association for a while, which mends a loss without its like.
@@ -17,7 +17,7 @@ over the association for a while, which mends a loss without its like.
 With active rails everything goes twice, so that a rail that is lost costs no time: what is cast,
 over a second rail; and what goes over an association, as a datagram over another rail than that of
 the association. Receivers know a batch by its number and drop what comes second. With passive
-rails only what nobody has confirmed in time goes over another rail as well.
+rails only what is small and not confirmed in time goes over another rail as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..config import Timing
-from ..drivers.base import CAST_BYTES_MAX
+from ..drivers.base import CAST_BYTES_MAX, DATAGRAM_BYTES_MAX
 from .fan_out import FanOut
 from .hearing import Hearing
 from .outputs import Cast, Outputs
@@ -159,11 +159,11 @@ class Casting:
         """It has not: what was cast is sent again."""
         self._outputs.counters["recasts"] += 1
         self._shrink(node, now_ns)
+        self._patience[node] = min(2 * self._patience.get(node, 1), PATIENCE_MAX)
         in_group = self.fan_out.listeners.hears_any(node)
         if node in self._others and not in_group:
             self._leave(node, now_ns)
             return
-        self._patience[node] = min(2 * self._patience.get(node, 1), PATIENCE_MAX)
         self._failures[node] = failures = self._failures.get(node, 0) + 1
         if failures >= FAILURES_MAX:
             del self._failures[node]
@@ -215,12 +215,13 @@ class Casting:
         self._cast(nodes, frame, UNNUMBERED)
 
     def again(self, node: int, frame: bytes) -> None:
-        """What was cast to a peer and not confirmed in time goes over another rail, if it can.
+        """What was cast to a peer and not confirmed in time goes over another rail, if it is small.
 
-        If its rail has been left for that, it is the one that was taken instead.
+        If its rail has been left for that, it is the one that was taken instead. What is large is
+        not waited for so much, and the peer may only be slow.
         """
         rail = self._others.get(node, self.rails.get(node))
-        if rail is not None and not self._active and len(frame) <= CAST_BYTES_MAX:
+        if rail is not None and not self._active and len(frame) <= DATAGRAM_BYTES_MAX:
             self._outputs.casts.append(Cast((node,), rail, frame))
 
     def doubles(self, node: int) -> bool:
