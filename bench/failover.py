@@ -30,8 +30,6 @@ NODES = 3
 SIZE_BYTES = 256
 BEFORE_S = 2.0
 """From the beginning to the failure."""
-AFTER_S = {"phalanx": 3.0, "corosync": 12.0}
-"""How long it is looked for gaps: longer than the system takes to notice that a node is gone."""
 
 
 class Peer(enum.StrEnum):
@@ -127,13 +125,12 @@ class Plan:
         )
 
     def _task(self, system: Mortal) -> Task:
-        after_s = AFTER_S[system.name.partition(",")[0]]
         return Task(
             kind="pace",
             nodes=NODES,
             count=self.rate_per_s,
             size_bytes=SIZE_BYTES,
-            window_ns=int((BEFORE_S + after_s) * S),
+            window_ns=int((BEFORE_S + system.notices_s) * S),
         )
 
 

@@ -70,9 +70,9 @@ def grow(stage: Stage, system: Phalanx, nodes: int, rounds: int) -> Grown:
             crew.start(host, argv)
         crew.gather(Ready, START_S)
         joined_s = time.monotonic() - began
-        time.sleep(SETTLE_S)
+        time.sleep(SETTLE_S)  # what joining has left to do is not what an idle member does
         before, since = [_cpu_s(pid) for pid in crew.pids], time.monotonic()
-        time.sleep(IDLE_S)
+        time.sleep(IDLE_S)  # it is this time that is measured
         passed_s = time.monotonic() - since
         shares = [
             (_cpu_s(pid) - was) / passed_s for pid, was in zip(crew.pids, before, strict=True)

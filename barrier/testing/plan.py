@@ -283,6 +283,7 @@ FALLBACK_SHARE = 0.5
 ALONE_SHARE = 0.2
 """Of the plans with fallback."""
 ACTIVE_SHARE = 0.25
+"""Of all plans: everything goes over two rails."""
 
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""

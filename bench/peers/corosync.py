@@ -71,10 +71,12 @@ ACTIVE = Tuning(name="active links", totem=("link_mode: active",), settle_s=13.0
 class Corosync:
     """The peer that orders messages, and whose members build a barrier from one message each."""
 
-    def __init__(self, tuning: Tuning | None = None) -> None:
-        """As it comes, or with a tuning; only then it is waited for its links to settle."""
-        self.name = ", ".join(["corosync", *filter(None, [tuning and tuning.name])])
-        self._tuning = tuning or _AS_IT_COMES
+    notices_s = 12.0
+
+    def __init__(self, tuning: Tuning = _AS_IT_COMES) -> None:
+        """As it comes, or with a tuning; of those here each waits for its links to settle."""
+        self.name = f"corosync, {tuning.name}" if tuning.name else "corosync"
+        self._tuning = tuning
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._of_host: dict[str, subprocess.Popen[bytes]] = {}
         self._client = Client(
@@ -104,7 +106,7 @@ class Corosync:
             for host in stage.hosts(nodes):
                 self._start(stage, host, nodes)
             self._await_links(stage, nodes)
-            time.sleep(self._tuning.settle_s)
+            time.sleep(self._tuning.settle_s)  # until then knet gives links more time
             yield
         finally:
             self._end()

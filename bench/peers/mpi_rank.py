@@ -48,7 +48,7 @@ def main() -> None:
     everybody.Barrier()
     if first:
         say(Ready())
-        time.sleep(until_ns(hear("go")))
+        time.sleep(until_ns(hear("go")))  # all begin at that moment
     everybody.bcast(None)
     gathered = everybody.gather(timed(task.count, lambda _: everybody.Barrier))
     if gathered is not None:

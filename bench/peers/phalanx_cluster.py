@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from phalanx.transport.config import ACTIVE, PASSIVE
+
 from . import compiled
 from .compiled import Build
 from .figures import OWN
@@ -35,6 +37,8 @@ MODULES: Mapping[Kind, str] = {
 
 class Phalanx:
     """A new cluster for each run; there is nothing to start besides its members."""
+
+    notices_s = 3.0
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class Phalanx:
             folder / "cluster.toml",
             name="bench",
             hosts=task.nodes,
-            traffic={"multicast": self._fan_out, "rails": "active" if self._active else "passive"},
+            traffic={"multicast": self._fan_out, "rails": ACTIVE if self._active else PASSIVE},
             timing={"spin_us": self._spin_us},
         )
         if self._datagrams and task.kind == "link":

@@ -61,7 +61,7 @@ class Pace:
                 sent += 1
                 await submit(make_messages(SENDER, sent, 1, task.size_bytes)[0])
             due_ns = began_ns + sent * 1_000_000_000 // task.count
-            await asyncio.sleep((due_ns - time.monotonic_ns()) / 1e9)
+            await asyncio.sleep((due_ns - time.monotonic_ns()) / 1e9)  # the pace
         return sent
 
     async def drain(self, sent: int) -> Trace:
@@ -98,7 +98,7 @@ async def life(config: str, node: str, task: Task) -> None:
             if cluster.node_id == SENDER:
                 say(Sent(sent=await pace.send(submit)))
             else:
-                await asyncio.sleep(task.window_ns / 1e9)
+                await asyncio.sleep(task.window_ns / 1e9)  # as long as the first one sends
                 say(Sent(sent=0))
             sent = int((await told("drain"))[0])
             say(await pace.drain(sent))

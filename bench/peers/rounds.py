@@ -21,7 +21,7 @@ def live(count: int, round_of: Callable[[int], Callable[[], object]]) -> None:
     """
     gc.freeze()  # as the members of phalanx do
     say(Ready())
-    time.sleep(until_ns(hear("go")))
+    time.sleep(until_ns(hear("go")))  # all begin at that moment
     say(Times(ns=timed(count, round_of)))
     hear("end")
 

@@ -65,6 +65,9 @@ class System(Protocol):
 class Mortal(System, Protocol):
     """A system of which a host may die."""
 
+    notices_s: float
+    """Longer than it takes to notice that, so that gaps are looked for so long."""
+
     def kill(self, host: str) -> None:
         """End at once what runs on a host beside its member."""
         ...
@@ -154,7 +157,7 @@ def run_pace(
     """
     try:
         with _gathered(stage, system, task) as crew:
-            time.sleep(after_s + _HEAD_START_NS / 1e9)
+            time.sleep(after_s + _HEAD_START_NS / 1e9)  # so much of the pace is to be undisturbed
             at_ns = time.monotonic_ns()
             strike(stage, system, crew, task.nodes)
             sent = crew.gather(Sent, task.limit_s)

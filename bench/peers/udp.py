@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import msgspec
 
-from phalanx.barrier.demo_signals import finished
-
-from .crew import environment
 from .lines import Task
 from .machine import this_machine
+from .server import address, serving
 from .stage import Stage
 
 PORT = 5999
-_END_S = 5.0
+_START_S = 5.0
 
 
 class BareUdp:
@@ -36,24 +33,20 @@ class BareUdp:
     @contextmanager
     def up(self, stage: Stage, nodes: int) -> Generator[None, None, None]:
         """The coordinator on the first host, until the end of the context."""
-        address = self._address(stage)
-        argv = [sys.executable, "-P", "-m", "peers.udp_party", address, str(PORT), str(nodes)]
-        nothing = subprocess.DEVNULL
-        with finished():
-            child = stage.lab.spawn(
-                stage.lab.hosts[0], argv, stdin=nothing, stdout=nothing, env=environment()
-            )
-        try:
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "peers.udp_party",
+            address(stage),
+            str(PORT),
+            str(nodes),
+        ]
+        with serving(stage, "coordinator", argv, lambda: "parties try again", _START_S):
             yield
-        finally:
-            child.terminate()
-            child.wait(_END_S)
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """A party on each host."""
         text = msgspec.json.encode(task).decode()
-        start = [sys.executable, "-P", "-m", "peers.udp_party", self._address(stage), str(PORT)]
+        start = [sys.executable, "-P", "-m", "peers.udp_party", address(stage), str(PORT)]
         return [[*start, str(rank), text] for rank in range(task.nodes)]
-
-    def _address(self, stage: Stage) -> str:
-        return stage.lab.address(stage.lab.rails[0], stage.lab.hosts[0])

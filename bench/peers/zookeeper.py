@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from phalanx.barrier.demo_signals import finished
 from phalanx.transport.testing.lab_netns import find_tool
 
-from .failure import BenchFailed
 from .lines import Task
 from .machine import missing_package, missing_tools, package_version
+from .server import address, serving
 from .stage import Stage
 
 PORT = 2181
 JAR = Path("/usr/share/java/zookeeper.jar")
 CONFIGURATION = Path("/etc/zookeeper/conf")
 _START_S = 40.0
-_TRY_EVERY_S = 0.2
 _FILE = """tickTime=2000
 dataDir={data}
 clientPort={port}
@@ -60,47 +56,30 @@ class ZooKeeper:
         """A server that answers, until the end of the context."""
         del nodes  # One server serves any number.
         self._runs += 1
-        host, folder = stage.lab.hosts[0], stage.folder / f"zookeeper-{self._runs}"
+        folder = stage.folder / f"zookeeper-{self._runs}"
         folder.mkdir()
-        file, log, address = folder / "zoo.cfg", folder / "log", self._address(stage)
-        file.write_text(_FILE.format(data=folder, port=PORT, address=address), encoding="utf-8")
+        file, at = folder / "zoo.cfg", address(stage)
+        file.write_text(_FILE.format(data=folder, port=PORT, address=at), encoding="utf-8")
         java = find_tool("java")
         assert java is not None, "asked for before anything was started"
         argv = [java, "-Xmx512m", "-cp", f"{CONFIGURATION}:{JAR}"]
         argv += [f"-Dzookeeper.log.dir={folder}"]
         argv += ["org.apache.zookeeper.server.quorum.QuorumPeerMain", str(file)]
-        with log.open("wb") as output, finished():
-            child = stage.lab.spawn(
-                host, argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder
-            )
-        try:
-            deadline = time.monotonic() + _START_S
-            while not (said := stage.lab.within(host, lambda: _says(address))):
-                if child.poll() is not None or time.monotonic() > deadline:
-                    tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-                    raise BenchFailed(f"ZooKeeper does not answer:\n{tail}")
-                time.sleep(_TRY_EVERY_S)
-            self._version = said
+        with serving(stage, "zookeeper", argv, lambda: _says(at), _START_S) as self._version:
             yield
-        finally:
-            child.kill()
-            child.wait()
 
     def commands(self, stage: Stage, task: Task) -> list[list[str]]:
         """Every run has a path of its own."""
         start = [sys.executable, "-P", "-m", "peers.zookeeper_party"]
-        start += [f"{self._address(stage)}:{PORT}", f"/run{self._runs}"]
+        start += [f"{address(stage)}:{PORT}", f"/run{self._runs}"]
         text = msgspec.json.encode(task).decode()
         return [[*start, host, text] for host in stage.hosts(task.nodes)]
 
-    def _address(self, stage: Stage) -> str:
-        return stage.lab.address(stage.lab.rails[0], stage.lab.hosts[0])
 
-
-def _says(address: str) -> str:
+def _says(at: str) -> str:
     """Its version; empty as long as it does not serve."""
     try:
-        with socket.create_connection((address, PORT), timeout=1.0) as connection:
+        with socket.create_connection((at, PORT), timeout=1.0) as connection:
             connection.sendall(b"srvr")
             said = b""
             while part := connection.recv(4096):

@@ -17,7 +17,8 @@ over the association for a while, which mends a loss without its like.
 With active rails everything goes twice, so that a rail that is lost costs no time: what is cast,
 over a second rail; and what goes over an association, as a datagram over another rail than that of
 the association. Receivers know a batch by its number and drop what comes second. With passive
-rails only what is small and not confirmed in time goes over another rail as well.
+rails only what is small and not confirmed in time is cast once more, over another rail if one is
+up.
 """
 
 from __future__ import annotations
@@ -215,10 +216,11 @@ class Casting:
         self._cast(nodes, frame, UNNUMBERED)
 
     def again(self, node: int, frame: bytes) -> None:
-        """What was cast to a peer and not confirmed in time goes over another rail, if it is small.
+        """What was cast to a peer and not confirmed in time is cast once more, if it is small.
 
-        If its rail has been left for that, it is the one that was taken instead. What is large is
-        not waited for so much, and the peer may only be slow.
+        It goes over another rail that is up, or the one that was taken instead of its own, or, if
+        there is only one, over that. What is large is not waited for so much, and the peer may only
+        be slow.
         """
         rail = self._others.get(node, self.rails.get(node))
         if rail is not None and not self._active and len(frame) <= DATAGRAM_BYTES_MAX:

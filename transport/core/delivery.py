@@ -183,8 +183,7 @@ class Delivery:
             counters["duplicates"] += 1
             self.acks.note(stream.key, 0, now_ns)
         elif data.sequence > stream.held + 1:
-            # What is before a copy of what an association brings is brought by that as well.
-            if not beside or stream.casts or not stream.keep_early(arrived, now_ns):
+            if not (beside and stream.keep_copy(arrived, now_ns)):
                 self._too_early(node, stream, arrived, now_ns)
         else:
             self._next(stream, arrived, now_ns)
@@ -197,7 +196,7 @@ class Delivery:
     def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """What comes before is on its way, for carriers overtake each other, or it is lost."""
         self.outputs.counters["gaps"] += 1
-        if stream.casts and stream.keep_early(arrived, now_ns):
+        if stream.keep_early(arrived, now_ns):
             self.acks.note(stream.key, len(arrived.frame), now_ns)
         else:
             self._gaps.add(node)

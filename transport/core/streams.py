@@ -380,6 +380,13 @@ class InStream:
 
     def keep_early(self, arrived: Arrived, now_ns: int) -> bool:
         """Keep a batch until those before it are here; False if it has to come again."""
+        return self.casts and self._keep(arrived, now_ns)
+
+    def keep_copy(self, arrived: Arrived, now_ns: int) -> bool:
+        """The same where an association brings it as well, and what comes before."""
+        return not self.casts and self._keep(arrived, now_ns)
+
+    def _keep(self, arrived: Arrived, now_ns: int) -> bool:
         if arrived.data.sequence > self.held + EARLY_MAX:
             return False
         if not self.early:
