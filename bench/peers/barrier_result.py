@@ -16,6 +16,8 @@ from .tables import judged, latency_table, made_on
 
 LIMITS = {("corosync", 4): 0.6, ("redis", 4): 1.0, ("corosync", 8): 0.4}
 """What phalanx's p50 may be of a peer's, by peer and number of nodes."""
+WIDE = 20
+"""Where the slowest takes so many times as long as the fastest, the others could not be seen."""
 BACKGROUND_NODES = 4
 BACKGROUND_LIMIT = 5.0
 """What the p99 under load may be of the p50 without."""
@@ -68,7 +70,10 @@ class BarrierReport:
             groups: dict[str, dict[str, Bar]] = {}
             for row in self.latencies:
                 groups.setdefault(f"{row.nodes} nodes", {})[row.system] = _bar(row)
-            panels.append(Panel(title="back to back", unit="µs", groups=groups))
+            middles = [row.p50_us for row in self.latencies]
+            wide = max(middles) > WIDE * min(middles)
+            panel = Panel(title="back to back", unit="µs", groups=groups, logarithmic=wide)
+            panels.append(panel)
         if self.background is not None:
             load = f"{self.background.flowed_mb_per_s:.0f} MB/s of bulk"
             rows = {"idle": self.background.idle, load: self.background.loaded}

@@ -24,11 +24,16 @@ _COLOURS = {
     "usrsctp in C": "#d97b1d",
     "phalanx, agreed order": "#1d8a99",
     "phalanx, active rails": "#3aa655",
+    "zookeeper": "#3aa655",
+    "openmpi": "#7a5195",
+    "bare udp": "#8a8d91",
     "corosync, tuned": "#e8a95b",
     "corosync, active links": "#8a5a1d",
 }
 _FOOTNOTE_COLUMNS = 16
 """Characters of the footnote for each inch."""
+_TICKS_MAX = 12
+"""Where curves have no more points than that, these are named."""
 _WIDTH = 0.8
 """Of a group; the rest is the space between two."""
 
@@ -133,6 +138,9 @@ def _draw_curves(axes: Any, panel: Curves) -> None:
         across, up = [at for at, _ in points], [value for _, value in points]
         colour = _COLOURS.get(system)  # of others: one after the other
         axes.plot(across, up, label=system, linewidth=1, marker=".", markersize=3, color=colour)
+    places = sorted({at for points in panel.curves.values() for at, _ in points})
+    if len(places) <= _TICKS_MAX:
+        axes.set_xticks(places, [f"{at:g}" for at in places])
     axes.set_yscale("log")
     axes.set_title(panel.title, fontsize=10, loc="left")
     axes.set_xlabel(panel.across, fontsize=9)
