@@ -124,7 +124,7 @@ def replaced(page: str, sections: Sequence[str]) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{PAGE} has no place for figures: {BEGIN!r} and {END!r} in this order")
+        raise ValueError(f"there is no place for figures: {BEGIN!r} and {END!r} in this order")
     return "\n".join([before + begin, *sections, end + after]) if sections else page
 
 
@@ -149,6 +149,10 @@ def main(
     if unknown:
         names = ", ".join(job.name for job in JOBS)
         raise typer.BadParameter(f"{unknown[0]!r}: use some of {names}", param_hint="--only")
+    try:
+        replaced(page.read_text(encoding="utf-8"), [""])
+    except (OSError, ValueError) as error:  # before two hours of measuring, and not after them
+        raise typer.BadParameter(str(error), param_hint="--page") from None
     results.mkdir(parents=True, exist_ok=True)
     worst = 0
     for job in JOBS:

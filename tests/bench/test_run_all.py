@@ -52,6 +52,15 @@ def test_a_page_without_marks_is_refused() -> None:
         replaced("# Page\n", ["new\n"])
 
 
+def test_a_page_that_will_not_do_is_named_first(tmp_path: Path) -> None:
+    """And not after two hours of measuring."""
+    with pytest.raises(typer.BadParameter, match="No such file"):
+        main(only="scale", runs=1, results=tmp_path, page=tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("# Page\n", encoding="utf-8")
+    with pytest.raises(typer.BadParameter, match="no place"):
+        main(only="scale", runs=1, results=tmp_path, page=tmp_path / "page.md")
+
+
 def test_the_page_has_its_marks() -> None:
     """Of the documentation."""
     assert replaced(run_all.PAGE.read_text(encoding="utf-8"), ["new\n"])
