@@ -169,17 +169,12 @@ def main(
             if done.returncode in (EXIT_USAGE, EXIT_INTERRUPTED):
                 raise typer.Exit(done.returncode)
             continue  # It has said why; the figures of before stay.
+        command = f".venv/bin/python {' '.join(job.command(runs))}"
+        made = section(job, done.stdout, command, picture.name)
         (results / f"{job.name}.json").write_text(done.stdout, encoding="utf-8")
-    known = [job for job in JOBS if (results / f"{job.name}.json").exists()]
-    sections = [
-        section(
-            job,
-            (results / f"{job.name}.json").read_text(encoding="utf-8"),
-            f".venv/bin/python {' '.join(job.command(None))}",
-            f"bench-{job.name}.png",
-        )
-        for job in known
-    ]
+        (results / f"{job.name}.md").write_text(made, encoding="utf-8")
+    made = [results / f"{job.name}.md" for job in JOBS]
+    sections = [part.read_text(encoding="utf-8") for part in made if part.exists()]
     page.write_text(replaced(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
     raise typer.Exit(worst)
 

@@ -280,10 +280,9 @@ SCTP_KINDS: dict[str, tuple[int, _Kind]] = {
 """A firewall that lets datagrams pass."""
 MULTICAST_SHARE = 0.5
 FALLBACK_SHARE = 0.5
+ACTIVE_SHARE = 0.25
 ALONE_SHARE = 0.2
 """Of the plans with fallback."""
-ACTIVE_SHARE = 0.25
-"""Of all plans: everything goes over two rails."""
 
 STRAND = "strand"
 """What one member sends another right after a view waits on a cut path, until the next view."""
