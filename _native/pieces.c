@@ -167,8 +167,8 @@ size_t phx_pieces_close_up(uint8_t *packets, size_t length, size_t step, uint32_
 
 void phx_puzzles_release(phx_puzzles *puzzles)
 {
-    for (int i = 0; i < PHX_PUZZLES; i++)
-        if (puzzles->all[i].missing == 0)
+    for (int i = 0; puzzles->given != 0; i++, puzzles->given >>= 1)
+        if (puzzles->given & 1)
             puzzles->all[i].used = false;
 }
 
@@ -306,5 +306,6 @@ phx_piece_fate phx_puzzles_take(phx_puzzles *puzzles, int32_t from, const phx_pi
     if (one->missing > 0)
         return PHX_PIECE_KEPT;
     mark_whole(puzzles, &name);
+    puzzles->given |= (uint64_t)1 << *place;
     return PHX_PIECE_COMPLETES;
 }

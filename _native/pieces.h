@@ -39,7 +39,7 @@ typedef struct {
     bool used;
     phx_name name;
     uint32_t frame_bytes, piece_bytes, count;
-    uint32_t missing; /* 0 in a frame that was given away and may still be read */
+    uint32_t missing; /* 0 in a frame that was given away */
     uint64_t have, parities, touched; /* `parities`: those that have come */
 } phx_puzzle;
 
@@ -48,6 +48,7 @@ typedef struct {
     uint8_t *frames; /* PHX_PUZZLES places, each with room for a frame and then its parities, */
     size_t step;     /* so many bytes after the one before */
     phx_puzzle all[PHX_PUZZLES];
+    uint64_t given; /* a bit for each place whose frame was given away, and may still be read */
     uint64_t clock;
     phx_name whole[PHX_WHOLE]; /* each at a place that follows from it, the latest one; from + 1 */
 } phx_puzzles;

@@ -25,7 +25,8 @@ enum {
     SLOT_BYTES = 65536 + 192, /* all that UDP carries; not a power of two, for the caches' sake */
     PACKETS_MAX = PHX_PIECES_MAX + PHX_PARITIES_MAX,
     ARRIVED_MAX = 256, /* by datagram: more than the kernel makes one of */
-    FIELDS = 5
+    FIELDS = 6,
+    TOLD = 3
 };
 
 typedef struct {
@@ -36,13 +37,19 @@ typedef struct {
     bool separately; /* the way there does not take several packets as one */
 } peer;
 
+/* What is compared of a peer before its address: most are told apart by it. */
+typedef struct {
+    int rail;
+    uint32_t sum;
+} mark;
+
 struct phx_udp {
     int slots;
     uint32_t packet_bytes, frame_bytes_max;
     uint8_t *memory; /* the slots, then the puzzles */
     size_t memory_bytes;
-    int64_t *arrived;
-    int arrived_count, datagrams;
+    int64_t *arrived, *told;
+    int arrived_count, rail; /* `rail`: whose socket is read */
     struct mmsghdr *incoming;
     struct iovec *places;
     struct sockaddr_storage *sources;
@@ -51,10 +58,18 @@ struct phx_udp {
     phx_puzzles puzzles;
     int peers;
     peer *known;
+    mark *marks; /* of each of them */
     struct mmsghdr *outgoing; /* as many as there are peers, and at least PACKETS_MAX */
     uint32_t next_id;
     uint8_t *cut, *parities; /* PHX_PIECES_MAX packets, and the PHX_PARITIES_MAX behind them */
 };
+
+/* Make a slot as large as it is. */
+static void vacate(phx_udp *udp, size_t place)
+{
+    udp->incoming[place].msg_hdr.msg_namelen = sizeof(struct sockaddr_storage);
+    udp->incoming[place].msg_hdr.msg_controllen = sizeof udp->controls[place];
+}
 
 phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max)
 {
@@ -75,15 +90,16 @@ phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max)
     udp->memory_bytes = n * SLOT_BYTES + PHX_PUZZLES * udp->puzzles.step;
     udp->memory = calloc(1, udp->memory_bytes);
     udp->arrived = calloc(n * ARRIVED_MAX * FIELDS, sizeof *udp->arrived);
+    udp->told = calloc(n * TOLD, sizeof *udp->told);
     udp->incoming = calloc(n, sizeof *udp->incoming);
     udp->places = calloc(n, sizeof *udp->places);
     udp->sources = calloc(n, sizeof *udp->sources);
     udp->controls = calloc(n, sizeof *udp->controls);
     udp->outgoing = calloc(PACKETS_MAX, sizeof *udp->outgoing);
     udp->cut = calloc(PACKETS_MAX, (size_t)packet_bytes);
-    if (udp->memory == NULL || udp->arrived == NULL || udp->incoming == NULL ||
-        udp->places == NULL || udp->sources == NULL || udp->controls == NULL ||
-        udp->outgoing == NULL || udp->cut == NULL) {
+    if (udp->memory == NULL || udp->arrived == NULL || udp->told == NULL ||
+        udp->incoming == NULL || udp->places == NULL || udp->sources == NULL ||
+        udp->controls == NULL || udp->outgoing == NULL || udp->cut == NULL) {
         phx_udp_free(udp);
         return NULL;
     }
@@ -96,6 +112,7 @@ phx_udp *phx_udp_new(int slots, int packet_bytes, int frame_bytes_max)
         udp->incoming[i].msg_hdr.msg_iovlen = 1;
         udp->incoming[i].msg_hdr.msg_name = &udp->sources[i];
         udp->incoming[i].msg_hdr.msg_control = udp->controls[i];
+        vacate(udp, i);
     }
     return udp;
 }
@@ -106,11 +123,13 @@ void phx_udp_free(phx_udp *udp)
         return;
     free(udp->memory);
     free(udp->arrived);
+    free(udp->told);
     free(udp->incoming);
     free(udp->places);
     free(udp->sources);
     free(udp->controls);
     free(udp->known);
+    free(udp->marks);
     free(udp->outgoing);
     free(udp->cut);
     free(udp);
@@ -121,8 +140,19 @@ void phx_udp_number_from(phx_udp *udp, uint32_t id)
     udp->next_id = id;
 }
 
+/* Of two addresses of one network mostly different ones. */
+static uint32_t sum_of(const void *address, size_t length)
+{
+    const uint8_t *bytes = address;
+    uint32_t sum = (uint32_t)length;
+
+    for (size_t i = 0; i < length; i++)
+        sum = sum * 31 + bytes[i];
+    return sum;
+}
+
 /* Nobody sends from an address without length. */
-static int place_at(phx_udp *udp, int32_t number, const uint8_t *address, int length)
+static int place_at(phx_udp *udp, int32_t number, int rail, const uint8_t *address, int length)
 {
     peer *it = &udp->known[number];
 
@@ -130,6 +160,7 @@ static int place_at(phx_udp *udp, int32_t number, const uint8_t *address, int le
     memcpy(&it->address, address, (size_t)length);
     it->length = (socklen_t)length;
     it->separately = false;
+    udp->marks[number] = (mark){rail, sum_of(&it->address, (size_t)length)};
     return number;
 }
 
@@ -139,19 +170,23 @@ int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, 
         return -1;
     for (int32_t i = 0; i < udp->peers; i++)
         if (udp->known[i].rail == rail && udp->known[i].node == node)
-            return place_at(udp, i, address, length);
+            return place_at(udp, i, rail, address, length);
     const size_t n = (size_t)udp->peers + 1;
     peer *known = realloc(udp->known, n * sizeof *known);
     if (known == NULL)
         return -1;
     udp->known = known;
+    mark *marks = realloc(udp->marks, n * sizeof *marks);
+    if (marks == NULL)
+        return -1;
+    udp->marks = marks;
     if (n > PACKETS_MAX) {
         struct mmsghdr *outgoing = realloc(udp->outgoing, n * sizeof *outgoing);
         if (outgoing == NULL)
             return -1;
         udp->outgoing = outgoing;
     }
-    place_at(udp, udp->peers, address, length);
+    place_at(udp, udp->peers, rail, address, length);
     known[udp->peers].rail = rail;
     known[udp->peers].node = node;
     return udp->peers++;
@@ -160,13 +195,15 @@ int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, 
 /* ------------------------------------------------------------------------------------ receiving */
 
 /* Who sends from an address, or what is wrong with it. */
-static int32_t sender_at(const phx_udp *udp, int rail, const struct sockaddr_storage *source,
+static int32_t sender_at(const phx_udp *udp, const struct sockaddr_storage *source,
                          socklen_t length)
 {
+    const uint32_t sum = sum_of(source, length);
+
     for (int32_t i = 0; i < udp->peers; i++) {
         const peer *it = &udp->known[i];
-        if (it->rail == rail && it->length == length &&
-            memcmp(&it->address, source, length) == 0)
+        if (udp->marks[i].sum == sum && udp->marks[i].rail == udp->rail &&
+            it->length == length && memcmp(&it->address, source, length) == 0)
             return it->node >= 0 ? it->node : it->node == PHX_UDP_OWN ? OWN : STRANGER;
     }
     return STRANGER;
@@ -183,6 +220,7 @@ static int64_t *note(phx_udp *udp, int64_t what, const uint8_t *frame, size_t le
     entry[1] = frame == NULL ? 0 : frame - udp->memory;
     entry[2] = (int64_t)length;
     entry[3] = entry[4] = 0;
+    entry[5] = udp->rail;
     return entry;
 }
 
@@ -251,13 +289,13 @@ static size_t step_of(phx_udp *udp, struct msghdr *message, size_t length)
     return step;
 }
 
-static void take_datagram(phx_udp *udp, int rail, int place)
+static void take_datagram(phx_udp *udp, int place)
 {
     struct mmsghdr *message = &udp->incoming[place];
     uint8_t *packets = udp->memory + (size_t)place * SLOT_BYTES;
     const size_t length = message->msg_len;
     const int32_t from =
-        sender_at(udp, rail, &udp->sources[place], message->msg_hdr.msg_namelen);
+        sender_at(udp, &udp->sources[place], message->msg_hdr.msg_namelen);
     const size_t step = step_of(udp, &message->msg_hdr, length);
     phx_piece first;
 
@@ -278,24 +316,38 @@ static void take_datagram(phx_udp *udp, int rail, int place)
         take_packet(udp, from, packets + at, length - at < step ? length - at : step);
 }
 
-int phx_udp_receive(phx_udp *udp, int rail, int fd, int most)
+/* Read one socket into `most` slots from `first`; whether there is something to be told of it. */
+static bool read_source(phx_udp *udp, int fd, int first, int most, int64_t *told)
 {
-    const int asked = most < udp->slots ? most : udp->slots;
-
-    udp->arrived_count = udp->datagrams = 0;
     udp->overruns = 0;
-    phx_puzzles_release(&udp->puzzles);
-    for (int i = 0; i < asked; i++) {
-        udp->incoming[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_storage);
-        udp->incoming[i].msg_hdr.msg_controllen = sizeof udp->controls[i];
+    const int count = recvmmsg(fd, udp->incoming + first, (unsigned)most, MSG_DONTWAIT, NULL);
+    if (count < 0) {
+        told[0] = told[1] = 0;
+        told[2] = errno == EAGAIN || errno == EWOULDBLOCK ? 0 : errno;
+        return told[2] != 0;
     }
-    int count = recvmmsg(fd, udp->incoming, (unsigned)asked, MSG_DONTWAIT, NULL);
-    if (count < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    udp->datagrams = count;
-    for (int i = 0; i < count; i++)
-        take_datagram(udp, rail, i);
-    return udp->arrived_count;
+    for (int i = first; i < first + count; i++) {
+        take_datagram(udp, i);
+        vacate(udp, (size_t)i);
+    }
+    told[0] = count;
+    told[1] = udp->overruns;
+    told[2] = 0;
+    return count == most || udp->overruns != 0;
+}
+
+int phx_udp_receive(phx_udp *udp, const int32_t *sources, int count, int most)
+{
+    const int share = most < udp->slots / count ? most : udp->slots / count;
+    bool more = false;
+
+    udp->arrived_count = 0;
+    phx_puzzles_release(&udp->puzzles);
+    for (int i = 0; i < count; i++) {
+        udp->rail = sources[2 * i];
+        more |= read_source(udp, sources[2 * i + 1], i * share, share, udp->told + i * TOLD);
+    }
+    return more ? udp->arrived_count | PHX_UDP_MORE : udp->arrived_count;
 }
 
 const int64_t *phx_udp_arrived(const phx_udp *udp)
@@ -303,14 +355,9 @@ const int64_t *phx_udp_arrived(const phx_udp *udp)
     return udp->arrived;
 }
 
-int phx_udp_datagrams(const phx_udp *udp)
+const int64_t *phx_udp_told(const phx_udp *udp)
 {
-    return udp->datagrams;
-}
-
-uint32_t phx_udp_overruns(const phx_udp *udp)
-{
-    return udp->overruns;
+    return udp->told;
 }
 
 int phx_udp_incomplete(const phx_udp *udp, int64_t *entries, int most)

@@ -23,26 +23,27 @@ enum {
  * of length 0 nothing comes. */
 int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, int length);
 
-/* Read up to `most` datagrams of a socket of a rail. How many things have arrived: frames, and what
- * is dropped; 0 if nothing is there, else a negative errno. A datagram of which the kernel says
- * that it is several counts once in `most`. */
-int phx_udp_receive(phx_udp *udp, int rail, int fd, int most);
+enum { PHX_UDP_MORE = 0x10000 };
+
+/* Read sockets, each of them as far as `most` datagrams, and all of them together as far as there are
+ * slots; `sources` has for each its rail and its descriptor, and there are at most as many as slots.
+ * How many things have arrived: frames, and what is dropped; with PHX_UDP_MORE, if there may be more,
+ * or anything else is to be told of a socket. A datagram of which the kernel says that it is several
+ * counts once in `most`. */
+int phx_udp_receive(phx_udp *udp, const int32_t *sources, int count, int most);
 
 /* For each thing that has arrived: who sent it, or what is wrong with it: -1 its sender is a
  * stranger, -2 its size, -3 it is a piece of nothing, -4 pieces of a frame that never became whole
  * made room for others, -5 it was sent here; then where in `phx_udp_memory` the frame begins, its
- * length, and its session and number, 0 if it has none. They stand there until the next call of
- * `phx_udp_receive`. */
+ * length, its session and number, 0 if it has none, and its rail. They stand there until the next
+ * call of `phx_udp_receive`. */
 const int64_t *phx_udp_arrived(const phx_udp *udp);
 uint8_t *phx_udp_memory(phx_udp *udp);
 size_t phx_udp_memory_bytes(const phx_udp *udp);
 
-/* How many datagrams the last `phx_udp_receive` has read. */
-int phx_udp_datagrams(const phx_udp *udp);
-
-/* How many datagrams the kernel has had no room for since the socket was made, if the last
- * `phx_udp_receive` was told so (SO_RXQ_OVFL), or 0. */
-uint32_t phx_udp_overruns(const phx_udp *udp);
+/* For each socket that was read last: how many datagrams were read; how many the kernel has had no room
+ * for since it was made, if it has said so now (SO_RXQ_OVFL), or 0; and an errno, or 0. */
+const int64_t *phx_udp_told(const phx_udp *udp);
 
 /* Frames with a session of which some pieces have come, at most `most`; returns how many. For each:
  * who sent it, its session, its number, and a bit for each piece that is missing. */

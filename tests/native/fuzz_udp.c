@@ -20,7 +20,7 @@
 #include "fuzz.h"
 #include "udp.h"
 
-enum { SLOTS = 8, PACKET = 1400, HEAD = 16, BODY = PACKET - HEAD, MOST = 46 * BODY, FIELDS = 5, RAIL = 1 };
+enum { SLOTS = 8, PACKET = 1400, HEAD = 16, BODY = PACKET - HEAD, MOST = 46 * BODY, FIELDS = 6, RAIL = 1 };
 
 static int open_socket(struct sockaddr_in *address)
 {
@@ -72,15 +72,18 @@ static bool is_made(const uint8_t *frame, size_t length)
 /* Read everything; returns how many frames came. With `whole` each has to be as it was made. */
 static int take(phx_udp *udp, int fd, bool whole)
 {
+    const int32_t sources[] = {RAIL, fd};
+    const int64_t *told = phx_udp_told(udp);
     int frames = 0, count;
 
-    while ((count = phx_udp_receive(udp, RAIL, fd, SLOTS)) != 0) {
-        CHECK(count > 0);
-        CHECK(phx_udp_datagrams(udp) >= 1 && phx_udp_datagrams(udp) <= SLOTS);
+    while ((count = phx_udp_receive(udp, sources, 1, SLOTS)) != 0 || told[0] > 0) {
+        CHECK(told[0] >= 0 && told[0] <= SLOTS && told[2] == 0);
+        CHECK((count & PHX_UDP_MORE) != 0 || told[0] < SLOTS);
+        count &= ~PHX_UDP_MORE;
         for (int i = 0; i < count; i++) {
             const int64_t *it = phx_udp_arrived(udp) + i * FIELDS;
 
-            CHECK(it[0] >= -5 && it[0] <= 1);
+            CHECK(it[0] >= -5 && it[0] <= 1 && it[5] == RAIL);
             if (it[0] < 0)
                 continue;
             CHECK(it[2] >= 1 && it[2] <= MOST);

@@ -4,7 +4,7 @@ A second one, where a rail has a multicast group, is bound to that; all are sent
 that whatever comes is known by its sender's address.
 
 It runs several thousand times a second, so that everything that can be is made in `open`. The
-system calls are in `datagram_rails.py`.
+system calls are in `datagram_rails.py`, and in `plain_rails.py` for where there is no C.
 
 The sockets are not connected. So no port-unreachable of one peer stops them (the kernel gives it
 to nobody), and who sent a datagram is known by its address.
@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from ..._native import udp
 from ..errors import UsageError
 from .base import (
     ALL_PIECES,
     CAST_BYTES_MAX,
-    DATAGRAMS_POLL_MAX,
     GROUP,
     NUMBERS,
     SESSION_MAX,
@@ -34,13 +34,15 @@ from .base import (
     LocalEndpoint,
     PeerEndpoint,
 )
-from .datagram_rails import OWN, SO_RXQ_OVFL, Address, Ends, Rail, Traffic, Way, way
+from .datagram_rails import OWN, SO_RXQ_OVFL, Address, Ends, NativeWay, Rail, Traffic, Way
 from .descriptors import family_of, hold, release
 from .group_sockets import listen_to_group, send_to_group
+from .plain_rails import PlainWay
 from .sctp_wire import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 """Of each direction; without CAP_NET_ADMIN at most what net.core allows."""
+_sched_yield: Final = os.sched_yield
 
 
 class UdpDatagrams:
@@ -87,7 +89,7 @@ class UdpDatagrams:
             raise UsageError("these datagrams are open already")
         self._open = True
         self._traffic = Traffic()
-        self._way = way(self._traffic)
+        self._way = _way(self._traffic)
         self._ready = select.epoll()
         for name, address in self._local.addresses.items():
             try:
@@ -184,13 +186,8 @@ class UdpDatagrams:
         if not self._open:
             self._check_open()
         if patient:
-            os.sched_yield()
-        taken: list[Datagram] = []
-        left, rails = DATAGRAMS_POLL_MAX, len(self._rails)
-        for place, rail in enumerate(self._rails.values()):
-            # A rail that is flooded leaves the others their share.
-            left -= rail.read(left // (rails - place), taken)
-        return taken
+            _sched_yield()
+        return self._way.read()
 
     # ----------------------------------------------------------------------------- commands
 
@@ -253,6 +250,12 @@ class UdpDatagrams:
             "bytes_received": traffic.bytes_received,
             **traffic.drops,
         }
+
+
+def _way(traffic: Traffic) -> Way:
+    """The one that is possible here."""
+    native = udp.extension()
+    return PlainWay(traffic) if native is None else NativeWay(native, traffic)
 
 
 def _socket(family: socket.AddressFamily) -> socket.socket:
