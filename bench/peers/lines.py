@@ -22,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["barrier", "flood", "latency", "link", "ordered pace", "pace", "stream"]
+Kind = Literal["barrier", "bulk link", "flood", "latency", "link", "ordered pace", "pace", "stream"]
 """In a stream the first member alone sends flat out to all, by a link to the second one; at a pace
 it sends so many messages a second to all."""
 _BASE_S = 30.0

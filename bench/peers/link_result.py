@@ -17,9 +17,9 @@ from .usrsctp import NAME as CEILING
 from .zeromq import NAME as ZEROMQ
 
 SMALL_BYTES, LEAST_OF_ZEROMQ = 64, 1.0
-"""What the rate of messages of this size is to be at least, of pyzmq's."""
+"""What the rate of messages of this size is to be at least on the bulk lane, of pyzmq's."""
 LARGE_BYTES, LEAST_OF_CEILING = 1024, 0.8
-"""The same from this size on, of what the stack does in C."""
+"""The same from this size on over SCTP, of what the stack does in C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +73,9 @@ def judge(rows: Sequence[Throughput]) -> list[Verdict]:
 
 
 def _limit(own: Throughput, row: Throughput) -> float | None:
-    if own.system != OWN:
-        return None  # What goes in datagrams is told beside it.
-    if row.system == ZEROMQ and row.size_bytes == SMALL_BYTES:
+    over_sctp = own.system == OWN
+    if row.system == ZEROMQ and row.size_bytes == SMALL_BYTES and not over_sctp:
         return LEAST_OF_ZEROMQ
-    if row.system == CEILING and row.size_bytes >= LARGE_BYTES:
+    if row.system == CEILING and row.size_bytes >= LARGE_BYTES and over_sctp:
         return LEAST_OF_CEILING
     return None

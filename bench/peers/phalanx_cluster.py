@@ -26,6 +26,7 @@ BENCH = Path(__file__).resolve().parents[1]
 
 MODULES: Mapping[Kind, str] = {
     "barrier": "peers.phalanx_barrier",
+    "bulk link": "peers.phalanx_link",
     "flood": "peers.phalanx_order",
     "latency": "peers.phalanx_order",
     "link": "peers.phalanx_link",
@@ -52,7 +53,7 @@ class Phalanx:
     ) -> None:
         """With `fan_out` what goes to all goes once, to a multicast group.
 
-        With `datagrams` what is to go by a link goes as a stream instead: not over SCTP. What goes
+        With `datagrams` what is to go by a link goes on the bulk lane: not over SCTP. What goes
         at a pace is `ordered`, or in the order of its sender alone; with `active` rails it goes
         over two of them. With `spin_us` members do not sleep until nothing has come for so long.
         """
@@ -100,7 +101,7 @@ class Phalanx:
             timing={"spin_us": self._spin_us},
         )
         if self._datagrams and task.kind == "link":
-            task = msgspec.structs.replace(task, kind="stream")
+            task = msgspec.structs.replace(task, kind="bulk link")
         if self._ordered and task.kind == "pace":
             task = msgspec.structs.replace(task, kind="ordered pace")
         text = msgspec.json.encode(task).decode()

@@ -227,6 +227,49 @@ def test_large_batches_that_are_lost_come_over_the_association(lane: Lane) -> No
     finish(simulation)
 
 
+def test_bulk_to_one_member_goes_as_datagrams_and_is_mended_over_the_association() -> None:
+    """Small and large, and in its order; what is behind a loss waits for it."""
+    simulation = casting(3)
+    node, talk = simulation.nodes[1], Talk(simulation)
+    said = [talk.say(node, Lane.BULK, 2, size) for size in (10, LARGE, 20)]
+    simulation.run_for(10 * MS)
+    assert directed(simulation.nodes[2]) == said
+    assert not node.endpoint.outputs.counters["recasts"]
+    simulation.network.block_datagrams(1, 2)
+    said += [talk.say(node, Lane.BULK, 2, size) for size in (10, LARGE)]
+    simulation.run_for(10 * MS)
+    assert len(directed(simulation.nodes[2])) == 3
+    simulation.run_for(60 * MS)
+    assert directed(simulation.nodes[2]) == said
+    assert node.endpoint.outputs.counters["recasts"] >= 1
+    assert directed(simulation.nodes[3]) == []
+    simulation.network.pass_datagrams(1, 2)
+    finish(simulation)
+
+
+@pytest.mark.parametrize("multicast", [False, True])
+@pytest.mark.parametrize("lost", [0.05, 0.4])
+def test_bulk_to_one_member_survives_loss_among_bulk_to_all(lost: float, multicast: bool) -> None:
+    """Also where what goes to all goes to a group."""
+    trouble = DatagramTrouble(lost=lost, doubled=0.2, late=0.2)
+    simulation = casting(3, trouble, multicast=multicast)
+    talk = Talk(simulation)
+    said: list[bytes] = []
+    for turn in range(30):
+        for node in simulation.nodes.values():
+            talk.say(node, Lane.BULK, size=turn * 300)
+        said.append(talk.say(simulation.nodes[1], Lane.BULK, 3, turn * 700))
+        simulation.run_for(2 * MS)
+    simulation.run_for(2000 * MS)
+    assert directed(simulation.nodes[3]) == said
+    finish(simulation)
+
+
+def directed(node: SimulatedNode) -> list[bytes]:
+    """What was sent to this node alone, in the order in which it was told."""
+    return [p for item in node.told(Delivered) if item.directed for p in item.payloads]
+
+
 @pytest.mark.parametrize("lost", [0.05, 0.5])
 def test_large_batches_survive_loss_and_disorder(lost: float) -> None:
     """On both lanes at once, at all members."""

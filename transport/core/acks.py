@@ -94,13 +94,13 @@ class Acks:
     def put_off(self, reached: Set[int], now_ns: int) -> list[StreamKey] | None:
         """What datagrams tell now and associations later; None if these are to tell all now.
 
-        Only multicasts of the bulk lane can be put off, of members that datagrams reach, and not
+        Only what came on the bulk lane can be put off, of members that datagrams reach, and not
         for long.
         """
         if self._lanes_changed:
             return None
         for key in self.dirty:
-            if key.lane != Lane.BULK or key.addressee or key.origin not in reached:
+            if key.lane != Lane.BULK or key.origin not in reached:
                 return None
         if not self._owed:
             if not self.dirty:

@@ -1,7 +1,7 @@
 """How numbered batches and ENDs get to the members: over associations, or as datagrams first.
 
 What goes over an association arrives while that lives; on the next one the member's first
-acknowledgement says where to go on (`synced`). Multicasts of the ordered and of the bulk lane are
+acknowledgement says where to go on (`synced`). What goes on the ordered and on the bulk lane is
 cast as datagrams where these arrive, and sent again over the association when the member has not
 said in time that it has them. Batches of a meeting may come to a member by way of others
 (`meetings.py`): then the same holds, only later.
@@ -28,6 +28,9 @@ from .streams import CAST_LANES, EARLY_MAX, OutStream
 from .timers import Timer, TimerTable
 
 STREAM_OF: Final = {Lane.ORDERED: Stream.ORDERED, Lane.FIFO: Stream.FIFO, Lane.BULK: Stream.BULK}
+_ORDERED_STREAM: Final = Stream.ORDERED
+_FIFO: Final = Lane.FIFO
+_BULK: Final = Lane.BULK
 BUNDLE_BYTES_MAX: Final = DATAGRAM_BYTES_MAX - HEADER_BYTES
 """What the bodies of a bundle take, their lengths included."""
 
@@ -90,8 +93,11 @@ class Carrying:
                 for node, progress in stream.progress.items()
                 if progress.sent < last and node in self.synced
             ]
-            if behind and not addressee and lane is not Lane.FIFO:
-                behind = self._cast_batches(stream, lane, behind, now_ns)
+            if behind and lane is not _FIFO:
+                if addressee:
+                    behind = self._cast_alone(stream, lane, addressee, now_ns)
+                else:
+                    behind = self._cast_batches(stream, lane, behind, now_ns)
             for node in behind:
                 self.push(stream, lane, node)
 
@@ -121,6 +127,26 @@ class Carrying:
         for (_, last), group in groups.items():
             self._cast_up_to(stream, group, last, now_ns)
         return left
+
+    def _cast_alone(self, stream: OutStream, lane: Lane, node: int, now_ns: int) -> list[int]:
+        """The same for what goes to one member alone, and to no group."""
+        last = self._castable(stream, lane, node) if node in self._casting.rails else -1
+        if last < 0:
+            return [node]
+        progress = stream.progress[node]
+        for sequence in range(progress.sent + 1, last + 1):
+            self._casting.cast((node,), stream.sent[sequence].frame)
+        if last > progress.sent:
+            self._note_cast(stream, node, last, now_ns + self._casting.wait_ns(node))
+        return []
+
+    def _cast_to(self, node: int) -> list[tuple[OutStream, Lane]]:
+        """The streams by which a member is sent datagrams."""
+        streams = [(self._out[0, lane], lane) for lane in CAST_LANES]
+        directed = self._out.get((node, _BULK))
+        if directed is not None:
+            streams.append((directed, _BULK))
+        return streams
 
     def _cast_together(self, stream: OutStream, lasts: dict[int, int], now_ns: int) -> None:
         """Members that are sent the same datagrams: all wait for the slowest.
@@ -155,10 +181,10 @@ class Carrying:
         sent, last = progress.sent, stream.last
         if last == sent + 1 and batches[last].size <= DATAGRAM_BYTES_MAX:
             return last  # a small one alone: whatever is on its way, it does no harm
-        if lane is Lane.BULK:
+        if lane is _BULK:
             most = min(self._bulk_most + progress.beyond, EARLY_MAX)
             last = min(last, progress.held + most)
-        flying = sum(self._out[0, it].in_flight_bytes(node) for it in CAST_LANES)
+        flying = sum(it.in_flight_bytes(node) for it, _ in self._cast_to(node))
         window = self._casting.window_bytes(node)
         for sequence in range(sent + 1, last + 1):
             size = batches[sequence].size
@@ -187,7 +213,7 @@ class Carrying:
         peer = self._peers.peers[node]
         progress = stream.progress[node]
         last = stream.last
-        if lane is Lane.BULK:
+        if lane is _BULK:
             # Bulk inside the association would stand before a barrier entry of the same peer.
             last = min(last, progress.held + self._bulk_most)
         if not peer.link or not peer.writable:
@@ -271,7 +297,7 @@ class Carrying:
                 for node in nodes:
                     link = self._peers.peers[node].link
                     if link and node not in cast:
-                        self._outputs.transmits.append(Transmit(link, Stream.ORDERED, frame))
+                        self._outputs.transmits.append(Transmit(link, _ORDERED_STREAM, frame))
 
     def _frames(self, bodies: Sequence[bytes]) -> list[bytes]:
         """A roll where they are alike, else bundles."""
@@ -316,8 +342,8 @@ class Carrying:
         """Send over associations what was cast and is not acknowledged in time."""
         again = self._tell_relayed_apart(self._out[0, Lane.ORDERED], now_ns)
         for node in sorted(self.synced):
-            for lane in CAST_LANES:
-                at_ns = self._recast(self._out[0, lane], lane, node, now_ns)
+            for stream, lane in self._cast_to(node):
+                at_ns = self._recast(stream, lane, node, now_ns)
                 if at_ns:
                     again.append(at_ns)
             again += self._repeat_ends(node, now_ns)
@@ -356,7 +382,8 @@ class Carrying:
             return 0
         if cast[0][1] > now_ns:
             return cast[0][1]
-        if progress.asked < progress.held and self._casting.fan_out.ask(node, now_ns):
+        numbered = not stream.key.addressee and progress.asked < progress.held
+        if numbered and self._casting.fan_out.ask(node, now_ns):
             # It goes forward, so that only what it still lacks is to be sent again.
             progress.asked = progress.held
             again_ns = now_ns + self._casting.wait_ns(node)
@@ -397,7 +424,7 @@ class Carrying:
 
     def sync(self, node: int, now_ns: int) -> None:
         """Go on where a member is: everything it does not hold goes to it again."""
-        if node in self.synced and any(self._awaited(self._out[0, it], node) for it in CAST_LANES):
+        if node in self.synced and any(self._awaited(it, node) for it, _ in self._cast_to(node)):
             self._casting.failed(node, now_ns)  # It says so before its time is over.
         self.synced.add(node)
         self.to_push = True

@@ -1,6 +1,6 @@
 """Frames as datagrams: fast where they arrive, and never relied upon.
 
-A multicast of the ordered or the bulk lane is cast as a datagram beside the association: that
+What goes on the ordered or the bulk lane is cast as a datagram beside the association: that
 costs a third of the processor time and less, and no thread stands between two members. A datagram
 may be lost, doubled or come late, or never come at all; whoever cast one sends it again over the
 association when the peer has not said in time that it has it (`Carrying.recast`).
