@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from phalanx.transport.errors import (
     BarrierBroken,
@@ -17,6 +17,8 @@ from phalanx.transport.waking import Waiter
 
 from . import events, names
 from .events import Release
+
+_RELEASED: Final = events.Released
 
 
 class Service(Protocol):
@@ -120,7 +122,13 @@ class Arrival(Asked):
 
         Raises what `Barriers.wait` raises. Cancelling the task takes the arrival back.
         """
-        outcome = await self.outcome()
-        if isinstance(outcome, events.Released):
+        return self.release(await self.outcome())
+
+    def release(self, outcome: events.Outcome) -> Release:
+        """What an outcome brings.
+
+        Raises what `wait` raises.
+        """
+        if isinstance(outcome, _RELEASED):
             return outcome.release
         raise self.error(outcome)

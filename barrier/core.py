@@ -19,7 +19,7 @@ from typing import Final
 from phalanx.transport.config import NODE_ID_MAX, NODES_MAX, ClusterConfig
 from phalanx.transport.errors import UsageError
 from phalanx.transport.events import Lane, Position, ViewInstalled
-from phalanx.transport.layers import Numbered, Ordered, Outgoing
+from phalanx.transport.layers import Numbered, Ordered, Outgoing, Unison
 
 from . import events, messages, names
 from .crossing import Views
@@ -34,6 +34,7 @@ from .tickets import Kind, Ticket
 WAITS_MAX: Final = 1024
 """Waits that one node may have open at once."""
 _ARRIVED: Final = Strength.ARRIVED
+_REGISTERED: Final = Registered
 
 
 class BarrierCore:
@@ -83,7 +84,7 @@ class BarrierCore:
                 f"this node waits at barrier {names.shown(name)!r} already; a node arrives once "
                 "in each generation, use another name for another meeting"
             )
-        if isinstance(settings.parties, Registered):
+        if type(settings.parties) is _REGISTERED:
             self._check_registered(name)
         ticket = tickets.add(name, settings, deadline_ns, Kind.ARRIVE, payload)
         ticket.asked_ns = now_ns
@@ -257,6 +258,10 @@ class BarrierCore:
     def ordered(self, batches: Sequence[Ordered], *, now_ns: int) -> None:
         """Decide what the next entries decide; what cannot be understood is counted."""
         self._following.ordered(batches, now_ns)
+
+    def unison(self, entries: Unison, *, now_ns: int) -> bool:
+        """The same for what all members have said alike; False if it has to be taken one by one."""
+        return self._following.unison(entries, now_ns)
 
     def held_back(self, position: Position, *, now_ns: int) -> None:
         """What was published before an arrival may not be delivered when that is ordered."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from phalanx.transport.events import Member, Position
-from phalanx.transport.layers import Ordered
+from phalanx.transport.layers import Ordered, Unison
 
 from . import messages
 from .decisions import (
@@ -110,6 +110,34 @@ class Following:
                     elif ticket is not None and ticket.kind is Kind.ARRIVE:
                         ticket.opened = counted.opened
                 index += 1
+
+    def unison(self, entries: Unison, now_ns: int) -> bool:
+        """All members arrive at once where nobody was: the generation begins and is complete.
+
+        False, and nothing is done, if anything else is to be decided.
+        """
+        state, payloads = self._state, entries.payloads
+        table, view = state.table, state.view
+        if table is None or view is None or view.id != entries.view_id or len(payloads) != 1:
+            return False
+        payload = payloads[0]
+        known = self._known.get(payload) or self._read(payload)
+        arriving = known.arriving if known is not None else None
+        if arriving is None or not arriving.plain:
+            return False
+        members, rows, ranks = view.incarnations, entries.rows, entries.ranks
+        marks: dict[Member, int] = {}
+        for rank in ranks:
+            marks[members[rank]] = rows[rank][2]
+        generation = table.unison(arriving, marks, entries.first, now_ns)
+        if generation is None:
+            return False
+        ticket = self._outbox.came_back()
+        if ticket is not None and ticket.kind is Kind.ARRIVE:
+            ticket.opened = generation.opened
+        self.skews.note_together(view.members)
+        self._released(generation, table.position(entries.first + len(ranks) - 1))
+        return True
 
     def _follow(
         self,
@@ -241,6 +269,9 @@ class Following:
 
     def _completed(self, generation: Generation, position: Position) -> None:
         self.skews.note(generation)
+        self._released(generation, position)
+
+    def _released(self, generation: Generation, position: Position) -> None:
         for ticket in self._state.tickets.waiting_in(generation):
             ticket.completed, ticket.position = generation, position
             self.return_if_all_here(ticket)

@@ -153,6 +153,13 @@ class Generation:
             self.held_bytes += len(payload)
             self.payloads[member.node] = payload
 
+    def arrived(self, marks: dict[Member, int], now_ns: int) -> None:
+        """All parties of a new generation have arrived at once."""
+        self.marks, self.last_ns = marks, now_ns
+        for mark in marks.values():
+            if mark:
+                self.promises = True
+
     def forget(self, members: Iterable[Member]) -> None:
         """Their arrivals are void."""
         for member in members:

@@ -29,6 +29,10 @@ class Skews:
             if len(self._noted) >= NOTED_MAX:
                 self._count()
 
+    def note_together(self, nodes: tuple[int, ...]) -> None:
+        """All of these have come in one moment."""
+        self._delays.note_together(nodes, 0)
+
     def _count(self) -> None:
         for times in self._noted:
             first_ns = min(times.values())

@@ -14,6 +14,7 @@ from .tickets import Ticket, Tickets
 
 NO_POSITION: Final = Position(0, 0, 0)
 NOT_ORDERED: Final = "its arrival is not ordered yet"
+_ARRIVED: Final = Strength.ARRIVED
 NOT_HELD: Final = "does not say that it holds the release"
 
 
@@ -123,6 +124,6 @@ class State:
 
     def not_here(self, generation: Generation) -> list[int]:
         """The parties of whom something that they multicast before arriving is not here."""
-        if generation.settings.strength is Strength.ARRIVED:
+        if generation.settings.strength is _ARRIVED:
             return []
         return generation.not_here(self.progress, self.bulk_progress)

@@ -51,6 +51,8 @@ SPOILED_MAX: Final = 256
 
 NOT_A_PARTY: Final = "parties of which this node is none"
 SINCE_IT_ENTERED: Final = "left the view since it entered"
+_ALL_PARTIES: Final = AllParties
+_POSITION: Final = Position
 
 
 @dataclass(slots=True, init=False)
@@ -87,6 +89,7 @@ class Table:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._era, self._k = view.id
         self._present = set(view.incarnations)
         self._everybody = frozenset(view.members)
         self._open: dict[str, list[Generation]] = {}
@@ -156,6 +159,31 @@ class Table:
         ):
             return None
         generation.count(member, mark, b"", now_ns)
+        return generation
+
+    def unison(
+        self, arriving: Arriving, marks: dict[Member, int], first: int, now_ns: int
+    ) -> Generation | None:
+        """Everybody has arrived, one after the other from position `first` on, in the order of
+        `marks`, and plainly; the generation, or None: `arrive` has to look at each.
+        """
+        name, settings = arriving.name, arriving.settings
+        parties, size = settings.parties, len(marks)
+        meets = type(parties) is _ALL_PARTIES or (isinstance(parties, Count) and parties.n == size)
+        if not meets or name in self._open or self._is_full():
+            return None
+        if self._in_use_with(name, settings) is not None:
+            return None
+        generation = Generation(
+            name=name,
+            opened=self.position(first),
+            settings=settings,
+            wanted=self._wanted(name, settings),
+            size=size,
+            need=0,
+        )
+        generation.arrived(marks, now_ns)
+        self._note_use(name)
         return generation
 
     def arrive(
@@ -261,7 +289,7 @@ class Table:
         size = settings.parties.n if isinstance(settings.parties, Count) else len(wanted or ())
         generation = Generation(
             name=name,
-            opened=self._position(index),
+            opened=self.position(index),
             settings=settings,
             wanted=wanted,
             size=size,
@@ -289,9 +317,9 @@ class Table:
                 assert roster is not None, "only who is registered opens a generation"
                 return frozenset(roster.members)
 
-    def _position(self, index: int) -> Position:
-        era, k = self._view.id
-        return Position(era, k, index)
+    def position(self, index: int) -> Position:
+        """The place of an entry of this view."""
+        return _POSITION(self._era, self._k, index)
 
     def _spoil(self, generation: Generation, reason: str, decisions: list[Decision]) -> None:
         """Whoever is in it is told; who is not here yet will be, when it comes."""
@@ -308,7 +336,7 @@ class Table:
     ) -> None:
         if generation.complete and not generation.spoiled:
             self._close(generation)
-            decisions.append(Completed(generation, self._position(index)))
+            decisions.append(Completed(generation, self.position(index)))
 
     def _close(self, generation: Generation) -> None:
         name = generation.name
@@ -319,13 +347,18 @@ class Table:
         self._held_bytes -= generation.held_bytes
         if generation.spoiled:
             self._spoiled.pop((name, generation.opened), None)
-        # The newest stand at the end, the oldest are forgotten.
-        self._uses[name] = self._uses.pop(name, 0) + 1
-        if len(self._uses) > OPEN_NAMES_MAX:
-            del self._uses[next(iter(self._uses))]
-        opened, view_id = generation.opened, self._view.id
-        if opened.k != view_id.k or opened.era != view_id.era:
+        self._note_use(name)
+        opened = generation.opened
+        if opened.k != self._k or opened.era != self._era:
             self._closed.add((name, opened))
+
+    def _note_use(self, name: str) -> None:
+        """A generation of this name is closed."""
+        uses = self._uses.get(name)
+        if uses is None and len(self._uses) >= OPEN_NAMES_MAX:
+            # Which is forgotten counts for nothing but how soon a meeting is known as one.
+            self._uses.clear()
+        self._uses[name] = 1 if uses is None else uses + 1
 
     def _dissolve(self, name: str, theirs: Settings, decisions: list[Decision]) -> None:
         for generation in self.of(name):
@@ -353,7 +386,7 @@ class Table:
 
     def vouch(self, vouch: Vouch, member: Member, index: int) -> list[Decision]:
         """A member has said all that it knows of a name."""
-        return self.rosters.vouch(vouch.name, member, self._position(index))
+        return self.rosters.vouch(vouch.name, member, self.position(index))
 
     def quit(
         self, quit_: Quit, member: Member, mark: int, index: int, now_ns: int

@@ -27,6 +27,8 @@ class Kind(enum.Enum):
 
 
 _SAFE: Final = Strength.SAFE
+_RELEASE: Final = events.Release
+_RELEASED: Final = events.Released
 
 
 @dataclass(slots=True, init=False, eq=False)
@@ -223,7 +225,7 @@ class Tickets:
         assert generation is not None, "the order decides releases"
         assert position is not None, "each of them at a position"
         safe = generation.settings.strength is _SAFE
-        release = events.Release(
+        release = _RELEASE(
             name=generation.name,
             generation=generation.opened,
             position=position,
@@ -231,7 +233,7 @@ class Tickets:
             payloads=generation.payloads,
             token=position if safe else None,
         )
-        self.resolve(ticket, events.Released(ticket=ticket.serial, release=release))
+        self.resolve(ticket, _RELEASED(ticket=ticket.serial, release=release))
 
     def break_(self, ticket: Ticket, reason: str, missing: Mapping[int, str]) -> None:
         """Broken for every party alike."""
@@ -302,7 +304,7 @@ class Tickets:
             del self._by_name[ticket.name]
 
     def _emit(self, outcome: events.Outcome) -> None:
-        if type(outcome) is events.Released:
+        if type(outcome) is _RELEASED:
             self._released += 1
         else:
             self.stats[type(outcome).__name__.lower()] += 1

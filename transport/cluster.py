@@ -226,7 +226,7 @@ class Cluster:
                     self._queue.put(MessageUndelivered(missing=item.missing))
             case outputs.Room():
                 self._sending.room(item.addressee, item.lane)
-            case outputs.Ordered() | outputs.Stable():
+            case outputs.Ordered() | outputs.Unison() | outputs.Stable():
                 pass  # ordered channels read these as layers
             case outputs.StateWanted() | outputs.StateAwaited():
                 self._say_rejoined()

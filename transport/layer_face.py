@@ -11,13 +11,15 @@ from typing import Final, Protocol, TypeVar
 from .calls import Home
 from .config import ClusterConfig
 from .errors import PhalanxError, UsageError
-from .events import MULTICAST, Lane, PathStatus
+from .events import Lane, PathStatus
 from .layers import Layer
 from .runtime import Runtime, now_ns
 from .sending import Sending
 from .waking import Waiter
 
-_SMALL: Final = (Lane.FIFO, Lane.ORDERED)
+_FIFO: Final = Lane.FIFO
+_ORDERED: Final = Lane.ORDERED
+_BULK: Final = Lane.BULK
 _Service = TypeVar("_Service")
 
 
@@ -200,12 +202,15 @@ class LayerFace:
 
         Multicasts on the bulk lane only if asked for.
         """
-        endpoint = self._runtime.endpoint
-        return {
-            lane: accepted
-            for lane in (MULTICAST if bulk else _SMALL)
-            if (accepted := endpoint.delivery.unnumbered(lane))
-        }
+        delivery = self._runtime.endpoint.delivery
+        waiting: dict[Lane, int] = {}
+        if token := delivery.fifo.unnumbered:
+            waiting[_FIFO] = token
+        if token := delivery.entries.unnumbered:
+            waiting[_ORDERED] = token
+        if bulk and (token := delivery.bulk.unnumbered):
+            waiting[_BULK] = token
+        return waiting
 
     def unheld(self, multicasts: Collection[Lane]) -> list[tuple[tuple[int, Lane], int]]:
         """What this node has sent and not all addressees hold, as `held` takes it.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from .config import ClusterConfig
-from .core.outputs import Ordered
+from .core.outputs import Ordered, Unison
 from .events import Lane, Position, ViewInstalled
 from .wire_data import MEETING_RANKS_MAX, Meeting
 
@@ -25,6 +25,8 @@ __all__ = [
     "Meeting",
     "Ordered",
     "Outgoing",
+    "Unison",
+    "UnisonLayer",
     "register",
     "registered",
 ]
@@ -135,6 +137,18 @@ class DirectingLayer(Layer, Protocol):
         """What is to be sent to members on the bulk lane, in order; taken from its left end.
 
         What there is no room for stays there until there is.
+        """
+        ...
+
+
+@runtime_checkable
+class UnisonLayer(Layer, Protocol):
+    """A layer that can take at once what all members have said in the same words."""
+
+    def unison(self, entries: Unison, *, now_ns: int) -> bool:
+        """Do what `ordered` would do with `entries.each()`; False if nothing was done.
+
+        None of them asks for safe delivery.
         """
         ...
 

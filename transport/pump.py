@@ -26,22 +26,26 @@ from .core.outputs import (
     Stable,
     StreamItem,
     Transmit,
+    Unison,
 )
 from .core.postponing import may_settle_later
 from .core.udp_links import UdpLinks
 from .drivers.base import Datagram, Datagrams, Driver, PeerEndpoint, Received
 from .events import Evicted, Lane, Position, PrimaryLost, ViewInstalled
-from .layers import DirectingLayer, Layer
+from .layers import DirectingLayer, Layer, UnisonLayer
 
 LOOKS_MAX: Final = 8
 """How often datagrams are looked for again in a turn, while the others of a meeting speak."""
 OWNERS_MAX: Final = 4096
 """Channels whose layer is remembered."""
-FRAMES, DATAGRAMS, LIFELINES = 1, 2, 4
+FRAMES: Final = 1
+DATAGRAMS: Final = 2
+LIFELINES: Final = 4
 """Where inputs may lie: what `turn` is told is a sum of these."""
 EVERYWHERE: Final = FRAMES | DATAGRAMS | LIFELINES
 NOWHERE: Final = 0
 _NEVER_NS: Final = 1 << 62
+_BULK: Final = Lane.BULK
 
 
 class LifelineSide(Protocol):
@@ -95,6 +99,9 @@ class Pump:
             for layer in layers.values()
             if isinstance(layer, DirectingLayer)
         ]
+        self._unisons: dict[Layer, Callable[..., bool]] = {
+            layer: layer.unison for layer in layers.values() if isinstance(layer, UnisonLayer)
+        }
         self._owners: dict[str, Layer | None] = {}
         """By channel of the ordered lane, as far as entries of it have come."""
         self._peers = peers
@@ -319,6 +326,9 @@ class Pump:
             if run:
                 self._give_ordered(run, now_ns)
                 run = []
+            if isinstance(item, Unison):
+                self._give_unison(item, now_ns)
+                continue
             if self._through_layers(item, now_ns):
                 sink(item)
         if run:
@@ -337,6 +347,16 @@ class Pump:
         if self._sink_entries:
             for item in run:
                 self._sink(item)
+
+    def _give_unison(self, item: Unison, now_ns: int) -> None:
+        """Entries of all members at once, to a layer that can take them so."""
+        owner = self._owner(item.channel)
+        take = None if owner is None or item.safe else self._unisons.get(owner)
+        if take is None or not take(item, now_ns=now_ns):
+            self._give_ordered(item.each(), now_ns)
+        elif self._sink_entries:
+            for each in item.each():
+                self._sink(each)
 
     def _through_layers(self, item: StreamItem, now_ns: int) -> bool:
         """False if it is for a layer alone."""
@@ -395,7 +415,7 @@ class Pump:
             waiting = take_directed()
             while waiting:
                 node, payload = waiting[0]
-                if not endpoint.submit(node, Lane.BULK, channel, payload):
+                if not endpoint.submit(node, _BULK, channel, payload):
                     break
                 waiting.popleft()
                 put = True

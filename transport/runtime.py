@@ -7,7 +7,6 @@ core decides, and when it says that this incarnation is over, the next one is bu
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 import secrets
 import time
@@ -43,12 +42,12 @@ PATIENCE_MAX_NS: Final = 2_000_000
 """So much later than asked for a node wakes itself, if nothing else does."""
 
 
-_clock_ns: Final = functools.partial(time.clock_gettime_ns, CLOCK)
+_clock_ns: Final = time.clock_gettime_ns
 
 
 def now_ns() -> int:
     """The clock of every core, in nanoseconds."""
-    return _clock_ns()
+    return _clock_ns(CLOCK)
 
 
 class _LifelineSide:
@@ -133,6 +132,7 @@ class Runtime:
         self._turning = False
         self._taking = self._more = False
         """The second half of the turn is to come; and somebody has asked for something in it."""
+        self._whole, self._rest = self._turn_once, self._put_out  # bound once
         self._readers: list[int] = []
         self._to_store: tuple[int, bytes] | None = None
         self._storing = False
@@ -351,10 +351,9 @@ class Runtime:
         """Turn the pump at once, for somebody waits; but what many want in a row is one turn."""
         if self._taking or self._hurried or self._soon or self._turning:
             self.kick()
-        else:
+        elif self.pump is not None:
             self._hurried = True
-            if self.pump is not None:
-                self._turn(functools.partial(self.pump.turn, NOWHERE))
+            self._turn(self._whole)
 
     def _kicked(self) -> None:
         self._soon = False
@@ -383,7 +382,7 @@ class Runtime:
                 if self._more:
                     self.kick()
             elif taking and (self._more or not pump.idle):
-                self._turn(functools.partial(pump.put_out, more=self._more))
+                self._turn(self._rest)
 
     def _take_in(self, pump: Pump, where: int) -> None:
         try:
@@ -395,6 +394,12 @@ class Runtime:
         if not pump.idle:
             self._spinning.renew()
             self._turned()
+
+    def _turn_once(self) -> int | None:
+        return self.pump.turn(NOWHERE) if self.pump is not None else None
+
+    def _put_out(self) -> int | None:
+        return self.pump.put_out(more=self._more) if self.pump is not None else None
 
     def _turn(self, turn: Callable[[], int | None]) -> None:
         self._turning = True

@@ -258,9 +258,12 @@ class Sending:
         """The directed messages that are not held by their addressees yet, as stream and token,
         and the multicasts on these lanes that not every member holds.
         """
+        delivery = self._runtime.endpoint.delivery
+        if not (multicasts or delivery.directs):
+            return []
         return [
             (key, stream.token_accepted)
-            for key, stream in self._runtime.endpoint.delivery.out.items()
+            for key, stream in delivery.out.items()
             if (key[0] or key[1] in multicasts)
             and stream.token_accepted > self.ledger(*key).settled
         ]

@@ -41,13 +41,13 @@ class Waking:
         self._turning = False
         if not self._woken:
             return
-        woken, self._woken = self._woken, deque()
+        woken = self._woken  # nobody is added, for `wake` leaves it to the loop now
         try:
             while woken:
                 woken.popleft().go_on()
         finally:  # a task that ends the program must not keep the others from hearing of it
-            for waiter in woken:
-                self.loop.call_soon(waiter.go_on)
+            while woken:
+                self.loop.call_soon(woken.popleft().go_on)
 
     def wake(self, waiter: Waiter) -> None:
         """Somebody is to go on."""

@@ -180,7 +180,7 @@ def test_an_epoch_over_a_gap_is_not_taken_at_once(monkeypatch: pytest.MonkeyPatc
                 if row[0] != here.node:
                     later = [*roll.rows]
                     later[place] = (row[0], row[1] + 1, *row[2:])
-                    seen.append(here.ordered.lacks(Roll(roll.data, roll.body, later)))
+                    seen.append(here.ordered.lacks(Roll(roll.data, later, roll.frame, roll.words)))
         return original(here, roll, now_ns)
 
     monkeypatch.setattr(rolls, "take_roll", looked_at)

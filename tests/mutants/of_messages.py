@@ -9,8 +9,8 @@ MESSAGES = (
         "acknowledges-what-it-lacks",
         "4: a batch is acknowledged when it is held",
         DELIVERY,
-        "            self._too_early(node, stream, arrived, now_ns)\n",
-        "            self._next(stream, arrived, now_ns)\n",
+        "                too_early(self, node, stream, arrived, now_ns)\n",
+        "                self._next(stream, arrived, now_ns)\n",
     ),
     one(
         "delivers-duplicates",

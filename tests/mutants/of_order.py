@@ -104,8 +104,8 @@ ORDER = (
         (
             Edit(
                 CARRYING,
-                "            for lane in CAST_LANES:\n                at_ns",
-                "            for lane in (Lane.ORDERED,):\n                at_ns",
+                "            for stream, lane in self._cast_to(node):\n                at_ns",
+                "            for stream, lane in self._cast_to(node)[:1]:\n                at_ns",
             ),
             Edit(CORE + "stalls.py", "        if not stalled_ns:\n", "        if True:\n"),
         ),

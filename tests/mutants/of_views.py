@@ -217,9 +217,8 @@ VIEWS = (
         (
             Edit(
                 DELIVERY,
-                "        if self.view is None or self.closed:\n            return\n"
-                "        if may_number:",
-                "        if self.view is None:\n            return\n        if may_number:",
+                "        if self.view is None or self.closed:\n            release(self, now_ns)\n",
+                "        if self.view is None:\n            release(self, now_ns)\n",
             ),
             Edit(
                 CORE + "endpoint.py",

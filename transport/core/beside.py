@@ -14,6 +14,7 @@ from ..._native import codec
 from .. import wire
 from ..drivers.base import Datagram
 from . import kinds
+from .choir import keep
 from .rolls import receive_bundle, receive_roll
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def receive_beside(endpoint: Endpoint, datagram: Datagram, now_ns: int) -> None:
         counters["datagram_duplicates"] += 1
         return
     if kind == kinds.DATA:
-        endpoint.delivery.receive(node, frame, offset, now_ns, beside=True)
+        delivery = endpoint.delivery
+        if not (delivery.ordered.choir.leads and keep(delivery, node, frame, offset, now_ns)):
+            delivery.receive(node, frame, offset, now_ns, beside=True)
     elif kind == kinds.BUNDLE:
         receive_bundle(endpoint.delivery, node, frame, offset, now_ns)
     elif kind == kinds.ROLL:

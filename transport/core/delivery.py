@@ -23,12 +23,14 @@ from .acks import Acks
 from .batches import Arrived, size_of
 from .carrying import Carrying
 from .casting import Casting
+from .choir import release, speak
 from .epochs import Ending, Epochs
 from .framing import Framer
 from .meetings import Bundle
 from .numbering import number_all
 from .ordered import OrderedLane
 from .outputs import Delivered, Outputs, Settled, Transmit
+from .overtaking import too_early
 from .peers import Peers
 from .streams import Holders, InStream, OutStream
 from .timers import Timer, TimerTable
@@ -54,17 +56,22 @@ class Delivery:
     ) -> None:
         self.node = node
         self.limits = limits
-        self._timing = timing
+        self.timing = timing
+        self._lazy_end_ns = timing.lazy_end_ns
+        self._done_delay_ns = timing.done_delay_ns
+        self._recast_ns = timing.recast_ns
         self.framer = framer
         self.peers = peers
-        self._timers = timers
+        self.timers = timers
         self.outputs = outputs
-        self._fan_out = casting.fan_out
+        self.fan_out = casting.fan_out
         self.view: View | None = None
         self.closed = True
         """No new batch, END or acknowledgement, and nothing is delivered."""
         self.ordered = OrderedLane(node=node, limits=limits, outputs=outputs)
         self.out: dict[tuple[int, Lane], OutStream] = {}
+        self.directs = False
+        """Some of these are to one member alone."""
         self.ins: dict[StreamKey, InStream] = {}
         self._of_order: dict[int, InStream] = {}
         """The ordered multicasts of each member, which are among `ins`."""
@@ -85,7 +92,7 @@ class Delivery:
         )
         self._stable_before = 0
         """The last stable epoch when `Timer.STABLE` was armed."""
-        self._gaps: set[int] = set()
+        self.gaps: set[int] = set()
         """Members of whom something was dropped, because what comes before it is not here."""
         self.fifo = self.stream_to(0, Lane.FIFO)
         self.bulk = self.stream_to(0, Lane.BULK)
@@ -102,6 +109,7 @@ class Delivery:
             if self.view is not None:
                 stream.start(self._addressees(addressee))
             self.out[addressee, lane] = stream
+            self.directs |= addressee != 0
             for node in stream.progress:
                 self._freeze_out(node)
         return stream
@@ -134,16 +142,17 @@ class Delivery:
 
     def unnumbered(self, lane: Lane) -> int:
         """The token of the last multicast on a lane; 0 if all of them have been numbered."""
-        stream = self.out[0, lane]
-        accepted = stream.token_accepted
-        return accepted if accepted > stream.token_numbered else 0
+        return self.out[0, lane].unnumbered
 
     def flush(self, now_ns: int, *, may_number: bool) -> None:
         """Number what the windows allow, close the epoch, and hand over what is new."""
         if self.view is None or self.closed:
+            release(self, now_ns)
             return
         if may_number:
             number_all(self, self.view, now_ns)
+        if self.ordered.choir.data is not None:
+            speak(self, now_ns)
         self.settle_order()
         endings = self.ordered.turn(now_ns)
         self.carrying.push_all(now_ns)
@@ -155,7 +164,7 @@ class Delivery:
             # An epoch that somebody waits for is held up by nothing that waits here.
             self._pass_on(meetings.asked(self.epochs.asked))
         if self.ordered.urgent:
-            self._timers.arm_earlier(Timer.ACK, "", now_ns)
+            self.timers.arm_earlier(Timer.ACK, "", now_ns)
 
     # ----------------------------------------------------------------------------- receiving
 
@@ -178,13 +187,15 @@ class Delivery:
             else:
                 counters["data_of_no_member"] += 1
             return
+        if data.lane == ORDERED_LANE:
+            release(self, now_ns)
         arrived = Arrived(data, frame, offset)
         if data.sequence <= stream.held:
             counters["duplicates"] += 1
             self.acks.note(stream.key, 0, now_ns)
         elif data.sequence > stream.held + 1:
             if not (beside and stream.keep_copy(arrived, now_ns)):
-                self._too_early(node, stream, arrived, now_ns)
+                too_early(self, node, stream, arrived, now_ns)
         else:
             self._next(stream, arrived, now_ns)
             if stream.early:
@@ -192,31 +203,6 @@ class Delivery:
                     self._next(stream, later, now_ns)
                 stream.early_since_ns = now_ns
                 self.acks.hurry(now_ns)
-
-    def _too_early(self, node: int, stream: InStream, arrived: Arrived, now_ns: int) -> None:
-        """What comes before is on its way, for carriers overtake each other, or it is lost."""
-        self.outputs.counters["gaps"] += 1
-        if stream.keep_early(arrived, now_ns):
-            self.acks.note(stream.key, len(arrived.frame), now_ns)
-        else:
-            self._gaps.add(node)
-        self._timers.arm_earlier(Timer.RESYNC, node, now_ns + self._overtaken_ns(node))
-
-    def _overtaken_ns(self, node: int) -> int:
-        """How long what is missing may be on its way: longer if it is asked for by itself."""
-        timing = self._timing
-        return 3 * timing.recast_ns if self._fan_out.mends_for(node) else timing.ack_delay_ns
-
-    def resync(self, node: int, now_ns: int) -> None:
-        """Ask a member to go on from where we are, if what was missing has not come."""
-        streams = [it for it in self.ins.values() if it.overtaken and it.key.origin == node]
-        since_ns = min((it.early_since_ns for it in streams), default=now_ns)
-        again_ns = since_ns + self._overtaken_ns(node)
-        if node in self._gaps or (streams and now_ns >= again_ns):
-            self._gaps.discard(node)
-            self.send_full_ack(node, resync=True)
-        elif streams:
-            self._timers.arm_earlier(Timer.RESYNC, node, again_ns)
 
     def _next(self, stream: InStream, arrived: Arrived, now_ns: int) -> None:
         """The next batch of a stream."""
@@ -283,8 +269,9 @@ class Delivery:
 
     def lazy_over(self, now_ns: int) -> None:
         """Nothing of ours has come, so the epochs that others have closed are closed here."""
-        since_ns, patience_ns = self.ordered.lazy_since_ns(now_ns), self._timing.lazy_end_ns
+        since_ns, patience_ns = self.ordered.lazy_since_ns(now_ns), self.timing.lazy_end_ns
         if not self.closed and since_ns is not None and now_ns >= since_ns + patience_ns:
+            release(self, now_ns)
             waiting = self.ordered.meetings.give_up()
             self.outputs.counters["meetings_given_up"] += len(waiting)
             self.outputs.counters["epochs_given_up"] += self.epochs.lazy > 0
@@ -302,17 +289,17 @@ class Delivery:
 
     def due(self, now_ns: int) -> None:
         """At the end of a turn: what has to be said later, if nothing else says it before."""
-        timers, timing, lazy_ns = self._timers, self._timing, self.ordered.lazy_since_ns(now_ns)
         if self.closed:
             return
+        timers, lazy_ns = self.timers, self.ordered.lazy_since_ns(now_ns)
         if lazy_ns is not None:
-            timers.arm_earlier(Timer.LAZY, "", lazy_ns + timing.lazy_end_ns)
+            timers.arm_earlier(Timer.LAZY, "", lazy_ns + self._lazy_end_ns)
         since_ns, epochs = self.ordered.untold_since_ns, self.epochs
         if since_ns is not None:
-            timers.arm_earlier(Timer.ACK, "", since_ns + timing.done_delay_ns)
+            timers.arm_earlier(Timer.ACK, "", since_ns + self._done_delay_ns)
         if epochs.complete > epochs.stable and not timers.armed(Timer.STABLE):
             self._stable_before = epochs.stable
-            timers.arm(Timer.STABLE, "", now_ns + timing.done_delay_ns + timing.recast_ns)
+            timers.arm(Timer.STABLE, "", now_ns + self._done_delay_ns + self._recast_ns)
 
     def ask_who_holds(self) -> None:
         """What is complete here seems not to be so everywhere, but that may only not have come.
@@ -333,6 +320,7 @@ class Delivery:
         if self.view is None or end.view_id != self.view.id or self.closed:
             self.outputs.counters["end_of_other_view"] += 1
             return
+        release(self, now_ns)
         if end.epoch <= self.epochs.complete:
             # Said again, so that what this node has said since then did not come to it.
             self.send_full_ack(node)
@@ -347,7 +335,7 @@ class Delivery:
             return
         if not at_once and self._told_otherwise(since_ns, now_ns):
             return
-        overdue = since_ns is not None and now_ns >= since_ns + self._timing.done_delay_ns
+        overdue = since_ns is not None and now_ns >= since_ns + self.timing.done_delay_ns
         light = not (self.acks.due or at_once)
         if light and not (ordered.urgent or overdue):
             # What layers say next acknowledges what they said before; `due` looks again.
@@ -422,7 +410,7 @@ class Delivery:
         if not self.closed:
             # Both ENDs and what is complete: what was said of either before never came to it.
             self.carrying.say_to(node, list(self.epochs.own_ends))
-            self._timers.arm_earlier(Timer.ACK, "", now_ns + self._timing.ack_delay_ns)
+            self.timers.arm_earlier(Timer.ACK, "", now_ns + self.timing.ack_delay_ns)
 
     def _note_frozen(self, node: int, now_ns: int) -> None:
         """Who does not read the order holds the others up."""
@@ -460,7 +448,7 @@ class Delivery:
         self.view = view
         self.closed = False
         self.acks.begin()
-        self._gaps.clear()
+        self.gaps.clear()
         keys = [StreamKey(member, 0, lane) for member in view.members for lane in MULTICAST]
         self.ins = {key: InStream(key) for key in keys}
         self._of_order = {m: self.ins[StreamKey(m, 0, Lane.ORDERED)] for m in view.members}

@@ -29,6 +29,7 @@ from . import kinds
 from .beside import receive_beside
 from .lease_watch import LeaseWatch
 from .outputs import Disconnect, Transmit
+from .overtaking import resync
 from .parts import Start, assemble
 from .peers import Verdict
 from .rolls import receive_bundle, receive_roll
@@ -291,7 +292,7 @@ class Endpoint:
     @property
     def gathering(self) -> bool:
         """Whether others are about to say what this node passes on to all."""
-        return self.delivery.ordered.meetings.relaying
+        return self.delivery.ordered.gathering
 
     def next_deadline(self) -> int | None:
         """When `wake` is wanted."""
@@ -418,7 +419,7 @@ class Endpoint:
             case Timer.STATE:
                 self.state.due(now_ns)
             case Timer.RESYNC:
-                self.delivery.resync(int(subject), now_ns)
+                resync(self.delivery, int(subject), now_ns)
             case Timer.HOLD_DOWN | Timer.GRANTS | Timer.VOTE:
                 self.changed = True
             case Timer.LEASE | Timer.LEAVE | Timer.SLOW:

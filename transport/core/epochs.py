@@ -211,6 +211,10 @@ class Epochs:
         """The last epoch that a member is known to hold completely."""
         return self.done[self._rank_of[member]]
 
+    def rank_of(self, node: int) -> int | None:
+        """The place of a member by ascending id; None of who is none."""
+        return self._rank_of.get(node)
+
     def is_member(self, node: int) -> bool:
         """Whether a node closes epochs here."""
         return node in self._rank_of

@@ -10,6 +10,7 @@ a thousand times a second.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -68,6 +69,10 @@ class Meetings:
         self._bit = 1 << self._rank
         self._others = tuple(member for member in self._members if member != node)
         self._open: dict[int, _Open] = {}
+        self._keys: deque[int] = deque()
+        """As they were opened; to look for the oldest in a dictionary takes long, for it keeps
+        the places of those that are gone.
+        """
         self._waiting: dict[int, _Open] = {}
         """Those of which something waits here to be passed on."""
 
@@ -79,7 +84,7 @@ class Meetings:
     @property
     def oldest(self) -> int | None:
         """The key of the meeting that has waited for longest; None if none waits."""
-        return next(iter(self._waiting), None)
+        return next(iter(self._waiting)) if self._waiting else None
 
     def expects(self, meeting: Meeting) -> bool:
         """Whether this node may be about to speak at it."""
@@ -97,9 +102,16 @@ class Meetings:
                 known.spread = make(
                     kind, n=len(self._members), rank=self._rank, wanted=meeting.wanted
                 )
-            if len(self._open) > OPEN_MAX:
-                del self._open[next(iter(self._open))]
+            self._keys.append(meeting.key)
+            if len(self._keys) > OPEN_MAX:
+                self._open.pop(self._keys.popleft(), None)
         return known
+
+    def over(self, meeting: Meeting) -> None:
+        """All have spoken, as somebody has told us at once."""
+        self._open.pop(meeting.key, None)
+        if self._waiting:
+            self._waiting.pop(meeting.key, None)
 
     def said(self, meeting: Meeting, epoch: int, batch: Arrived) -> Sequence[Bundle] | None:
         """A batch of ours; None if it goes to everybody, as any other does."""
@@ -131,8 +143,7 @@ class Meetings:
         if known.count < meeting.wanted:
             self._waiting[meeting.key] = known
             return ()
-        self._waiting.pop(meeting.key, None)
-        del self._open[meeting.key]
+        self.over(meeting)
         return [self._pass_on(known)]
 
     def _forward(self, known: _Open, forwards: Iterable[Forward]) -> list[Bundle]:

@@ -16,16 +16,23 @@ from ..events import View, ViewId
 from ..wire_data import ORDERED_LANE, Data, StreamKey
 from ..wire_roll import Roll
 from .batches import Arrived, Stamp, size_of
+from .choir import Choir
 from .epochs import Ending, Epochs
 from .framing import HEADER_BYTES
 from .meetings import Bundle, Meetings
-from .outputs import Ordered, Outputs, Stable
+from .outputs import Ordered, Outputs, Stable, Unison
 from .slowness import Slowness
 from .streams import InStream, OutStream
 
 ROLLS_KEPT: Final = 16
 """Epochs that came in rolls and may be kept although every member holds them."""
-_NOTHING: tuple[int, int | None] = 0, None
+
+
+def _is_next(stream: InStream, sequence: int) -> bool:
+    """Whether a batch is all that follows what is here of a stream."""
+    if stream.held != sequence - 1 or stream.waiting or stream.early:
+        return False
+    return not stream.entry_pieces.size
 
 
 class OrderedLane:
@@ -45,14 +52,19 @@ class OrderedLane:
         self._ins: Mapping[int, InStream] = {}
         self._by_rank: list[tuple[int, int, InStream]] = []
         """By ascending id each member, its incarnation and its stream."""
-        self._own = InStream(StreamKey(node, 0, ORDERED_LANE))
+        self._members: list[tuple[int, int]] = []
+        """The same without the streams."""
+        self.own = InStream(StreamKey(node, 0, ORDERED_LANE))
         self._rolls: deque[tuple[int, Roll]] = deque()
         """By epoch what was taken at once; another member may lack it one day."""
         self.meetings = Meetings(members=(node,), node=node)
+        self.choir = Choir(members=(node,), node=node)
         self.slowness = Slowness()
         self._closed = 0
         """The last epoch whose closing here was timed."""
-        self._lazy: tuple[tuple[int, int | None], int | None] = _NOTHING, None
+        self._lazy_epoch = 0
+        self._lazy_key: int | None = None
+        self._lazy_since_ns: int | None = None
         """Which epoch and which meeting wait for something, and since when."""
         self.stamped = 0
         """The last complete epoch that a batch of ours has named."""
@@ -74,12 +86,14 @@ class OrderedLane:
         self._era, self._k = view.id
         self._ins = ins
         self._by_rank = [(member, started, ins[member]) for member, started in view.incarnations]
-        self._own = ins[self._node]
+        self._members = list(view.incarnations)
+        self.own = ins[self._node]
         self._rolls.clear()
         self.meetings = Meetings(members=view.members, node=self._node)
+        self.choir = Choir(members=view.members, node=self._node)
         self.slowness.begin()
         self._closed = 0
-        self._lazy = _NOTHING, None
+        self._lazy_epoch, self._lazy_key, self._lazy_since_ns = 0, None, None
         self.stamped = 0
         self._index = 0
         self._safe.clear()
@@ -106,7 +120,7 @@ class OrderedLane:
         """
         whole = None if isinstance(payloads, bytes) else payloads
         arrived = Arrived(data, frame, HEADER_BYTES, whole, token)
-        own = self._own
+        own = self.own
         own.held = data.sequence
         own.waiting.append(arrived)
         self.stamped = data.done
@@ -119,6 +133,11 @@ class OrderedLane:
         return bundles
 
     # --------------------------------------------------------------- what others know of us
+
+    @property
+    def gathering(self) -> bool:
+        """Whether others are about to say what is kept here until they have."""
+        return self.meetings.relaying or self.choir.data is not None
 
     @property
     def untold_since_ns(self) -> int | None:
@@ -175,12 +194,15 @@ class OrderedLane:
 
     def lazy_since_ns(self, now_ns: int) -> int | None:
         """Since when the same is waited for that need not come; None if nothing is."""
-        waits = self.epochs.lazy, self.meetings.oldest
-        if waits == _NOTHING:
-            self._lazy = waits, None
-        elif self._lazy[0] != waits:
-            self._lazy = waits, now_ns
-        return self._lazy[1]
+        epoch, key = self.epochs.lazy, self.choir.key
+        if key is None:
+            key = self.meetings.oldest
+        if not epoch and key is None:
+            self._lazy_since_ns = None
+        elif self._lazy_since_ns is None or epoch != self._lazy_epoch or key != self._lazy_key:
+            self._lazy_since_ns = now_ns
+        self._lazy_epoch, self._lazy_key = epoch, key
+        return self._lazy_since_ns
 
     def turn(self, now_ns: int) -> list[Ending]:
         """Close and deliver what is due at the end of a turn; returns ENDs to say."""
@@ -288,38 +310,77 @@ class OrderedLane:
             if member == self._node:
                 if stream.held != row[1] or len(stream.waiting) != 1:
                     return False
-            elif (
-                stream.held != row[1] - 1
-                or stream.waiting
-                or stream.early
-                or stream.entry_pieces.size
-            ):
+            elif not _is_next(stream, row[1]):
                 return False
         return True
 
-    def take_roll(self, roll: Roll, payloads: list[bytes], now_ns: int) -> None:
-        """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`."""
+    def rank_next(self, node: int, origin: int, sequence: int) -> int | None:
+        """The rank of another member of whom just this batch of its own is next, else None."""
+        rank = self.epochs.rank_of(origin)
+        if rank is None or origin != node or node == self._node:
+            return None
+        stream = self._by_rank[rank][2]
+        return rank if _is_next(stream, sequence) else None
+
+    def take_roll(
+        self,
+        roll: Roll,
+        payloads: list[bytes],
+        now_ns: int,
+        came: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Take in and deliver an epoch that `lacks` says is missing; all bring these `payloads`.
+
+        They have come now, or when `came` says for each member.
+        """
         data, rows, node, epochs = roll.data, roll.rows, self._node, self.epochs
-        epoch, size, view_id = data.epoch, size_of(payloads), self._view_id
+        epoch, first, token, rank = data.epoch, self._index + 1, 0, 0
+        lasts: list[int] = []
         self._note(epoch, now_ns)
-        for rank in epochs.order(epoch):
+        for member, _, stream in self._by_rank:
             row = rows[rank]
-            sequence, token = row[1], 0
-            member, incarnation, stream = self._by_rank[rank]
+            sequence, done = row[1], row[4]
             if member == node:
                 token = stream.waiting.popleft().token
-                self.told(row[4])
+                self.told(done)
             else:
                 stream.held = sequence
-                epochs.rank_done(rank, row[4])
+                epochs.rank_done(rank, done)
             stream.delivered = sequence
-            marks = row[2], row[3]
-            self._put(member, incarnation, view_id, data, payloads, size, marks, token)
+            lasts.append(sequence)
+            rank += 1
+        self._index += len(payloads) * rank
+        safe = bool(data.flags & wire_data.SAFE)
+        self._outputs.stream.append(
+            Unison(
+                data.channel,
+                payloads,
+                self._view_id,
+                first,
+                epochs.order(epoch),
+                self._members,
+                rows,
+                size_of(payloads),
+                safe,
+                node,
+                token,
+            )
+        )
+        if safe:
+            self.urgent = True
+            self._safe.append((epoch, self._index))
+        if data.meeting is not None:
+            self.meetings.over(data.meeting)
         if len(rows) > 2:
             # In a view of two there is nobody else who may lack it.
             self._rolls.append((epoch, roll))
-        epochs.take(epoch, [row[1] for row in rows])
-        self.slowness.brought(epochs.others, epoch, now_ns)
+        epochs.take(epoch, lasts)
+        if came:
+            for node, at_ns in came:
+                self.slowness.ended(node, epoch, at_ns)
+            self.slowness.completed(epoch)
+        else:
+            self.slowness.brought(epochs.others, epoch, now_ns)
 
     def rolled(self, origin: int, sequence: int) -> bytes | None:
         """The DATA body of a batch that came in a roll, while somebody may lack it."""

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..drivers.base import ALL_PIECES
 from ..events import Event, Lane, ViewId
+from ..wire_roll import Row
 
 
 @dataclass(slots=True, init=False)
@@ -203,6 +204,80 @@ class Ordered:
         self.token = token
 
 
+@dataclass(slots=True, init=False)
+class Unison:
+    """What every member of the view has said in one epoch, all in the same words."""
+
+    channel: str
+    payloads: list[bytes]
+    """What each of them has said."""
+    view_id: ViewId
+    first: int
+    """Position of the first of them in the view."""
+    ranks: list[int]
+    """The order of the members, each by its place among all by ascending id."""
+    members: list[tuple[int, int]]
+    """By rank, who it is and its incarnation."""
+    rows: list[Row]
+    """By rank, with the marks of each."""
+    size: int
+    """Bytes of payload of each."""
+    safe: bool
+    node: int
+    token: int
+    """On the sender's own node, which is this one, as in `Ordered`."""
+
+    def __init__(
+        self,
+        channel: str,
+        payloads: list[bytes],
+        view_id: ViewId,
+        first: int,
+        ranks: list[int],
+        members: list[tuple[int, int]],
+        rows: list[Row],
+        size: int,
+        safe: bool,
+        node: int,
+        token: int,
+    ) -> None:
+        self.channel = channel
+        self.payloads = payloads
+        self.view_id = view_id
+        self.first = first
+        self.ranks = ranks
+        self.members = members
+        self.rows = rows
+        self.size = size
+        self.safe = safe
+        self.node = node
+        self.token = token
+
+    def each(self) -> list[Ordered]:
+        """What each of them has said, one after the other."""
+        parts: list[Ordered] = []
+        first = self.first
+        for rank in self.ranks:
+            (member, incarnation), row = self.members[rank], self.rows[rank]
+            parts.append(
+                Ordered(
+                    member,
+                    incarnation,
+                    self.channel,
+                    self.payloads,
+                    self.view_id,
+                    first,
+                    row[2],
+                    row[3],
+                    self.size,
+                    self.safe,
+                    self.token if member == self.node else 0,
+                )
+            )
+            first += len(self.payloads)
+        return parts
+
+
 class Stable(NamedTuple):
     """Every member of the view holds its ordered messages up to this position.
 
@@ -309,6 +384,7 @@ StateItem: TypeAlias = StateWanted | StateAwaited | StateArrived | StateVoid
 StreamItem: TypeAlias = (
     Delivered
     | Ordered
+    | Unison
     | Stable
     | Event
     | Settled

@@ -20,7 +20,7 @@ def may_settle_later(endpoint: Endpoint, now_ns: int) -> bool:
     if now_ns > endpoint.stalled_from_ns:
         return False
     ordered, due_ns = delivery.ordered, endpoint.next_deadline()
-    if ordered.urgent or ordered.meetings.relaying or (due_ns is not None and now_ns >= due_ns):
+    if ordered.urgent or ordered.gathering or (due_ns is not None and now_ns >= due_ns):
         return False
     epochs = ordered.epochs
     return epochs.asked < epochs.current and not epochs.lazy

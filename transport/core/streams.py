@@ -9,7 +9,7 @@ all members hold them, so that any holder can repair.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,10 +24,11 @@ from .framing import Framer
 MESSAGE_COST_BYTES: Final = 64
 """What a message takes of a queue besides its payload: empty ones must not be free."""
 CAST_LANES: Final = (Lane.ORDERED, Lane.BULK)
-"""Their multicasts go as datagrams, where these arrive."""
+"""What goes on them goes as datagrams, where these arrive."""
 EARLY_MAX: Final = 64
 """Batches of one stream that are kept although something before them is missing."""
 _unpack_batch: Final[Callable[[bytes, int], list[bytes] | None]] = codec.unpack_batch
+_pack_batch: Final[Callable[[Sequence[bytes]], bytes]] = codec.pack_batch
 
 
 @dataclass(slots=True)
@@ -61,6 +62,8 @@ class OutStream:
     def __init__(self, *, origin: int, addressee: int, lane: Lane, limits: Limits) -> None:
         self.key = StreamKey(origin, addressee, lane)
         self._limits = limits
+        self._window_bytes = limits.window_bytes
+        self._batch_messages_max = limits.batch_messages_max
         self._batch_bytes = limits.bulk_batch_bytes if lane is Lane.BULK else limits.batch_bytes
         self.queue: deque[Queued] = deque()
         self.queue_bytes = 0
@@ -122,7 +125,12 @@ class OutStream:
 
     def window_open(self) -> bool:
         """Whether another batch may be numbered."""
-        return self._window_used < self._limits.window_bytes and not self._frozen
+        return self._window_used < self._window_bytes and not self._frozen
+
+    @property
+    def unnumbered(self) -> int:
+        """The token of the last message; 0 if all of them have been numbered."""
+        return self.token_accepted if self.token_accepted > self.token_numbered else 0
 
     @property
     def can_number(self) -> bool:
@@ -143,7 +151,7 @@ class OutStream:
             body = payloads
         else:
             flags, payloads = self._take_messages(queue, head)
-            body = codec.pack_batch(payloads)
+            body = _pack_batch(payloads)
         if stamp.may_end and not self.urgent and not self._more_after(len(body)):
             flags |= wire_data.END
         meeting = head.meeting
@@ -183,7 +191,7 @@ class OutStream:
 
     def _more_after(self, size: int) -> bool:
         """Whether another batch will be numbered in this turn, behind one of `size` bytes."""
-        room = self._window_used + size < self._limits.window_bytes and not self._frozen
+        room = self._window_used + size < self._window_bytes and not self._frozen
         return bool(self.queue) and room
 
     def _take_piece(self, queue: deque[Queued], head: Queued) -> tuple[int, bytes]:
@@ -212,7 +220,7 @@ class OutStream:
         """As many messages as one batch takes; all are of one kind."""
         payloads: list[bytes] = []
         room = self._batch_bytes
-        most = self._limits.batch_messages_max
+        most = self._batch_messages_max
         channel, safe, meeting = head.channel, head.safe, head.meeting
         size = 0
         while queue and len(payloads) < most:
@@ -371,7 +379,7 @@ class InStream:
     @property
     def casts(self) -> bool:
         """Its batches may come as datagrams alone, and overtake each other."""
-        return not self.key.addressee and self.key.lane in CAST_LANES
+        return self.key.lane in CAST_LANES
 
     @property
     def overtaken(self) -> bool:
