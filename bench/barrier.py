@@ -23,10 +23,10 @@ from peers.barrier_result import BACKGROUND_NODES, Background, BarrierReport, ju
 from peers.compiled import Build
 from peers.corosync import Corosync
 from peers.figures import Latency
-from peers.lines import Task, Times
+from peers.lines import Run, Task, Times
 from peers.machine import Machine
 from peers.openmpi import OpenMpi
-from peers.options import AsJson, HowBuilt, PeersOnly, Plot, Runs
+from peers.options import AsJson, HowBuilt, PeersOnly, Plot, Runs, Whole
 from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.redis_server import Redis
@@ -100,7 +100,7 @@ class Plan:
 
     def _measure(self, stage: Stage, progress: Steps, nodes: int) -> list[Latency]:
         task = Task(kind="barrier", nodes=nodes, count=self.rounds)
-        runs: dict[str, list[list[Times]]] = {system.name: [] for system in self.systems}
+        runs: dict[str, list[Run[Times]]] = {system.name: [] for system in self.systems}
         for number in range(1, self.runs + 1):
             for system in self.systems:
                 progress.begin(f"{system.name}, {nodes} nodes, run {number} of {self.runs}")
@@ -116,8 +116,8 @@ class Plan:
         share = asked * 1e6 / (nodes * (nodes - 1))
         idle = Task(kind="barrier", nodes=nodes, count=self.rounds)
         loaded = msgspec.structs.replace(idle, load_bytes_per_s=share)
-        idle_runs: list[list[Times]] = []
-        loaded_runs: list[list[Times]] = []
+        idle_runs: list[Run[Times]] = []
+        loaded_runs: list[Run[Times]] = []
         for number in range(1, self.runs + 1):
             words = f"{nodes} nodes, run {number} of {self.runs}"
             progress.begin(f"idle, {words}")
@@ -168,6 +168,7 @@ def main(
     peers_only: PeersOnly = False,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
+    report: Whole = None,
     plot: Plot = None,
 ) -> None:
     """Measure a barrier among processes in namespaces of their own, and compare it with peers.
@@ -200,6 +201,7 @@ def main(
             steps=plan.steps,
             json=json,
             plot=plot,
+            whole=report,
         )
     )
 

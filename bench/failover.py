@@ -21,7 +21,7 @@ from peers.crew import Crew
 from peers.failover_result import Broken, FailoverReport, judge, look, summed_up
 from peers.lines import Task
 from peers.machine import Machine
-from peers.options import AsJson, HowBuilt, PeersOnly, Plot, S
+from peers.options import AsJson, HowBuilt, PeersOnly, Plot, S, Whole
 from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out
 from peers.stage import Mortal, Stage, Strike, run_pace
@@ -147,6 +147,7 @@ def main(
     peers_only: PeersOnly = False,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
+    report: Whole = None,
     plot: Plot = None,
 ) -> None:
     """Break rails and members under traffic, and measure what comes through.
@@ -185,6 +186,7 @@ def main(
             steps=plan.steps,
             json=json,
             plot=plot,
+            whole=report,
         )
     )
 

@@ -17,7 +17,7 @@ import typer
 
 from peers import figures
 from peers.compiled import Build
-from peers.lines import Delivered, Task
+from peers.lines import Delivered, Run, Task
 from peers.link_result import LinkReport, judge
 from peers.machine import Machine
 from peers.options import (
@@ -30,6 +30,7 @@ from peers.options import (
     Seconds,
     Sizes,
     WarmUp,
+    Whole,
     sizes_of,
 )
 from peers.phalanx_cluster import Phalanx
@@ -75,7 +76,7 @@ class Plan:
         Raises:
             BenchFailed: a run did not come to its end.
         """
-        floods: dict[tuple[int, str], list[list[Delivered]]] = {}
+        floods: dict[tuple[int, str], list[Run[Delivered]]] = {}
         for number in range(1, self.runs + 1):
             for size in self.sizes:
                 for system in self.systems:
@@ -83,7 +84,7 @@ class Plan:
                     progress.begin(f"{system.name}, {words}")
                     with system.up(stage, NODES):
                         run = run_flood(stage, system, self._task(size))
-                    floods.setdefault((size, system.name), []).append(run[1:])
+                    floods.setdefault((size, system.name), []).append(run.receivers())
         rates = [
             figures.throughput(name, NODES, size, self.window_ns, runs)
             for (size, name), runs in floods.items()
@@ -116,6 +117,7 @@ def main(
     peers_only: PeersOnly = False,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
+    report: Whole = None,
     plot: Plot = None,
 ) -> None:
     """Measure a link between two processes in namespaces of their own, and compare it with peers.
@@ -146,6 +148,7 @@ def main(
             steps=plan.steps,
             json=json,
             plot=plot,
+            whole=report,
         )
     )
 

@@ -17,7 +17,7 @@ import typer
 
 from peers import figures
 from peers.compiled import Build
-from peers.lines import Delivered, Task
+from peers.lines import Delivered, Run, Task
 from peers.machine import Machine
 from peers.multicast_result import MulticastReport, judge
 from peers.norm import Norm
@@ -31,6 +31,7 @@ from peers.options import (
     Seconds,
     Sizes,
     WarmUp,
+    Whole,
     sizes_of,
 )
 from peers.phalanx_cluster import Phalanx
@@ -71,7 +72,7 @@ class Plan:
         Raises:
             BenchFailed: a run did not come to its end.
         """
-        floods: dict[tuple[int, int, str], list[list[Delivered]]] = {}
+        floods: dict[tuple[int, int, str], list[Run[Delivered]]] = {}
         for number in range(1, self.runs + 1):
             for loss in self.losses:
                 for size in self.sizes:
@@ -81,7 +82,7 @@ class Plan:
                         with system.up(stage, self.nodes):
                             run = run_flood(stage, system, self._task(size), loss_percent=loss)
                         # The sender has no network between itself and what it sends.
-                        floods.setdefault((loss, size, system.name), []).append(run[1:])
+                        floods.setdefault((loss, size, system.name), []).append(run.receivers())
         goodputs = [
             figures.throughput(name, self.nodes, size, self.window_ns, runs, loss_percent=loss)
             for (loss, size, name), runs in floods.items()
@@ -127,6 +128,7 @@ def main(
     ] = False,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
+    report: Whole = None,
     plot: Plot = None,
 ) -> None:
     """Measure multicast among processes in namespaces of their own, and compare it with peers.
@@ -159,6 +161,7 @@ def main(
             steps=plan.steps,
             json=json,
             plot=plot,
+            whole=report,
             offload=offload,
         )
     )

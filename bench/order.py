@@ -19,7 +19,7 @@ import typer
 from peers import figures
 from peers.compiled import Build
 from peers.corosync import SIZE_MAX, Corosync
-from peers.lines import Delivered, Task, Times
+from peers.lines import Delivered, Run, Task, Times
 from peers.machine import Machine
 from peers.options import (
     AsJson,
@@ -31,6 +31,7 @@ from peers.options import (
     Seconds,
     Sizes,
     WarmUp,
+    Whole,
     sizes_of,
 )
 from peers.order_result import ROUND_TRIP_BYTES, OrderReport, judge
@@ -72,8 +73,8 @@ class Plan:
         Raises:
             BenchFailed: a run did not come to its end.
         """
-        trips: dict[str, list[list[Times]]] = {system.name: [] for system in self.systems}
-        floods: dict[tuple[str, int], list[list[Delivered]]] = {}
+        trips: dict[str, list[Run[Times]]] = {system.name: [] for system in self.systems}
+        floods: dict[tuple[str, int], list[Run[Delivered]]] = {}
         for number in range(1, self.runs + 1):
             for system in self.systems:
                 words = f"run {number} of {self.runs}"
@@ -133,6 +134,7 @@ def main(
     ] = False,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
+    report: Whole = None,
     plot: Plot = None,
 ) -> None:
     """Measure agreed order among processes in namespaces of their own, and compare it with peers.
@@ -165,6 +167,7 @@ def main(
             steps=plan.steps,
             json=json,
             plot=plot,
+            whole=report,
         )
     )
 

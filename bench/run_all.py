@@ -159,19 +159,18 @@ def main(
         if job.name not in wanted:
             continue
         picture = page.parent / f"bench-{job.name}.png"
-        argv = [*job.command(runs), "--json", "--plot", str(picture)]
+        whole = results / f"{job.name}.json"
+        whole.unlink(missing_ok=True)
+        argv = [*job.command(runs), "--report", str(whole), "--plot", str(picture)]
         typer.echo(f"{job.title}: {' '.join(argv)}", err=True)
-        done = subprocess.run(
-            [sys.executable, *argv], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, *argv], cwd=ROOT, check=False)
         worst = max(worst, done.returncode)
-        if done.returncode not in (0, EXIT_MISSED) or not done.stdout:
+        if done.returncode not in (0, EXIT_MISSED) or not whole.exists():
             if done.returncode in (EXIT_USAGE, EXIT_INTERRUPTED):
                 raise typer.Exit(done.returncode)
             continue  # It has said why; the figures of before stay.
         command = f".venv/bin/python {' '.join(job.command(runs))}"
-        made = section(job, done.stdout, command, picture.name)
-        (results / f"{job.name}.json").write_text(done.stdout, encoding="utf-8")
+        made = section(job, whole.read_text(encoding="utf-8"), command, picture.name)
         (results / f"{job.name}.md").write_text(made, encoding="utf-8")
     made = [results / f"{job.name}.md" for job in JOBS]
     sections = [part.read_text(encoding="utf-8") for part in made if part.exists()]

@@ -25,7 +25,7 @@ from peers.compiled import Build
 from peers.crew import Crew
 from peers.lines import Ready, Task, Times
 from peers.machine import Machine
-from peers.options import AsJson, HowBuilt, Plot, S
+from peers.options import AsJson, HowBuilt, Plot, S, Whole
 from peers.phalanx_cluster import Phalanx
 from peers.program import Steps, carry_out, numbers
 from peers.scale_result import Counted, Grown, ScaleReport
@@ -176,6 +176,7 @@ def main(
     ] = 500,
     build: HowBuilt = Build.PGO,
     json: AsJson = False,
+    report: Whole = None,
     plot: Plot = None,
 ) -> None:
     """Measure what a member costs in clusters of several sizes.
@@ -197,6 +198,7 @@ def main(
             steps=plan.steps,
             json=json,
             plot=plot,
+            whole=report,
         )
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .lines import Delivered, Times
+from .lines import Delivered, Run, Times
 
 WARM_UP_SHARE = 0.1
 """Of each member's rounds, the first ones, which do not count."""
@@ -36,6 +36,8 @@ class Latency:
     p99_us: float
     p50_range_us: tuple[float, float]
     """The p50 of the fastest and of the slowest run."""
+    cpu_s_per_million: float | None = None
+    """Processor time of the whole machine for a million of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class Throughput:
     """In every run everything sent was delivered at every node in the end."""
     loss_percent: float = 0.0
     """Of the packets that came to each receiver, at random."""
+    cpu_s_per_million: float | None = None
+    """Processor time of the whole machine for a million deliveries at a node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,15 @@ def warmed_up(values: Sequence[int]) -> Sequence[int]:
     return values[int(len(values) * WARM_UP_SHARE) :]
 
 
+def _per_million(runs: Sequence[Sequence[object]], counts: Sequence[int]) -> float | None:
+    costs = [
+        run.cpu_s / count * 1e6
+        for run, count in zip(runs, counts, strict=True)
+        if isinstance(run, Run) and run.cpu_s is not None and count
+    ]
+    return round(statistics.median(costs), 2) if costs else None
+
+
 def latency(system: str, nodes: int, rounds: int, runs: Sequence[Sequence[Times]]) -> Latency:
     """Of runs, each with the times of its members: percentiles over members and rounds."""
     pooled = [[ns for times in run for ns in warmed_up(times.ns)] for run in runs]
@@ -100,6 +113,7 @@ def latency(system: str, nodes: int, rounds: int, runs: Sequence[Sequence[Times]
         p50_us=round(statistics.median(middles), 1),
         p99_us=round(statistics.median(percentile(v, 0.99) / US for v in pooled), 1),
         p50_range_us=(round(min(middles), 1), round(max(middles), 1)),
+        cpu_s_per_million=_per_million(runs, [rounds] * len(runs)),
     )
 
 
@@ -129,6 +143,7 @@ def throughput(
         gaps=sum(member.gaps for member in members),
         complete=all(member.complete for member in members),
         loss_percent=loss_percent,
+        cpu_s_per_million=_per_million(runs, [min(m.total for m in run) for run in runs]),
     )
 
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -106,6 +107,22 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """How often a message was not the one after the last."""
     views: list[tuple[int, int]]
     """When the group became one of so many members, as this one was told."""
+
+
+_Said = TypeVar("_Said")
+
+
+class Run(list[_Said]):
+    """What each member of one run has said, and what the run has cost."""
+
+    def __init__(self, members: Iterable[_Said] = (), cpu_s: float | None = None) -> None:
+        """`cpu_s` is what all processors of the machine were busy meanwhile."""
+        super().__init__(members)
+        self.cpu_s = cpu_s
+
+    def receivers(self) -> Run[_Said]:
+        """Without the first member, where that only sends."""
+        return Run(self[1:], self.cpu_s)
 
 
 def say(what: Ready | Times | Sent | Delivered | Trace) -> None:

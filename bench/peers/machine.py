@@ -49,6 +49,17 @@ def this_machine() -> Machine:
     )
 
 
+def busy_s() -> float:
+    """How long all processors together have been busy since the start, whoever it was for."""
+    user, nice, system, _idle, _waiting, interrupts, soft = _ticks()[:7]
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks() -> list[int]:
+    with Path("/proc/stat").open(encoding="ascii") as lines:
+        return [int(word) for word in lines.readline().split()[1:]]
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, value = line.partition(":")

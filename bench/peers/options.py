@@ -24,8 +24,10 @@ Seconds: TypeAlias = Annotated[
 WarmUp: TypeAlias = Annotated[float, typer.Option(min=0, max=60, help="Seconds before that.")]
 PeersOnly: TypeAlias = Annotated[bool, typer.Option("--peers-only", help="Leave phalanx out.")]
 HowBuilt: TypeAlias = Annotated[Build, typer.Option(help=HELP)]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="One object of JSON instead of tables.")
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Lines of JSON instead of tables.")]
+Whole: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--report", dir_okay=False, help="Write the whole report to a file, as JSON."),
 ]
 Plot: TypeAlias = Annotated[Path | None, typer.Option(dir_okay=False, help="Draw bars to a file.")]
 

@@ -18,6 +18,7 @@ from phalanx.transport.errors import EnvironmentTrouble, PhalanxError
 from phalanx.transport.testing.lab import ensure_privileges
 
 from .figures import Verdict
+from .json_lines import in_lines
 from .machine import Machine, this_machine
 from .stage import Stage, System, open_stage
 
@@ -96,11 +97,13 @@ def carry_out(
     json: bool,
     plot: Path | None,
     offload: bool = True,
+    whole: Path | None = None,
 ) -> int:
     """The whole program behind its arguments; returns the exit status.
 
-    It is 0 if everything was measured and keeps to its limits, 1 if not, and 2 if something is
-    missing on this machine. Without privileges the program is started again where it has them.
+    `whole` is a file for the whole report, as one object. The status is 0 if everything was
+    measured and keeps to its limits, 1 if not, and 2 if something is missing on this machine.
+    Without privileges the program is started again where it has them.
     """
     machine = this_machine()
     try:
@@ -122,8 +125,11 @@ def carry_out(
         return EXIT_INTERRUPTED
     except PhalanxError as error:
         return _complain(name, error, EXIT_MISSED)
+    if whole is not None:
+        whole.write_bytes(msgspec.json.encode(report))
     if json:
-        print(msgspec.json.encode(report).decode())
+        for line in in_lines(report):
+            print(line)
     else:
         console = Console()
         for table in report.tables():

@@ -14,7 +14,8 @@ from phalanx.barrier.demo_signals import ignore_signals, stoppable
 from phalanx.transport.testing.lab import Lab
 
 from .crew import Crew
-from .lines import DRAIN_S, Delivered, Ready, Sent, Task, Times, Trace
+from .lines import DRAIN_S, Delivered, Ready, Run, Sent, Task, Times, Trace
+from .machine import busy_s
 
 RAILS = ("a", "b")
 START_S = 60.0
@@ -128,14 +129,15 @@ def _lossy(stage: Stage, nodes: int, percent: float) -> Generator[None, None, No
             stage.lab.heal_all()
 
 
-def run_rounds(stage: Stage, system: System, task: Task) -> list[Times]:
+def run_rounds(stage: Stage, system: System, task: Task) -> Run[Times]:
     """One run of a barrier or a round trip; what each member has measured.
 
     Raises:
         BenchFailed: it did not come to its end.
     """
     with _gathered(stage, system, task) as crew:
-        return crew.gather(Times, task.limit_s)
+        before_s = busy_s()
+        return Run(crew.gather(Times, task.limit_s), busy_s() - before_s)
 
 
 class Strike(Protocol):
@@ -169,7 +171,7 @@ def run_pace(
 
 def run_flood(
     stage: Stage, system: System, task: Task, *, loss_percent: float = 0.0
-) -> list[Delivered]:
+) -> Run[Delivered]:
     """One run of members sending flat out; what each of them was delivered.
 
     So many of the packets that come to each member but the first are lost, at random.
@@ -178,6 +180,7 @@ def run_flood(
         BenchFailed: it did not come to its end.
     """
     with _gathered(stage, system, task, loss_percent) as crew:
+        before_s = busy_s()
         sent = crew.gather(Sent, task.limit_s)
         crew.tell(" ".join(["drain", *(str(member.sent) for member in sent)]))
-        return crew.gather(Delivered, DRAIN_S + _SPARE_S)
+        return Run(crew.gather(Delivered, DRAIN_S + _SPARE_S), busy_s() - before_s)

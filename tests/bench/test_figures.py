@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from peers.figures import (
@@ -12,7 +13,7 @@ from peers.figures import (
     throughput,
     warmed_up,
 )
-from peers.lines import DRAIN_S, Delivered, Task, Times
+from peers.lines import DRAIN_S, Delivered, Run, Task, Times
 from peers.stage import START_S
 
 MS = 1_000_000
@@ -137,3 +138,15 @@ def test_a_member_outlives_all_that_is_waited_for() -> None:
     """Else one that drains for long ends itself, and its run has no result."""
     task = Task(kind="stream", nodes=4, warm_up_ns=500_000_000, window_ns=2_000_000_000)
     assert task.life_s > START_S + task.limit_s + DRAIN_S
+
+
+def test_what_a_million_cost_is_the_median_of_the_runs_that_say() -> None:
+    """Of rounds, or of deliveries at the node that had fewest; None if no run says."""
+    rounds = [Run([Times(ns=[1] * 10)], cpu_s) for cpu_s in (1.0, 3.0, 2.0)]
+    assert latency("x", 2, 10, rounds).cpu_s_per_million == 200_000
+    assert latency("x", 2, 10, [[Times(ns=[1] * 10)]]).cpu_s_per_million is None
+    member = Delivered(delivered=5, total=50, gaps=0, complete=True, hash="")
+    fewer = msgspec.structs.replace(member, total=40)
+    run = Run([member, fewer], 2.0)
+    assert throughput("x", 2, 64, 10**9, [run]).cpu_s_per_million == 50_000
+    assert throughput("x", 2, 64, 10**9, [run.receivers()]).cpu_s_per_million == 50_000

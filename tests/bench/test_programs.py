@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -132,27 +132,37 @@ def test_a_picture_that_cannot_be_written_is_named_first(tmp_path: Path) -> None
     assert "use one of the suffixes" in done.stderr
 
 
+def told(text: str) -> dict[str, list[dict[str, Any]]]:
+    """What `--json` has printed behind its first line: rows by what they are."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for line in text.splitlines()[1:]:
+        row = json.loads(line)
+        rows.setdefault(row.get("result", "verdicts"), []).append(row)
+    return rows
+
+
 @pytest.mark.netns
 def test_a_small_run_measures_phalanx(tmp_path: Path) -> None:
-    """The real program, real members in namespaces of their own, and one object of JSON."""
+    """The real program, real members in namespaces of their own, and lines of JSON."""
     compiled.folder(Build.COMPILED)  # before: it takes longer than any run here may
     picture = tmp_path / "barrier.png"
     arguments = ("--nodes", "2", "--rounds", "50", "--runs", "1", "--json")
     arguments += ("--build", "compiled", "--plot", str(picture))
     done = run("barrier.py", *arguments)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 1, "with --json there is nothing else"
-    result = json.loads(done.stdout)
-    assert result["bench"] == "barrier"
-    assert result["machine"]["cores"] >= 1
-    assert set(result["versions"]) == {"phalanx"}
-    assert result["versions"]["phalanx"].endswith(", compiled")
+    first = json.loads(done.stdout.splitlines()[0])
+    assert first["bench"] == "barrier"
+    assert first["machine"]["cores"] >= 1
+    assert set(first["versions"]) == {"phalanx"}
+    assert first["versions"]["phalanx"].endswith(", compiled")
+    result = told(done.stdout)
+    assert result.keys() == {"latencies"}, "with --json there is nothing else"
     (row,) = result["latencies"]
     assert (row["system"], row["nodes"], row["rounds"], row["runs"]) == ("phalanx", 2, 50, 1)
     assert 0 < row["p50_us"] <= row["p99_us"]
     assert row["p50_range_us"] == [row["p50_us"], row["p50_us"]]
-    assert result["verdicts"] == []
-    assert result["background"] is None
+    assert row["cpu_s_per_million"] > 0
+    assert row["size"] is row["msgs_per_s"] is row["mb_per_s"] is None
     assert "run 1 of 1" in done.stderr
     assert picture.stat().st_size > 10_000
 
@@ -163,7 +173,7 @@ def test_the_floor_is_measured_on_every_machine() -> None:
     arguments = ("--peers-only", "--peer", "udp", "--nodes", "3", "--rounds", "50", "--json")
     done = run("barrier.py", *arguments, "--runs", "1")
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)["latencies"]
+    (row,) = told(done.stdout)["latencies"]
     assert (row["system"], row["nodes"]) == ("bare udp", 3)
     assert 0 < row["p50_us"] <= row["p99_us"]
 
@@ -175,8 +185,8 @@ def test_a_load_flows_beside_a_barrier() -> None:
     done = run("barrier.py", *arguments, "--build", "interpreted")
     # Whether limits are kept is not for a machine that runs tests to say.
     assert done.returncode in (0, EXIT_MISSED), done.stderr
-    result = json.loads(done.stdout)
-    measured = result["background"]
+    result = told(done.stdout)
+    (measured,) = result["background"]
     assert measured["asked_mb_per_s"] == 1.0
     assert 0.1 < measured["flowed_mb_per_s"] < 10
     assert (measured["idle"]["nodes"], measured["idle"]["rounds"]) == (4, 10)
@@ -195,12 +205,12 @@ def test_a_multicast_is_measured_with_losses_and_without() -> None:
     done = run("multicast.py", *arguments, *more)
     # Whether limits are kept is not for a machine that runs tests to say.
     assert done.returncode in (0, EXIT_MISSED), done.stderr
-    result = json.loads(done.stdout)
+    result = told(done.stdout)
     rows = result["goodputs"]
     assert [(row["system"], row["loss_percent"]) for row in rows] == [
         (system, percent) for percent in (0, 5) for system in ("phalanx, fan-out", "phalanx")
     ]
-    assert all(row["complete"] and row["gaps"] == 0 and row["per_s"] > 0 for row in rows)
+    assert all(row["complete"] and row["gaps"] == 0 and row["msgs_per_s"] > 0 for row in rows)
     assert [verdict["limit"] for verdict in result["verdicts"]] == [0.7, None]
 
 
@@ -212,11 +222,12 @@ def test_a_link_is_measured_beside_what_every_machine_has() -> None:
     done = run("link.py", *arguments, *more)
     # Whether limits are kept is not for a machine that runs tests to say.
     assert done.returncode in (0, EXIT_MISSED), done.stderr
-    result = json.loads(done.stdout)
+    result = told(done.stdout)
     rows = result["rates"]
     names = ["phalanx", "phalanx, datagrams", "asyncio tcp", "usrsctp in C"]
     assert [row["system"] for row in rows] == names
-    assert all(row["complete"] and row["gaps"] == 0 and row["per_s"] > 0 for row in rows)
+    assert all((row["nodes"], row["size"]) == (2, 1024) and row["mb_per_s"] > 0 for row in rows)
+    assert all(row["complete"] and row["gaps"] == 0 and row["msgs_per_s"] > 0 for row in rows)
     limits = {verdict["what"]: verdict["limit"] for verdict in result["verdicts"]}
     assert limits["one to one, 1,024 bytes, phalanx / usrsctp in C"] == 0.8
 
@@ -228,7 +239,7 @@ def test_failures_are_measured() -> None:
         "failover.py", "--fault", "killed", "--runs", "1", "--build", "interpreted", "--json"
     )
     assert done.returncode in (0, EXIT_MISSED), done.stderr
-    rows = json.loads(done.stdout)["failures"]
+    rows = told(done.stdout)["failures"]
     names = ["phalanx", "phalanx, agreed order", "phalanx, active rails"]
     assert [row["system"] for row in rows] == names
     assert all(row["lost"] == 0 and row["gap_ms"] < 1000 and row["view_ms"] for row in rows)

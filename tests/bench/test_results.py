@@ -14,6 +14,7 @@ from rich.console import Console
 from peers.barrier_result import Background, BarrierReport
 from peers.barrier_result import judge as judge_barrier
 from peers.figures import Latency, Throughput, Verdict, throughput
+from peers.json_lines import in_lines
 from peers.lines import Delivered
 from peers.link_result import LinkReport
 from peers.link_result import judge as judge_link
@@ -299,3 +300,25 @@ def test_results_fit_a_terminal_and_a_file(
     assert plain["bench"] in ("barrier", "order", "multicast")
     for verdict in plain["verdicts"]:
         assert set(verdict) == {"what", "value", "limit", "sense", "passed"}
+
+
+def test_a_report_as_lines_has_the_machine_first_and_the_same_names_for_the_same() -> None:
+    """Whatever the program; limits come last, by what they are about."""
+    rows = [linked("phalanx", 64, 2000), linked("pyzmq", 64, 1000)]
+    report = LinkReport(
+        machine=this_machine(), versions={"phalanx": "1"}, rates=rows, verdicts=judge_link(rows)
+    )
+    first, *others = [msgspec.json.decode(line) for line in in_lines(report)]
+    assert first == {
+        "bench": "link",
+        "machine": msgspec.to_builtins(report.machine),
+        "versions": {"phalanx": "1"},
+    }
+    *results, limit = others
+    assert [(it["system"], it["nodes"], it["size"], it["msgs_per_s"]) for it in results] == [
+        ("phalanx", 2, 64, 2000),
+        ("pyzmq", 2, 64, 1000),
+    ]
+    named = {"p50_us", "p99_us", "mb_per_s", "cpu_s_per_million"}
+    assert all(named <= it.keys() for it in results)
+    assert (limit["bench"], limit["value"]) == ("link", 2.0)

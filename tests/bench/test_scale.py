@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from .test_programs import run
+from .test_programs import run, told
 
 
 @pytest.mark.netns
@@ -17,7 +16,7 @@ def test_members_are_measured_as_processes_and_in_virtual_time(tmp_path: Path) -
     arguments = ("--nodes", "2", "--simulate", "2,8", "--rounds", "20", "--json")
     done = run("scale.py", *arguments, "--build", "interpreted", "--plot", str(picture))
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = told(done.stdout)
     (grown,) = result["grown"]
     assert grown["nodes"] == 2
     assert 0 < grown["idle_cpu_ms_per_s"] < 500
