@@ -21,7 +21,7 @@ BULK_CHANNEL = "load"
 @asynccontextmanager
 async def joined(config: str, node: str, task: Task) -> AsyncGenerator[Cluster, None]:
     """A member of a view of all nodes; it leaves in good order."""
-    own = task.load_bytes_per_s or task.kind in ("link", "pace", "stream")
+    own = task.load_bytes_per_s or task.kind in ("bulk link", "link", "pace", "stream")
     deliver = (BULK_CHANNEL,) if own else ()
     async with Cluster.join(config, node=node, timeout=JOIN_S, deliver=deliver) as cluster:
         async with asyncio.timeout(JOIN_S):
