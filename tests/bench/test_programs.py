@@ -161,7 +161,7 @@ def test_a_small_run_measures_phalanx(tmp_path: Path) -> None:
     assert (row["system"], row["nodes"], row["rounds"], row["runs"]) == ("phalanx", 2, 50, 1)
     assert 0 < row["p50_us"] <= row["p99_us"]
     assert row["p50_range_us"] == [row["p50_us"], row["p50_us"]]
-    assert row["cpu_s_per_million"] > 0
+    assert row["cpu_s_per_million"] >= 0, "so short a run may take less than a tick"
     assert row["size"] is row["msgs_per_s"] is row["mb_per_s"] is None
     assert "run 1 of 1" in done.stderr
     assert picture.stat().st_size > 10_000
