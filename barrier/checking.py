@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from phalanx.transport.errors import UsageError
 
 from .settings import Policy, Strength
 
 LaneLike: TypeAlias = Literal["bulk"]
+_Word = TypeVar("_Word", bound=enum.Enum)
 
 
 def check_name(name: object) -> None:
@@ -37,17 +39,17 @@ def check_payload(payload: object) -> None:
 
 def strength_of(strength: object) -> Strength:
     """By the word for it."""
-    try:
-        return Strength(strength)
-    except ValueError:
-        known = ", ".join(repr(level.value) for level in Strength)
-        raise UsageError(f"strength is one of {known}, not {strength!r}") from None
+    return _one_of(Strength, "strength", strength)
 
 
 def policy_of(policy: object) -> Policy:
     """By the word for it."""
+    return _one_of(Policy, "policy", policy)
+
+
+def _one_of(words: type[_Word], what: str, word: object) -> _Word:
     try:
-        return Policy(policy)
+        return words(word)
     except ValueError:
-        known = ", ".join(repr(level.value) for level in Policy)
-        raise UsageError(f"policy is one of {known}, not {policy!r}") from None
+        known = ", ".join(repr(one.value) for one in words)
+        raise UsageError(f"{what} is one of {known}, not {word!r}") from None

@@ -114,14 +114,14 @@ class Following:
     def unison(self, entries: Unison, now_ns: int) -> bool:
         """All members arrive at once where nobody was: the generation begins and is complete.
 
-        False, and nothing is done, if anything else is to be decided.
+        False, and nothing is done, if anything else is to be decided, or if it is said for the
+        first time: then `ordered` reads what it means, and remembers it.
         """
         state, payloads = self._state, entries.payloads
         table, view = state.table, state.view
         if table is None or view is None or view.id != entries.view_id or len(payloads) != 1:
             return False
-        payload = payloads[0]
-        known = self._known.get(payload) or self._read(payload)
+        known = self._known.get(payloads[0])
         arriving = known.arriving if known is not None else None
         if arriving is None or not arriving.plain:
             return False

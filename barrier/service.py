@@ -128,11 +128,12 @@ class Barriers:
             Overloaded: too many barriers are open in the cluster, or too many bytes of payloads.
         """
         settings, bulk = self._checked(name, parties, strength, policy, after)
-        # Mostly nothing has to be waited for before; a coroutine less for each round.
-        if self._unheld(settings, bulk=bulk):
-            arrival = await self.arrive_as(name, settings, payload, timeout, bulk=bulk)
-        else:
-            arrival = self._arrive(name, settings, payload, self._seconds(timeout), bulk=bulk)
+        since_ns, wait_s = self._cluster.now_ns(), self._seconds(timeout)
+        self._check_arrival(name, payload)
+        # Mostly nothing has to be waited for before: then this is one coroutine, not three.
+        if sends := self._unheld(settings, bulk=bulk):
+            await self._held(name, sends, wait_s)
+        arrival = self._arrive(name, settings, payload, since_ns, wait_s, bulk=bulk)
         return arrival.release(await arrival.outcome())
 
     async def arrive(
@@ -258,35 +259,30 @@ class Barriers:
         bulk: bool = False,
     ) -> Arrival:
         """For `Party` and `Double`: arrive with settings that are made already."""
-        wait_s = self._seconds(timeout)
-        since_ns = self._cluster.now_ns()
-        check_payload(payload)
-        self._check_acts(name)
+        since_ns, wait_s = self._cluster.now_ns(), self._seconds(timeout)
+        self._check_arrival(name, payload)
         if sends := self._unheld(settings, bulk=bulk):
             await self._held(name, sends, wait_s)
-        return self._arrive(name, settings, payload, wait_s, bulk=bulk, since_ns=since_ns)
+        return self._arrive(name, settings, payload, since_ns, wait_s, bulk=bulk)
 
     def _arrive(
         self,
         name: str,
         settings: Settings,
         payload: bytes,
+        since_ns: int,
         wait_s: float,
         *,
         bulk: bool,
-        since_ns: int = 0,
     ) -> Arrival:
-        """Arrive, with a time-out that counts from now, or `since_ns`."""
+        """Everything is checked, and what was sent before is held where it has to be."""
         cluster = self._cluster
-        check_payload(payload)
-        self._check_acts(name)
-        now_ns = cluster.now_ns()
         ticket = self._core.arrive(
             name,
             settings,
             payload=payload,
-            deadline_ns=(since_ns or now_ns) + int(wait_s * S),
-            now_ns=now_ns,
+            deadline_ns=since_ns + int(wait_s * S),
+            now_ns=cluster.now_ns(),
             after=cluster.unnumbered(bulk=bulk),
             bulk=bulk,
         )
@@ -387,6 +383,10 @@ class Barriers:
         if isinstance(outcome, events.Enrolled):
             return outcome
         raise asked.error(outcome)
+
+    def _check_arrival(self, name: str, payload: bytes) -> None:
+        check_payload(payload)
+        self._check_acts(name)
 
     def _check_acts(self, name: str) -> None:
         if self._cluster.detached:

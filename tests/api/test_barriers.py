@@ -12,12 +12,15 @@ import pytest
 
 from phalanx.barrier import Barriers, Release
 from phalanx.barrier.messages import PAYLOAD_BYTES_MAX
+from phalanx.barrier.service import StrengthLike
 from phalanx.transport import (
     BarrierBroken,
     BarrierMismatch,
     Cluster,
     Message,
+    NoQuorum,
     RailState,
+    UsageError,
 )
 from phalanx.transport.testing.memory import (
     MemoryCluster,
@@ -192,6 +195,23 @@ def test_registered_parties_are_carried_into_the_next_view() -> None:
         await memory.clusters[3].leave()
         releases = await asyncio.gather(one.wait(timeout=5), two.wait(timeout=5))
         assert [party.node for party in releases[1].parties] == [1, 2]
+
+    scene(body)
+
+
+@pytest.mark.parametrize("strength", ["arrived", "agreed", "safe"])
+def test_who_has_left_is_told_so_at_a_barrier(strength: StrengthLike) -> None:
+    """Whatever would have to be held before it arrives."""
+
+    async def body(memory: MemoryCluster) -> None:
+        barriers = Barriers(memory.clusters[1])
+        await memory.clusters[1].leave()
+        for call in (barriers.wait, barriers.arrive):
+            words: Any = "words"
+            with pytest.raises(UsageError, match="a payload is bytes"):
+                await call("stage", strength=strength, payload=words)
+            with pytest.raises(NoQuorum):
+                await call("stage", strength=strength)
 
     scene(body)
 
