@@ -20,8 +20,13 @@ ffibuilder.cdef((HERE / "udp_api.h").read_text(encoding="utf-8"))
 ffibuilder.set_source(
     "phalanx._native._udp",
     '#include "udp.h"',
-    sources=["_native/udp.c", "_native/pieces.c"],
-    depends=["_native/udp.h", "_native/udp_api.h", "_native/pieces.h"],
+    sources=["_native/udp.c", "_native/udp_send.c", "_native/pieces.c"],
+    depends=[
+        "_native/udp.h",
+        "_native/udp_api.h",
+        "_native/udp_internal.h",
+        "_native/pieces.h",
+    ],
     include_dirs=[str(HERE)],
     define_macros=[("_GNU_SOURCE", None)],
     extra_compile_args=[

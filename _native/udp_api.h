@@ -26,7 +26,8 @@ int phx_udp_learn(phx_udp *udp, int rail, int32_t node, const uint8_t *address, 
 enum { PHX_UDP_MORE = 0x10000 };
 
 /* Read sockets, each of them as far as `most` datagrams, and all of them together as far as there are
- * slots; `sources` has for each its rail and its descriptor, and there are at most as many as slots.
+ * slots; `sources` has for each its rail and its descriptor, and there is one at least and no more
+ * than there are slots.
  * How many things have arrived: frames, and what is dropped; with PHX_UDP_MORE, if there may be more,
  * or anything else is to be told of a socket. A datagram of which the kernel says that it is several
  * counts once in `most`. */

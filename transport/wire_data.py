@@ -176,6 +176,16 @@ def encode_data(
     return head + channel if channel else head
 
 
+def channel_at(frame: bytes, start: int, size: int) -> str | None:
+    """The channel that stands there, which may be empty; None if it is malformed."""
+    if len(frame) < start + size:
+        return None
+    try:
+        return frame[start : start + size].decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def decode_data(frame: bytes, offset: int) -> Data | None:
     """The header of a DATA body at `offset` of a frame; None if it is malformed."""
     end = offset + DATA_HEADER_BYTES
@@ -184,7 +194,7 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
     era, k, origin, addressee, lane, flags, size, epoch, sequence, fifo, bulk = _DATA.unpack_from(
         frame, offset
     )
-    done, meeting, channel = 0, None, ""
+    done, meeting = 0, None
     if lane == ORDERED_LANE and flags & MEETING:
         if len(frame) < end + _DONE_AND_MEETING_BYTES:
             return None
@@ -196,13 +206,9 @@ def decode_data(frame: bytes, offset: int) -> Data | None:
             return None
         (done,) = _DONE.unpack_from(frame, end)
         end += _DONE_BYTES
-    if size:
-        if len(frame) < end + size:
-            return None
-        try:
-            channel = frame[end : end + size].decode()
-        except UnicodeDecodeError:
-            return None
+    channel = channel_at(frame, end, size)
+    if channel is None:
+        return None
     return Data(
         era,
         k,

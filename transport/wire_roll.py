@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from . import wire_data
-from .wire_data import Data, Meeting
+from .wire_data import Data, Meeting, channel_at
 
 _COUNT: Final = struct.Struct("<B")
 _ROW: Final = struct.Struct("<IQQQQ")
@@ -145,21 +145,17 @@ def decode_roll(frame: bytes, offset: int) -> Roll | None:
     era, k, addressee, lane, flags, of_channel, epoch = _unpack_words(frame, words)
     if lane != wire_data.ORDERED_LANE:
         return None
-    meeting, channel = None, ""
+    meeting = None
     if flags & wire_data.MEETING:
         if size < end + _MEETING_BYTES:
             return None
         key, wanted, ranks = _unpack_meeting(frame, end)
         meeting = Meeting(key, wanted, ranks)
         end += _MEETING_BYTES
-    if of_channel:
-        if size < end + of_channel:
-            return None
-        try:
-            channel = frame[end : end + of_channel].decode()
-        except UnicodeDecodeError:
-            return None
-        end += of_channel
+    channel = channel_at(frame, end, of_channel)
+    if channel is None:
+        return None
+    end += of_channel
     rows: list[Row] = list(_unpack_rows(frame[start:words]))
     origin, sequence, fifo, bulk, done = rows[0]
     data = Data(

@@ -39,6 +39,7 @@ class Choir:
         """Of the batch that came first; None while nothing is kept."""
         self.words: Words | None = None
         self.missing = count
+        """How many are not kept; at the least 1, for what this node itself says is not."""
         self.rows: list[Row | None] = [None] * count
         """By rank; None of who has not spoken, and of this node."""
         self.parts: list[bytes] = [b""] * count
