@@ -10,6 +10,7 @@ from phalanx.barrier.testing.meetings import arrive
 from phalanx.transport.config import MS
 from phalanx.transport.core import choir, delivery
 from phalanx.transport.core.delivery import Delivery
+from phalanx.transport.core.framing import HEADER_BYTES
 from phalanx.transport.core.outputs import Ordered
 from phalanx.transport.drivers.in_process_datagrams import DatagramTrouble
 from phalanx.transport.events import Lane
@@ -174,3 +175,37 @@ def test_among_lost_doubled_and_late_datagrams_it_is_as_before(
             talk.everybody(4 * MS)
         singing.released_all(600 * MS)
     singing.finish()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_damage_in_what_is_said_raises_nothing(singing: Singing, kept: int) -> None:
+    """Cut short or changed at any place, before anything is kept and while something is."""
+    relay, sender = singing.nodes[RELAY].endpoint, singing.nodes[4].endpoint
+    said: list[bytes] = []
+    singing.simulation.network.tap = lambda _source, frame: said.append(frame)
+    singing.arrive(3)
+    singing.until_kept(1)
+    body = next(frame for frame in said if b"!barrier" in frame)[HEADER_BYTES:]
+    now_ns = singing.nodes[RELAY].clock()
+    if not kept:
+        choir.release(relay.delivery, now_ns)
+    # As the fourth member would say it: nobody has said anything else before.
+    own = body[:8] + (4).to_bytes(4, "little") + body[12:]
+    spoilt = [own[:size] for size in range(len(own))]
+    spoilt += [own[:at] + bytes([own[at] ^ 0xFF]) + own[at + 1 :] for at in range(len(own))]
+    for each in spoilt:
+        relay.receive_datagram(4, "a", sender.framer.data(each, b"", addressee=0), now_ns, 0, 0)
+    assert relay.delivery.view is not None
+
+
+def test_what_a_member_would_say_is_kept(singing: Singing) -> None:
+    """The one before means something only if what is not damaged is kept."""
+    relay, sender = singing.nodes[RELAY].endpoint, singing.nodes[4].endpoint
+    said: list[bytes] = []
+    singing.simulation.network.tap = lambda _source, frame: said.append(frame)
+    singing.arrive(3)
+    singing.until_kept(1)
+    body = next(frame for frame in said if b"!barrier" in frame)[HEADER_BYTES:]
+    own = sender.framer.data(body[:8] + (4).to_bytes(4, "little") + body[12:], b"", addressee=0)
+    relay.receive_datagram(4, "a", own, singing.nodes[RELAY].clock(), 0, 0)
+    assert singing.kept == 2
